@@ -1,0 +1,27 @@
+"""gaussian: "a Gaussian distribution (with matching mean and variance to the original image dataset) is used to
+generate random pixels for each image" (Zhang et al. 2017, section 2.1).
+
+The paper does not say whether the statistics are per channel: here they are, over all pixels of the uncorrupted
+training set. The noise of an image is drawn once, for life, and is neither rounded nor clipped. Labels stay true.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import rng
+
+
+def gaussian(images: Tensor, index: Tensor, *, seed: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Replace each image by normal noise of these statistics, a pure function of (seed, index).
+
+    images: [B, H, W, C], only the shape is used; index: int64 [B]; mean, std: [C], in pixel units (0 ... 255).
+    Returns float32 [B, H, W, C].
+    """
+    batch, height, width, channels = images.shape
+    elements = height * width * channels
+    blocks = torch.arange((elements + 7) // 8, device=index.device)
+    words = rng.draw(seed, rng.Stream.GAUSSIAN, index.unsqueeze(-1), blocks)
+    noise = rng.normals(words).reshape(batch, -1)[:, :elements].view(batch, height, width, channels)
+    return noise * std.to(noise) + mean.to(noise)

@@ -1,0 +1,30 @@
+"""partially_corrupted_labels: "independently with probability p, the label of each image is corrupted as a
+uniform random class" (Zhang et al. 2017, section 2.1).
+
+Uniform over all classes, the true one included, as in the authors' own code: about p (1 - 1/C) of the labels
+really change. The draw is fixed for life, "fixed and consistent across epochs". Test labels are never corrupted.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import rng
+
+
+def partially_corrupted_labels(
+    labels: Tensor, index: Tensor, *, num_classes: int, probability: float, seed: int
+) -> Tensor:
+    """Replace each label, with this probability, by a uniform random class: a pure function of (seed, index).
+
+    labels, index: int64 [B]. Returns int64 [B].
+    """
+    words = rng.draw(seed, rng.Stream.LABELS, index, 0)
+    corrupted = words[..., 0] < rng.threshold(probability)
+    return torch.where(corrupted, rng.mulhi(words[..., 1], num_classes), labels)
+
+
+def corrupted_mask(index: Tensor, *, probability: float, seed: int) -> Tensor:
+    """Which samples have their label drawn anew (into the true class or another): bool [B]."""
+    return rng.draw(seed, rng.Stream.LABELS, index, 0)[..., 0] < rng.threshold(probability)

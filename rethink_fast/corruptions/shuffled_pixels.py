@@ -1,0 +1,25 @@
+"""shuffled_pixels: "a random permutation of the pixels is chosen and then the same permutation is applied to all
+the images in both training and test set" (Zhang et al. 2017, section 2.1).
+
+The three channels of a pixel move together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import rng
+
+
+def shuffled_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
+    """Apply one permutation of the pixels to every image, a pure function of the seed.
+
+    images: [B, H, W, C], any dtype; index: int64 [B], unused. Returns a tensor like `images`.
+    """
+    pixels = images.flatten(1, 2)
+    n = pixels.shape[1]
+    zero = torch.zeros((), dtype=torch.int64, device=images.device)
+    words = rng.permutation_words(seed, rng.Stream.SHUFFLED_PIXELS, zero)
+    source = rng.permute(words, n, torch.arange(n, device=images.device))
+    return pixels[:, source].view(images.shape)

@@ -1,0 +1,79 @@
+"""What a data set is to the rest of the package: uint8 images by sample index, labels, and who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .. import rng
+
+
+class Images(Protocol):
+    """The images of one split, all of one shape, by sample index."""
+
+    shape: tuple[int, int, int]
+    """Height, width, channels."""
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each batch of sample indices, in order: (images uint8 [M, H, W, C], rows int64 [B]) on the device.
+
+        batches: int64 [B] CPU tensors of sample indices. The image of batch[k] is images[rows[k]]; a resident
+        set gives the whole of itself each time and copies nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training or test set.
+
+    labels: int64 [N] on the CPU, the true class by sample index. index: int64 [n], ascending, the samples that take
+    part (without those over the limit and the damaged ones). damaged: (file, reason) of what was left out.
+    """
+
+    images: Images
+    labels: Tensor
+    index: Tensor
+    damaged: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: where it came from, in words for people and records; its classes; its two splits."""
+
+    name: str
+    data_source: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split | None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+class Resident:
+    """Images that live decoded on the device as uint8 [N, H, W, C], by position: sample index i is row i."""
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        self.images = images.to(device)
+        self.shape: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in batches:
+            yield self.images, index.to(self.images.device, non_blocking=True)
+
+
+def subset(n: int, limit: int | None) -> Tensor:
+    """The samples that take part when at most `limit` of n may: int64, ascending, nested as the limit grows.
+
+    A fixed pseudo-random choice, the same for every seed of a run, because sorted sets hold one class after another.
+    """
+    if limit is None or limit >= n:
+        return torch.arange(n)
+    return rng.order(0, 2**62, n, 0, limit).sort().values

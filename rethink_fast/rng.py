@@ -1,0 +1,139 @@
+"""The random-number contract of CONTRACT.md in plain torch: the reference for every other backend.
+
+A word is an unsigned 32-bit value, held in an int64 tensor because torch has no 32-bit unsigned arithmetic.
+Everything here is exact integer arithmetic (but for the normal deviates), on any device, in any batch.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+CONTRACT_VERSION = 1
+ROUNDS = 6
+WORDS = 2 * ROUNDS
+LARGEST = 2**63 - 1
+TEST_INDEX = 2**62
+"""A test image at position j has the index TEST_INDEX + j."""
+
+_MASK = 0xFFFFFFFF
+_TAG = 0x72746866
+
+
+class Stream(IntEnum):
+    """What a draw decides; a part of the key, so that no two purposes share draws."""
+
+    LABELS = 1
+    SHUFFLED_PIXELS = 2
+    RANDOM_PIXELS = 3
+    GAUSSIAN = 4
+    ORDER = 5
+    AUGMENT = 6
+    SYNTHETIC = 7
+
+
+def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The upper and lower words of a * b, by 16-bit halves so that no int64 product overflows."""
+    low, high = b & 0xFFFF, b >> 16
+    bottom = a * low
+    top = a * high + (bottom >> 16)
+    return top >> 16, ((top & 0xFFFF) << 16) | (bottom & 0xFFFF)
+
+
+def philox(key: tuple[int, int], counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """Philox4x32-10: four words from a key of two words and a counter of four broadcastable word tensors.
+
+    Returns int64 [..., 4]. Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3".
+    """
+    x0, x1, x2, x3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(10):
+        high0, low0 = _mul(0xD2511F53, x0)
+        high1, low1 = _mul(0xCD9E8D57, x2)
+        x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    return torch.stack((x0, x1, x2, x3), dim=-1)
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed` if it is in [0, 2^63), else raise ValueError."""
+    if not 0 <= seed <= LARGEST:
+        raise ValueError(f"seed {seed} is out of range: choose one in [0, 2^63)")
+    return seed
+
+
+def key(seed: int, stream: Stream) -> tuple[int, int]:
+    """The two key words of a (seed, stream)."""
+    check_seed(seed)
+    counter = [torch.tensor(word) for word in (int(stream), 0, 0, _TAG)]
+    words = philox((seed & _MASK, seed >> 32), (counter[0], counter[1], counter[2], counter[3]))
+    return int(words[0]), int(words[1])
+
+
+def draw(seed: int, stream: Stream, index: Tensor, block: Tensor | int) -> Tensor:
+    """Four words for every (index, block): int64 [..., 4] over the broadcast shape.
+
+    index: int64, each in [0, 2^63). block: int64 or int, likewise.
+    """
+    index = index.to(torch.int64)
+    block = torch.as_tensor(block, dtype=torch.int64, device=index.device)
+    return philox(key(seed, stream), (index & _MASK, index >> 32, block & _MASK, block >> 32))
+
+
+def mulhi(word: Tensor, n: int) -> Tensor:
+    """A uniform integer in [0, n) from each word: the upper half of word * n, for n <= 2^31."""
+    return (word * n) >> 32
+
+
+def threshold(probability: float) -> int:
+    """The 33-bit integer that a word is compared with to be true with this probability."""
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"probability {probability} is out of range: choose one in [0, 1]")
+    return round(probability * 2**32)
+
+
+def permutation_words(seed: int, stream: Stream, index: Tensor) -> Tensor:
+    """The twelve words that key one permutation for each index: int64 [..., 12]."""
+    blocks = torch.arange(WORDS // 4, device=index.device)
+    return draw(seed, stream, index.unsqueeze(-1), blocks).flatten(-2)
+
+
+def permute(words: Tensor, n: int, x: Tensor) -> Tensor:
+    """Where a keyed permutation of [0, n) sends each x: exact, stored nowhere, never sorted.
+
+    words: int64 [..., 12] from `permutation_words`; x: int64, broadcast against words[..., 0]. Returns int64.
+    """
+    if not 1 <= n <= 2**31:
+        raise ValueError(f"a permutation of {n} places is out of range: choose n in [1, 2^31]")
+    bits = max(1, (n - 1).bit_length())
+    mask, shift = (1 << bits) - 1, (bits + 1) // 2
+    multiply = ((words[..., 0::2] | 1) & mask).unbind(-1)
+    add = words[..., 1::2].unbind(-1)
+
+    def walk(x: Tensor) -> Tensor:
+        for m, a in zip(multiply, add, strict=True):
+            x = (x * m + a) & mask
+            x = x ^ (x >> shift)
+        return x
+
+    x = walk(x)
+    while bool((outside := x >= n).any()):
+        x = torch.where(outside, walk(x), x)
+    return x
+
+
+def order(seed: int, epoch: int, n: int, start: int = 0, stop: int | None = None) -> Tensor:
+    """Positions start ... stop of one epoch's order over n samples: int64, a function that stores nothing."""
+    words = permutation_words(seed, Stream.ORDER, torch.tensor(epoch))
+    return permute(words, n, torch.arange(start, n if stop is None else stop))
+
+
+def normals(words: Tensor) -> Tensor:
+    """Two standard normal deviates from each word: float32 [..., 2], the largest 5.4 (Box and Muller 1958)."""
+    u = ((words >> 12).to(torch.float32) + 0.5) * 2.0**-20
+    theta = ((words & 0xFFF).to(torch.float32) + 0.5) * (2.0 * math.pi / 2**12)
+    radius = (-2.0 * u.log()).sqrt()
+    return torch.stack((radius * theta.cos(), radius * theta.sin()), dim=-1)
