@@ -40,7 +40,9 @@ class Preparation:
     dtype: torch.dtype = torch.float32
 
 
-def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None) -> Tensor:
+def prepare(
+    images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None
+) -> Tensor:
     """The network input for the samples `index`, stored at `rows` of `images`.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
