@@ -29,10 +29,6 @@ def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int) -> 
     height, width = images.shape[1:3]
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[None, :, None]
     x = (torch.arange(width, device=images.device) - (width - 1) / 2)[None, None, :]
-    grid = torch.stack(
-        ((cos * x + sin * y) * (2 / width), (cos * y - sin * x) * (2 / height)), dim=-1
-    )
-    turned = F.grid_sample(
-        images.permute(0, 3, 1, 2).float(), grid, padding_mode="zeros", align_corners=False
-    )
+    grid = torch.stack(((cos * x + sin * y) * (2 / width), (cos * y - sin * x) * (2 / height)), dim=-1)
+    turned = F.grid_sample(images.permute(0, 3, 1, 2).float(), grid, padding_mode="zeros", align_corners=False)
     return turned.permute(0, 2, 3, 1)

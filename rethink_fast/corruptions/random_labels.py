@@ -17,6 +17,4 @@ def random_labels(labels: Tensor, index: Tensor, *, num_classes: int, seed: int)
 
     labels, index: int64 [B]. Returns int64 [B].
     """
-    return partially_corrupted_labels(
-        labels, index, num_classes=num_classes, probability=1.0, seed=seed
-    )
+    return partially_corrupted_labels(labels, index, num_classes=num_classes, probability=1.0, seed=seed)

@@ -40,9 +40,7 @@ class Preparation:
     dtype: torch.dtype = torch.float32
 
 
-def prepare(
-    images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None
-) -> Tensor:
+def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None) -> Tensor:
     """The network input for the samples `index`, stored at `rows` of `images`.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
@@ -54,7 +52,8 @@ def prepare(
     elif how.corruption == "random_pixels":
         x = random_pixels(x, index, seed=how.seed)
     elif how.corruption == "gaussian":
-        assert how.mean is not None and how.std is not None
+        assert how.mean is not None
+        assert how.std is not None
         x = gaussian(x, index, seed=how.seed, mean=how.mean, std=how.std)
     if tuple(x.shape[1:3]) != how.size:
         top, left = (x.shape[1] - how.size[0]) // 2, (x.shape[2] - how.size[1]) // 2
