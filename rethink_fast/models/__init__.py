@@ -1,0 +1,74 @@
+"""The paper's networks: architecture only. `build_model` makes one by name; `MODELS` says what each one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from ..errors import UserError, one_of
+from .alexnet import AlexNetSmall
+from .inception import InceptionSmall
+from .inception_v3 import InceptionV3
+from .mlp import MLP
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network: how to build it and what the paper and its layer plan ask for.
+
+    build: takes num_classes, channels, size and dropout (and aux_head where `smallest_aux` is set). learning_rate:
+    the paper's initial one (appendix A; for inception_v3 that of the TensorFlow package whose setup it reuses).
+    smallest: the least height and width. smallest_aux: likewise with the auxiliary head; None where there is none.
+    """
+
+    build: Callable[..., nn.Module]
+    learning_rate: float
+    smallest: int
+    smallest_aux: int | None = None
+
+
+MODELS = {
+    "inception_small": Entry(InceptionSmall, 0.1, 4),
+    "inception_small_no_bn": Entry(partial(InceptionSmall, batch_norm=False), 0.1, 4),
+    "alexnet_small": Entry(AlexNetSmall, 0.01, 4),
+    "mlp_1x512": Entry(partial(MLP, hidden=(512,)), 0.01, 1),
+    "mlp_3x512": Entry(partial(MLP, hidden=(512, 512, 512)), 0.01, 1),
+    "inception_v3": Entry(InceptionV3, 0.045, 75, 299),
+}
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    channels: int,
+    size: tuple[int, int],
+    dropout: float = 0.0,
+    aux_head: bool = False,
+) -> nn.Module:
+    """The network `name`, freshly initialised from torch's generator: float [B, channels, *size] -> [B, num_classes].
+
+    With `aux_head` the network returns (logits, auxiliary logits) in training and logits in evaluation.
+    dropout: the probability of dropping an input of the last linear layer (of the last two in alexnet_small).
+    Raises UserError for a name, size, dropout or head that cannot be.
+    """
+    entry = MODELS[one_of("model", name, MODELS)]
+    if not 0.0 <= dropout < 1.0:
+        raise UserError(f"dropout {dropout} is out of range: choose one in [0, 1)")
+    if aux_head and entry.smallest_aux is None:
+        having = ", ".join(other for other, e in MODELS.items() if e.smallest_aux is not None)
+        raise UserError(f"model {name!r} has no auxiliary head: leave it out, or choose {having}")
+    smallest = entry.smallest_aux if aux_head and entry.smallest_aux is not None else entry.smallest
+    if min(size) < smallest:
+        head = " with its auxiliary head" if aux_head else ""
+        raise UserError(
+            f"size {size[0]}x{size[1]} is too small for {name}{head}: choose {smallest} or more, or another model"
+        )
+    options = {"aux_head": True} if aux_head else {}
+    return entry.build(num_classes=num_classes, channels=channels, size=size, dropout=dropout, **options)
+
+
+__all__ = ["MODELS", "Entry", "build_model"]

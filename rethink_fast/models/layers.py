@@ -1,0 +1,34 @@
+"""What the networks share: initial weights, and TensorFlow's SAME padding, which the paper's layer sizes imply."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAST_LAYER_STD = 0.01
+
+
+def initialise(model: nn.Module, *last: nn.Linear) -> None:
+    """Draw the weights anew: He normal (fan-in) in every layer a ReLU follows, std 0.01 in the `last` ones, biases 0.
+
+    The paper does not state its initialisation. He normal keeps the variance through ReLU layers, with or without
+    batch norm; a small last layer starts the loss at ln(classes).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if module in last:
+                nn.init.normal_(module.weight, std=LAST_LAYER_STD)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def pad_for_stride_2(x: Tensor) -> Tensor:
+    """Zero-pad [B, C, H, W] as SAME does for a 3x3 window of stride 2: right and bottom only where the size is even.
+
+    PyTorch's padding=1 pads all four sides, which moves an even grid by one pixel. After a ReLU the zeros are as
+    good as minus infinity for max pooling, so one padded tensor serves convolution and pooling.
+    """
+    height, width = x.shape[-2:]
+    return F.pad(x, (width % 2, 1, height % 2, 1))
