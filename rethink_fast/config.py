@@ -1,3 +1,182 @@
-"""What a run is: frozen, typed, and complete once `resolve` has filled in what depends on the data set."""
+"""What a run is: frozen and typed. A value of None stands for the default of the data set, filled in by `resolve`.
+
+The command line is made from these classes: a field is an option, the string below it is its help.
+"""
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from .errors import UserError
+
+DatasetName = Literal["imagenet", "cifar10", "mnist"]
+CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
+ModelName = Literal[
+    "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
+]
+AugmentName = Literal["crop", "flip", "rotation"]
+PrecisionName = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, from where."""
+
+    data: str = "auto"
+    """A path; "auto" looks in the usual places and falls back on the synthetic set, saying so; or "synthetic"."""
+    download: bool = False
+    """Fetch the official files of CIFAR-10 or MNIST first, and check their checksum."""
+    size: int | None = None
+    """Height and width of the network's input, in pixels."""
+    limit: int | None = None
+    """Train on at most this many images (a fixed choice among all), and test on at most as many."""
+    workers: int | None = None
+    """Threads that read and decode images. Default: the number of cores."""
+    damaged: Literal["stop", "skip"] = "stop"
+    """What to do about an image that cannot be decoded: stop, or leave it out and count it."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What is done to the training set, as in section 2.1 of the paper."""
+
+    corruption: CorruptionName = "true"
+    """The randomization. Test labels are never corrupted."""
+    probability: float | None = None
+    """With partial: the probability that a label is drawn anew."""
+    seed: int = 0
+    """Seed of the corruption, the order, the augmentation and the initial weights."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    model: ModelName | None = None
+    """The architecture, with the paper's parameter count."""
+    dropout: float = 0.0
+    """Probability of dropping a feature before the classifier."""
+    aux_head: bool = False
+    """Give inception_v3 its auxiliary head, with weight 0.4 in the loss."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """How it is trained."""
+
+    epochs: int = 100
+    """Stop after this many epochs, whatever was reached."""
+    until: float = 1.0
+    """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
+    batch_size: int | None = None
+    """Images in a step."""
+    lr: float | None = None
+    """Learning rate at the start."""
+    lr_decay: float = 0.95
+    """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on)."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """Weight decay on weights of convolutions and linear layers, not on biases or batch norm."""
+    augment: tuple[AugmentName, ...] = ()
+    """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs."""
+    precision: PrecisionName | None = None
+    """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile makes the step. auto: on a GPU."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ..., or auto for a GPU where there is one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, complete."""
+
+    dataset: DatasetName
+    data: Data = Data()
+    corruption: Corruption = Corruption()
+    model: Model = Model()
+    train: Train = Train()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as plain values, for config.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What depends on the data set. full_size: images in the official training set, the unit of lr_decay."""
+
+    model: ModelName
+    size: int | None
+    batch_size: int
+    full_size: int
+    normalisation: Literal["whiten", "unit_range"]
+
+
+DEFAULTS: dict[str, Defaults] = {
+    "imagenet": Defaults("inception_v3", None, 128, 1_281_167, "unit_range"),
+    "cifar10": Defaults("inception_small", 28, 128, 50_000, "whiten"),
+    "mnist": Defaults("mlp_1x512", 28, 128, 60_000, "whiten"),
+}
+"""Batch 128 and the 28 x 28 crop are the paper's for CIFAR-10 (appendix A; the batch from the spacing of Figure 1a)."""
+
+
+def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
+    """Fill in every default but the ones the data and the model decide (size of ImageNet, learning rate).
+
+    Raises UserError for a value out of range, or an option that would have no effect.
+    """
+    _check(run)
+    default = DEFAULTS[run.dataset]
+    corruption = run.corruption
+    if corruption.corruption == "partial":
+        if corruption.probability is None:
+            raise UserError("--corruption partial needs --probability P, with P in [0, 1].")
+    elif corruption.probability is not None:
+        raise UserError(f"--probability has no effect with --corruption {corruption.corruption}: use partial.")
+    else:
+        chance = 1.0 if corruption.corruption == "random" else 0.0
+        corruption = replace(corruption, probability=chance)
+    return replace(
+        run,
+        data=replace(run.data, size=run.data.size or default.size, workers=run.data.workers or cores),
+        corruption=corruption,
+        model=replace(run.model, model=run.model.model or default.model),
+        train=replace(
+            run.train,
+            batch_size=run.train.batch_size or default.batch_size,
+            precision=run.train.precision or ("bf16" if on_gpu else "fp32"),
+            compile=("on" if on_gpu else "off") if run.train.compile == "auto" else run.train.compile,
+        ),
+    )
+
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "size": (1, 4096, "in [1, 4096]"),
+    "limit": (1, 2**31, "of at least 1"),
+    "workers": (1, 1024, "in [1, 1024]"),
+    "probability": (0.0, 1.0, "in [0, 1]"),
+    "seed": (0, 2**63 - 1, "in [0, 2^63)"),
+    "dropout": (0.0, 0.99, "in [0, 0.99]"),
+    "epochs": (1, 10**6, "of at least 1"),
+    "until": (0.0, 1.0, "in [0, 1]"),
+    "batch_size": (1, 2**20, "of at least 1"),
+    "lr": (1e-12, 1e6, "above 0"),
+    "lr_decay": (1e-6, 1.0, "in (0, 1]"),
+    "momentum": (0.0, 0.9999, "in [0, 1)"),
+    "weight_decay": (0.0, 1e3, "of at least 0"),
+}
+
+
+def _check(run: Run) -> None:
+    for section in (run.data, run.corruption, run.model, run.train):
+        for field in fields(section):
+            value = getattr(section, field.name)
+            if field.name in _RANGES and value is not None:
+                low, high, words = _RANGES[field.name]
+                if not low <= value <= high:
+                    raise UserError(f"--{field.name.replace('_', '-')} {value} is out of range: choose one {words}.")
+    if run.model.aux_head and run.model.model not in (None, "inception_v3"):
+        raise UserError(f"--aux-head has no effect with --model {run.model.model}: use inception_v3.")

@@ -1,0 +1,8 @@
+"""`python -m rethink_fast.bench DATASET ...` is `rethink-fast bench DATASET ...`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    main(["bench", *sys.argv[1:]])

@@ -1,0 +1,178 @@
+"""The record of a run: config.json, curve.csv, labels.npz and result.json in one folder, valid at every moment.
+
+result.json is written whole under another name and moved into place, at the start, after every epoch and at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..corruptions import KINDS
+from ..env import environment
+from ..errors import UserError
+from ..rng import CONTRACT_VERSION
+from ..train.engine import EpochRow, Outcome
+from ..train.setup import Setup
+
+SCHEMA_VERSION = 1
+
+SCHEMA: dict[str, tuple[str, str]] = {
+    "schema": ("int", "version of this table"),
+    "dataset": ("str", "imagenet, cifar10 or mnist"),
+    "data_source": ("str", "where the images came from; synthetic where they were made up"),
+    "n_train": ("int", "training images that took part"),
+    "n_test": ("int", "test images; 0 where there is no test set"),
+    "n_damaged": ("int", "images left out because they cannot be decoded"),
+    "num_classes": ("int", "classes"),
+    "image_size": ("int", "height and width of the network's input"),
+    "corruption": ("dict", "kind in the paper's words, probability, seed, labels_changed (fraction), contract_version"),
+    "model": ("str", "architecture"),
+    "parameters": ("int", "trainable parameters"),
+    "precision": ("str", "fp32 or bf16 (mixed)"),
+    "device": ("str", "cpu or cuda:N"),
+    "batch_size": ("int", "images in a step"),
+    "epochs": ("int", "epochs completed"),
+    "steps": ("int", "updates made"),
+    "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
+    "train_loss": ("float?", "mean cross entropy in that pass"),
+    "test_accuracy": ("float?", "fraction right on the test set, whose labels are never corrupted"),
+    "memorized": ("bool", "whether every training label was reproduced: train_accuracy of 1"),
+    "stopped": ("str", "until (accuracy reached), epochs (all used), interrupted, or not_finite (loss)"),
+    "not_finite_step": ("int?", "first step whose loss was not finite"),
+    "time_to_memorize": ("dict", "for each level of accuracy and for loss<=0.05: seconds, epochs, steps; or null"),
+    "images_per_second": ("float?", "training images a second, over train_seconds"),
+    "train_seconds": ("float", "training alone: without data set-up, compilation and evaluation"),
+    "data_wait_fraction": ("float", "share of train_seconds spent waiting for the source"),
+    "compile_seconds": ("float", "torch.compile, before the training clock starts"),
+    "eval_seconds": ("float", "evaluation passes"),
+    "peak_memory_bytes": ("int", "most memory held: of the GPU, or of the process on a CPU"),
+    "interrupted": ("bool", "whether the run was stopped from outside; true too while it runs"),
+    "environment": ("dict", "versions, processor, GPU, git revision and dirty flag"),
+}
+"""Every key of result.json: its type (a question mark where it may be null) and what it means."""
+
+TIMINGS = (
+    "images_per_second",
+    "train_seconds",
+    "data_wait_fraction",
+    "compile_seconds",
+    "eval_seconds",
+    "peak_memory_bytes",
+)
+"""Keys that differ between two runs of one configuration (and the seconds within time_to_memorize)."""
+
+
+def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
+    """The record's figures as plain values, with the keys of SCHEMA in order."""
+    run, dataset = setup.run, setup.dataset
+    last = outcome.rows[-1] if outcome.rows else None
+    damaged = len(dataset.train.damaged) + (len(dataset.test.damaged) if dataset.test else 0)
+    seconds = outcome.train_seconds
+    return {
+        "schema": SCHEMA_VERSION,
+        "dataset": dataset.name,
+        "data_source": dataset.data_source,
+        "n_train": len(dataset.train.index),
+        "n_test": len(dataset.test.index) if dataset.test else 0,
+        "n_damaged": damaged,
+        "num_classes": dataset.num_classes,
+        "image_size": run.data.size,
+        "corruption": {
+            "kind": KINDS[run.corruption.corruption],
+            "probability": run.corruption.probability,
+            "seed": run.corruption.seed,
+            "labels_changed": setup.labels_changed,
+            "contract_version": CONTRACT_VERSION,
+        },
+        "model": run.model.model,
+        "parameters": setup.parameters,
+        "precision": run.train.precision,
+        "device": str(setup.device),
+        "batch_size": run.train.batch_size,
+        "epochs": len(outcome.rows),
+        "steps": outcome.steps,
+        "train_accuracy": last.train_accuracy if last else None,
+        "train_loss": last.train_loss if last else None,
+        "test_accuracy": last.test_accuracy if last else None,
+        "memorized": last is not None and last.train_accuracy == 1.0,
+        "stopped": "interrupted" if interrupted else outcome.stopped,
+        "not_finite_step": outcome.bad_step,
+        "time_to_memorize": outcome.milestones.as_dict(),
+        "images_per_second": outcome.images / seconds if seconds else None,
+        "train_seconds": seconds,
+        "data_wait_fraction": outcome.wait_seconds / seconds if seconds else 0.0,
+        "compile_seconds": outcome.compile_seconds,
+        "eval_seconds": outcome.eval_seconds,
+        "peak_memory_bytes": _peak_memory(setup.device),
+        "interrupted": interrupted,
+        "environment": environment(),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class RecordFolder:
+    """The folder of one run. Refuses one that holds a record already: nothing computed is overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made = not path.exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"--out {path} cannot be written ({error.strerror}): choose another folder.") from None
+        if (path / "result.json").exists():
+            raise UserError(f"--out {path} holds a record already: choose another folder, or remove that one.")
+
+    def abandon(self) -> None:
+        """Remove the folder again if this run made it and nothing is in it."""
+        if self._made and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def begin(self, setup: Setup) -> None:
+        """Write the configuration, the labels before and after, and the head of the curve."""
+        self._write("config.json", setup.run.as_dict())
+        with (self.path / "curve.csv").open("w", newline="") as file:
+            csv.writer(file).writerow(field.name for field in fields(EpochRow))
+        index = setup.dataset.train.index
+        classes = np.uint16 if setup.dataset.num_classes <= 2**16 else np.uint32
+        np.savez_compressed(
+            self.path / "labels.npz",
+            index=index.numpy(),
+            original=setup.original[index].numpy().astype(classes),
+            label=setup.labels[index].numpy().astype(classes),
+            corrupted=setup.corrupted[index].numpy(),
+        )
+
+    def add(self, row: EpochRow) -> None:
+        """Append one epoch to the curve."""
+        with (self.path / "curve.csv").open("a", newline="") as file:
+            csv.writer(file).writerow("" if value is None else value for value in asdict(row).values())
+
+    def write_result(self, values: dict[str, Any]) -> None:
+        """Replace result.json in one piece."""
+        self._write("result.json", values)
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        partial = self.path / f".{name}.partial"
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(partial, self.path / name)

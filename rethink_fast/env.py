@@ -1,0 +1,199 @@
+"""What this machine can do: versions, processor, GPU, git state, and which backends are usable or why not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .errors import UserError
+from .rng import CONTRACT_VERSION
+
+PACKAGES = ("torch", "triton", "nvidia-dali-cuda130", "numpy", "nvidia-ml-py")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to do part of the work. usable, or `why` not and what to `do`."""
+
+    name: str
+    usable: bool
+    why: str
+    do: str = ""
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for --device; raises UserError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name!r} is unknown: choose auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"--device {name} needs a GPU that torch can use, and there is none: use --device cpu.")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {name} is not there: this machine has {torch.cuda.device_count()} GPU(s).")
+    return device
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def git_state() -> dict[str, Any]:
+    """Revision and dirty flag of the checkout the package runs from; both None where it is no checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "rethink_fast" / "__init__.py").exists():
+        return {"revision": None, "dirty": None}
+    return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+
+
+def gpu() -> dict[str, Any] | None:
+    """Name, memory, capability and driver of the current GPU, or None."""
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    facts: dict[str, Any] = {
+        "name": properties.name,
+        "memory_bytes": properties.total_memory,
+        "capability": f"{properties.major}.{properties.minor}",
+        "driver": None,
+    }
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        pass
+    return facts
+
+
+def environment() -> dict[str, Any]:
+    """What a number depends on besides its configuration: goes into every record."""
+    return {
+        "rethink_fast": __version__,
+        "contract_version": CONTRACT_VERSION,
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu(),
+        "git": git_state(),
+    }
+
+
+def backends() -> list[Backend]:
+    """Every backend, usable or not, with the reason and the remedy."""
+    return [_torch_cpu(), _cuda(), _dali(), _triton(), _nvml(), _cxx(), _nvcc()]
+
+
+def report() -> dict[str, Any]:
+    """The environment and the backends as plain values."""
+    return {**environment(), "backends": [asdict(backend) for backend in backends()]}
+
+
+def _torch_cpu() -> Backend:
+    return Backend("torch on the CPU", True, f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _cuda() -> Backend:
+    if torch.cuda.is_available():
+        return Backend("CUDA", True, torch.cuda.get_device_name())
+    if torch.version.cuda is None:
+        return Backend("CUDA", False, "this torch was built without CUDA", "install a CUDA build of torch")
+    return Backend("CUDA", False, "no GPU was found", "check nvidia-smi: the driver must see a GPU")
+
+
+def _installed(name: str, package: str, note: str) -> Backend:
+    version = version_of(package)
+    if version is None:
+        return Backend(name, False, f"{package} is not installed", f"{sys.executable} -m pip install {package}")
+    return Backend(name, True, f"{package} {version}{note}")
+
+
+def _dali() -> Backend:
+    note = ", decoding on the CPU and the GPU" if torch.cuda.is_available() else ", decoding on the CPU"
+    return _installed("DALI", "nvidia-dali-cuda130", note)
+
+
+def _triton() -> Backend:
+    found = _installed("Triton", "triton", "")
+    if found.usable and not torch.cuda.is_available():
+        return Backend("Triton", False, "needs a GPU", "run on a machine with a CUDA GPU")
+    return found
+
+
+def _nvml() -> Backend:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return Backend("NVML", False, str(error), "install the NVIDIA driver")
+    return Backend("NVML", True, f"{count} GPU(s)")
+
+
+def _tool(name: str, commands: tuple[str, ...], purpose: str, do: str) -> Backend:
+    for command in commands:
+        path = shutil.which(command)
+        if path:
+            return Backend(name, True, path)
+    return Backend(name, False, f"no {' or '.join(commands)} on PATH ({purpose})", do)
+
+
+def _cxx() -> Backend:
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    return _tool("C++ compiler", compilers, "torch.compile needs one on a CPU", "install g++ (Debian: apt install g++)")
+
+
+def _nvcc() -> Backend:
+    return _tool("nvcc", ("nvcc",), "builds the CUDA sources", "install the CUDA toolkit, 13.0 or newer")

@@ -1,0 +1,48 @@
+"""Evaluation: a full pass in eval mode over un-augmented images, the meaning of every accuracy in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..data.loader import Loader
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean cross entropy, and accuracy (fractions): of all, of the samples with their own label, of those corrupted.
+
+    A subset with no samples has None.
+    """
+
+    loss: float
+    accuracy: float
+    clean_accuracy: float | None
+    corrupted_accuracy: float | None
+
+
+def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
+    """Score the network on every sample of a loader; counters stay on the device until the end.
+
+    check: called before each batch, and may raise to stop.
+    """
+    device = loader.labels.device
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(4, dtype=torch.int64, device=device)
+    for batch in loader.sweep():
+        check()
+        losses, right = step.score(batch.inputs, batch.labels)
+        loss += losses.double().sum()
+        hit = batch.corrupted & right
+        counts += torch.stack((right.sum(), hit.sum(), batch.corrupted.sum(), torch.ones_like(right).sum()))
+    right_all, right_corrupted, corrupted, total = counts.tolist()
+    clean = total - corrupted
+    return Scores(
+        loss=loss.item() / total,
+        accuracy=right_all / total,
+        clean_accuracy=(right_all - right_corrupted) / clean if clean else None,
+        corrupted_accuracy=right_corrupted / corrupted if corrupted else None,
+    )

@@ -1,0 +1,40 @@
+"""Time-to-memorize: the first epoch's end at which each level of train accuracy stands, and the paper's own rule.
+
+The paper does not state when a network has fitted; its Figures 1a and 1b agree with "mean train loss at most 0.05".
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+ACCURACIES = (0.5, 0.9, 0.99, 0.999, 1.0)
+PAPER_LOSS = 0.05
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When: seconds of training alone (without evaluation and compilation), epochs, and steps."""
+
+    seconds: float
+    epochs: int
+    steps: int
+
+
+class Milestones:
+    """Keeps the first moment each milestone was passed; None while it was not."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, Moment | None] = {f"accuracy>={level}": None for level in ACCURACIES}
+        self.moments[f"loss<={PAPER_LOSS}"] = None
+
+    def pass_epoch(self, accuracy: float, loss: float, moment: Moment) -> None:
+        """Take note of the full-pass train accuracy and loss at the end of an epoch."""
+        passed = {f"accuracy>={level}": accuracy >= level for level in ACCURACIES}
+        passed[f"loss<={PAPER_LOSS}"] = loss <= PAPER_LOSS
+        for name, reached in passed.items():
+            if reached and self.moments[name] is None:
+                self.moments[name] = moment
+
+    def as_dict(self) -> dict[str, dict[str, float] | None]:
+        """The milestones as plain values."""
+        return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}

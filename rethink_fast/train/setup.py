@@ -1,0 +1,135 @@
+"""From a configuration and a data set to everything the engine needs: corrupted labels, loaders, network, step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from ..augment import center_window
+from ..config import DEFAULTS, Run
+from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
+from ..data import Dataset
+from ..data.loader import Loader, pixel_statistics
+from ..data.prepare import PIXEL_KINDS, Preparation
+from ..errors import UserError
+from ..models import MODELS, build_model
+from .optim import sgd
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run ready to start.
+
+    run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
+    before and after the corruption; corrupted: bool [N], whose label was drawn anew.
+    """
+
+    run: Run
+    dataset: Dataset
+    device: torch.device
+    model: nn.Module
+    step: Step
+    train: Loader
+    test: Loader | None
+    original: Tensor
+    labels: Tensor
+    corrupted: Tensor
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the network."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def labels_changed(self) -> float:
+        """Fraction of the training labels that differ from the original ones."""
+        index = self.dataset.train.index
+        return (self.labels[index] != self.original[index]).double().mean().item()
+
+
+def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
+    """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
+
+    run: resolved (config.resolve). Raises UserError where the data does not fit the network.
+    """
+    if len(dataset.train.index) < 2:
+        raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
+    train = run.train
+    assert run.model.model is not None
+    assert train.batch_size is not None
+    assert train.precision is not None
+    how, run = _preparation(run, dataset, device)
+    assert run.data.size is not None
+
+    seed, probability = run.corruption.seed, run.corruption.probability or 0.0
+    original = dataset.train.labels
+    everyone = torch.arange(len(original))
+    labels = partially_corrupted_labels(
+        original, everyone, num_classes=dataset.num_classes, probability=probability, seed=seed
+    )
+    corrupted = corrupted_mask(everyone, probability=probability, seed=seed)
+
+    torch.manual_seed(seed)
+    model = build_model(
+        run.model.model,
+        num_classes=dataset.num_classes,
+        channels=dataset.train.images.shape[2],
+        size=run.data.size,
+        dropout=run.model.dropout,
+        aux_head=run.model.aux_head,
+    )
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lr = train.lr if train.lr is not None else MODELS[run.model.model].lr
+    run = replace(run, train=replace(train, lr=lr))
+    optimizer = sgd(model, lr=lr, momentum=train.momentum, weight_decay=train.weight_decay)
+    step = Step(model, optimizer, precision=train.precision, compiled=train.compile == "on")
+
+    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=train.batch_size)
+    test_loader = None
+    if dataset.test is not None and len(dataset.test.index):
+        clean = torch.zeros(len(dataset.test.labels), dtype=torch.bool, device=device)
+        test_loader = Loader(
+            dataset.test,
+            dataset.test.labels.to(device),
+            clean,
+            how,
+            batch_size=train.batch_size,
+            base=rng.TEST_INDEX,
+        )
+    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted)
+
+
+def _preparation(run: Run, dataset: Dataset, device: torch.device) -> tuple[Preparation, Run]:
+    height, width, _ = dataset.train.images.shape
+    size = run.data.size or min(height, width)
+    if size > min(height, width):
+        raise UserError(
+            f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}: choose at most "
+            f"{min(height, width)}."
+        )
+    crop = "crop" in run.train.augment
+    if crop and size == height == width:
+        raise UserError(
+            f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}; "
+            f"choose a --size below that."
+        )
+    kind = KINDS[run.corruption.corruption]
+    mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
+    how = Preparation(
+        window=(0, 0, height, width) if crop else center_window(height, width, (size, size)),
+        corruption=kind if kind in PIXEL_KINDS else "",
+        seed=run.corruption.seed,
+        size=(size, size),
+        crop=crop,
+        flip="flip" in run.train.augment,
+        rotation="rotation" in run.train.augment,
+        normalisation=DEFAULTS[run.dataset].normalisation,
+        mean=mean,
+        std=std,
+        dtype=torch.bfloat16 if run.train.precision == "bf16" else torch.float32,
+    )
+    return how, replace(run, data=replace(run.data, size=size))
