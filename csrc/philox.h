@@ -8,7 +8,7 @@
 #if defined(__CUDACC__)
 #define RF_HD __host__ __device__ __forceinline__
 #else
-#define RF_HD inline
+#define RF_HD static inline  // internal linkage: each instruction set keeps its own copy
 #endif
 
 namespace rethink_fast {
