@@ -1,0 +1,91 @@
+"""Data sources, each giving uint8 images, labels and a stable sample index. `open_dataset` opens any of them.
+
+path, "auto" or "synthetic"
+  mnist.py            IDX                                   -> Resident (decoded, on the device)
+  cifar10.py          python, binary, class folders, tar    -> Resident
+  imagenet.py         train/WNID/*.JPEG and val/, or any folder of class folders
+                      dali.py, JPEG decoded every epoch     -> JpegFolder
+  synthetic.py        made from the sample index            -> Resident or Generated
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError, one_of
+from . import auto, mnist, synthetic
+from .source import Dataset, Images, Progress, Resident, Split, subset
+
+DATASETS = ("imagenet", "cifar10", "mnist")
+IMAGENET_SIZE = {"cuda": 299, "cpu": 75}
+"""The default network input size of ImageNet: the paper's, and one that a few processor cores can train."""
+
+CROP = 0.875
+"""The share of each dimension that is kept when an ImageNet image is cropped."""
+
+
+def open_dataset(
+    dataset: str,
+    data: str,
+    *,
+    size: int | None,
+    margin: bool,
+    limit: int | None,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    download: bool,
+    damaged: str,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a data set: "imagenet", "cifar10" or "mnist".
+
+    data: a path, "auto" (look in the usual places, else synthetic, and say so in Dataset.notes) or "synthetic".
+    size: network input size of imagenet, None for the default; margin: deliver imagenet images as large as a random
+    crop of `size` needs, round(size / 0.875). limit: at most so many samples of each split. damaged: "stop" at a
+    damaged image file, or "skip" it. download: where nothing is found, fetch the official files. workers: threads
+    that read and decode. progress: called with (what, done, total). Raises UserError.
+    """
+    one_of("dataset", dataset, DATASETS)
+    one_of("damaged", damaged, ("stop", "skip"))
+    if limit is not None and limit < 1:
+        raise UserError(f"limit {limit} is out of range: choose at least 1")
+    if download and data != "auto":
+        raise UserError(f"--download puts the files where --data auto finds them: leave out --data {data}")
+    notes: tuple[str, ...] = ()
+    folder = None if data == "synthetic" else Path(data).expanduser()
+    if data == "auto":
+        folder = auto.find(dataset)
+    if data == "synthetic" or folder is None:
+        edge = _edge(size, margin, device) if dataset == "imagenet" else None
+        made = synthetic.load(dataset, edge=edge, limit=limit, device=device, progress=progress)
+        if data == "auto":
+            notes = (_note(dataset, made),)
+        return replace(made, notes=notes)
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist: name a folder or file of {dataset}, or use --data synthetic")
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
+    if dataset == "mnist":
+        return mnist.load(folder, limit=limit, device=device)
+    raise UserError(f"{folder}: {dataset} can not be opened from files yet: use --data synthetic")
+
+
+def _edge(size: int | None, margin: bool, device: torch.device) -> int:
+    size = IMAGENET_SIZE["cuda" if device.type == "cuda" else "cpu"] if size is None else size
+    return round(size / CROP) if margin else size
+
+
+def _note(dataset: str, made: Dataset) -> str:
+    height, width, _ = made.train.images.shape
+    looked = ", ".join(str(place) for place in auto.places(dataset))
+    return (
+        f"no {dataset} found at {looked}: using the embedded synthetic set, {len(made.train.index)} images "
+        f"of {height}x{width}, {made.num_classes} classes"
+    )
+
+
+__all__ = ["DATASETS", "Dataset", "Images", "Resident", "Split", "open_dataset", "subset"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import rng
+
+Progress = Callable[[str, int, int], None]
+"""Told (what, done, total) now and then in long work."""
 
 
 class Images(Protocol):
@@ -58,15 +61,20 @@ class Dataset:
 
 
 class Resident:
-    """Images that live decoded on the device as uint8 [N, H, W, C], by position: sample index i is row i."""
+    """Images that live decoded on the device as uint8 [N, H, W, C]: sample index i is row i.
 
-    def __init__(self, images: Tensor, device: torch.device) -> None:
+    index: int64 [N], ascending, where only some samples are held: row k is then sample index[k].
+    """
+
+    def __init__(self, images: Tensor, device: torch.device, index: Tensor | None = None) -> None:
         self.images = images.to(device)
         self.shape: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
+        self._index = index
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in batches:
-            yield self.images, index.to(self.images.device, non_blocking=True)
+            rows = index if self._index is None else torch.searchsorted(self._index, index)
+            yield self.images, rows.to(self.images.device, non_blocking=True)
 
 
 def subset(n: int, limit: int | None) -> Tensor:

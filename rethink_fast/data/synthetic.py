@@ -1,0 +1,163 @@
+"""The embedded synthetic sets: made from nothing but sample indices, with classes that a network can learn.
+
+Every value is a function of (SEED, index) by the draws of CONTRACT.md, stream SYNTHETIC, in integer arithmetic, so
+that it is the same on every device. Training sample i has the index i, test image j the index 2^62 + j, the
+template of class c the index 2^62 + 2^61 + c, and the table of noise the index 2^62 + 2^60. With w = draw(index, 0),
+and `bytes` the words of the draws from block 1 on, each giving four bytes, the lowest first:
+
+    label(index)  = mulhi(w[0], classes)
+    noise(index)  = height * width * channels bytes of the table, from place mulhi(w[1], 2^20 - that + 1) on
+    grid(index)   = bytes(index) as GRID x GRID x channels
+    coarse        = TEMPLATE * grid(template of label(index)) + OWN * grid(index)
+    smooth        = bilinear(coarse) in 16 more bits, cut to whole numbers
+    pixel         = (smooth + NOISE * noise(index)) >> 8,                TEMPLATE + OWN + NOISE = 256
+
+The template makes the classes learnable; the image's own grid makes it easy to tell from all others, which is what
+memorising its random label takes; the noise fills the fine scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import rng
+from .source import Dataset, Images, Progress, Resident, Split, subset
+
+SEED = 161103530
+"""The seed of the data, never that of the run: all runs see the same set. (The paper is arXiv 1611.03530.)"""
+
+TEMPLATE_INDEX = rng.TEST_INDEX + 2**61
+TABLE_INDEX = rng.TEST_INDEX + 2**60
+TABLE_BYTES = 2**20
+GRID = 8
+TEMPLATE, OWN, NOISE = 80, 112, 64
+CHUNK_ELEMENTS = 2**20
+RESIDENT_BYTES = 2**30
+"""A set up to this size is made once and kept on the device; a larger one is made batch by batch."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a synthetic set; limit: how many take part where the user names no number."""
+
+    size: int
+    channels: int
+    classes: int
+    train: int
+    test: int
+    limit: int | None = None
+
+
+SHAPES = {
+    "cifar10": Shape(32, 3, 10, 50_000, 10_000),
+    "mnist": Shape(28, 1, 10, 60_000, 10_000),
+    "imagenet": Shape(299, 3, 1000, 1_281_167, 50_000, limit=50_000),
+    "imagenet without a GPU": Shape(75, 3, 10, 256, 250),
+}
+
+
+def load(
+    dataset: str,
+    *,
+    edge: int | None = None,
+    limit: int | None = None,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The synthetic set in the shape of `dataset`; edge: height and width of the images, where not the usual ones."""
+    shape = SHAPES["imagenet without a GPU" if dataset == "imagenet" and device.type != "cuda" else dataset]
+    limit = shape.limit if limit is None else limit
+    edge = shape.size if edge is None else edge
+
+    def split(what: str, n: int, base: int) -> Split:
+        index = subset(n, limit)
+        labels = labels_of(torch.arange(n) + base, shape.classes)
+        images: Images = Generated(base, edge, shape.channels, shape.classes, device)
+        if len(index) * edge * edge * shape.channels <= RESIDENT_BYTES:
+            held = _make(images, index, device, what, progress)
+            images = Resident(held, device, None if len(index) == n else index)
+        return Split(images, labels, index)
+
+    train = split("making synthetic training images", shape.train, 0)
+    test = split("making synthetic test images", shape.test, rng.TEST_INDEX)
+    return Dataset(dataset, "synthetic", tuple(str(i) for i in range(shape.classes)), train, test)
+
+
+class Generated:
+    """Synthetic images made on the device when asked for, batch by batch, and stored nowhere.
+
+    base: what is added to a sample index to have the index of the contract.
+    """
+
+    def __init__(self, base: int, edge: int, channels: int, classes: int, device: torch.device) -> None:
+        self.shape = (edge, edge, channels)
+        self._base, self._classes = base, classes
+        self._table = _bytes(torch.tensor([TABLE_INDEX], device=device), TABLE_BYTES)[0].to(torch.uint8)
+        template = torch.arange(classes, device=device) + TEMPLATE_INDEX
+        rows = _stretch(edge).to(device)
+        self._rows, self._columns = rows, torch.kron(rows.T.contiguous(), torch.eye(channels).to(rows))
+        self._templates = TEMPLATE * _bytes(template, GRID * GRID * channels)
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in batches:
+            yield self.images_of(index), torch.arange(len(index), device=self._table.device)
+
+    def images_of(self, index: Tensor) -> Tensor:
+        """The images of the int64 [B] sample indices: uint8 [B, H, W, C]."""
+        height, width, channels = self.shape
+        count = height * width * channels
+        index = index.to(self._table.device) + self._base
+        words = rng.draw(SEED, rng.Stream.SYNTHETIC, index, 0)
+        label, place = rng.mulhi(words[:, 0], self._classes), rng.mulhi(words[:, 1], TABLE_BYTES - count + 1)
+        noise = self._table.unfold(0, count, 1)[place].view(len(index), *self.shape)
+        coarse = self._templates[label] + OWN * _bytes(index, GRID * GRID * channels)
+        tall = self._rows @ coarse.view(-1, GRID, GRID * channels).to(torch.float64)
+        smooth = (tall.flatten(0, 1) @ self._columns).view(noise.shape)
+        return (
+            (smooth.mul_(2.0**-16).to(torch.int32) + NOISE * noise.to(torch.int32))
+            .bitwise_right_shift_(8)
+            .to(torch.uint8)
+        )
+
+
+def _make(images: Images, index: Tensor, device: torch.device, what: str, progress: Progress | None) -> Tensor:
+    held = torch.empty((len(index), *images.shape), dtype=torch.uint8, device=device)
+    # Chunks that stay in the processor's cache are several times faster than the whole set at once.
+    chunk = max(1, CHUNK_ELEMENTS // held[:1].numel()) if device.type == "cpu" else 1024
+    done = 0
+    for made, _ in images.read(index.split(chunk)):
+        held[done : done + len(made)] = made
+        done += len(made)
+        if progress is not None:
+            progress(what, done, len(index))
+    return held
+
+
+def labels_of(index: Tensor, classes: int) -> Tensor:
+    """The class of each synthetic sample: int64 [B] from the int64 [B] indices of the contract."""
+    return rng.mulhi(rng.draw(SEED, rng.Stream.SYNTHETIC, index, 0)[..., 0], classes)
+
+
+def _bytes(index: Tensor, count: int) -> Tensor:
+    """Uniform bytes as int32 [B, count], four from every word of the draws from block 1 on."""
+    blocks = torch.arange(1, 1 + (count + 15) // 16, device=index.device)
+    words = rng.draw(SEED, rng.Stream.SYNTHETIC, index.unsqueeze(-1), blocks).flatten(1)
+    shifts = torch.arange(0, 32, 8, device=index.device)
+    return ((words.unsqueeze(-1) >> shifts) & 0xFF).to(torch.int32).flatten(1)[:, :count]
+
+
+def _stretch(size: int) -> Tensor:
+    """The weights, 256 times, of a linear interpolation from GRID places to `size`, corners to corners: [size, GRID].
+
+    In float64, in which every product and sum of the interpolation is a whole number and exact, in any order.
+    """
+    place = torch.arange(size) * (GRID - 1) * 256 // max(size - 1, 1)
+    left, part = place >> 8, place & 0xFF
+    weights = torch.zeros(size, GRID + 1, dtype=torch.int64)
+    weights.scatter_(1, left.unsqueeze(1), 256 - part.unsqueeze(1))
+    weights.scatter_(1, left.unsqueeze(1) + 1, part.unsqueeze(1))
+    return weights[:, :GRID].to(torch.float64)

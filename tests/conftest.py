@@ -1,0 +1,22 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# The tests are many and small: threads cost more in waiting for each other than they bring.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data: $RETHINK_FAST_TEST_DATA, or ../shared/data beside the checkout."""
+    named = os.environ.get("RETHINK_FAST_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: {folder} does not exist, and RETHINK_FAST_TEST_DATA names no other folder")
+    return folder

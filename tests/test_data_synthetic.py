@@ -1,0 +1,106 @@
+"""The synthetic sets: a pure function of the index, learnable, and of the stated shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rethink_fast import rng
+from rethink_fast.data import synthetic
+
+CPU = torch.device("cpu")
+
+
+def literal(index: int, y: int, x: int, c: int, edge: int, channels: int, classes: int) -> int:
+    """One pixel, by the formulas of the docstring, in Python integers."""
+
+    def words(at: int, block: int) -> list[int]:
+        return rng.draw(synthetic.SEED, rng.Stream.SYNTHETIC, torch.tensor(at), block).tolist()
+
+    def byte(at: int, k: int) -> int:
+        return (words(at, 1 + k // 16)[k // 4 % 4] >> 8 * (k % 4)) & 0xFF
+
+    def coarse(gy: int, gx: int) -> int:
+        k = (gy * 8 + gx) * channels + c
+        return 80 * byte(2**62 + 2**61 + label, k) + 112 * byte(index, k)
+
+    label = words(index, 0)[0] * classes >> 32
+    start = words(index, 0)[1] * (2**20 - edge * edge * channels + 1) >> 32
+    noise = byte(2**62 + 2**60, start + (y * edge + x) * channels + c)
+    (top, down), (left, right) = (divmod(at * 7 * 256 // (edge - 1), 256) for at in (y, x))
+    below, beside = min(top + 1, 7), min(left + 1, 7)
+    smooth = (256 - down) * ((256 - right) * coarse(top, left) + right * coarse(top, beside))
+    smooth += down * ((256 - right) * coarse(below, left) + right * coarse(below, beside))
+    return ((smooth >> 16) + 64 * noise) >> 8
+
+
+@pytest.mark.parametrize(("dataset", "edge", "channels"), [("cifar10", 32, 3), ("mnist", 28, 1), ("imagenet", 75, 3)])
+def test_pixels_follow_the_formula(dataset: str, edge: int, channels: int) -> None:
+    made = synthetic.load(dataset, limit=40, device=CPU)
+    assert made.test is not None
+    for split, base in ((made.train, 0), (made.test, 2**62)):
+        index = split.index[[30, 7]]
+        images, rows = next(split.images.read([index]))
+        for sample, image in zip(index.tolist(), images[rows], strict=True):
+            for y, x, c in ((0, 0, 0), (edge - 1, edge - 1, channels - 1), (13, edge - 2, 0), (edge // 2, 5, 0)):
+                assert int(image[y, x, c]) == literal(sample + base, y, x, c, edge, channels, made.num_classes)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shape", "train", "test", "classes"),
+    [
+        ("cifar10", (32, 32, 3), 50_000, 10_000, 10),
+        ("mnist", (28, 28, 1), 60_000, 10_000, 10),
+        ("imagenet", (75, 75, 3), 256, 250, 10),
+    ],
+)
+def test_shapes(dataset: str, shape: tuple[int, ...], train: int, test: int, classes: int) -> None:
+    made = synthetic.load(dataset, limit=300, device=CPU)
+    assert made.test is not None
+    assert (made.train.images.shape, made.num_classes) == (shape, classes)
+    assert (len(made.train.labels), len(made.test.labels)) == (train, test)
+    assert (len(made.train.index), len(made.test.index)) == (min(300, train), min(300, test))
+    # Each count is binomial: six standard deviations either way.
+    mean = train / classes
+    assert (torch.bincount(made.train.labels, minlength=classes) - mean).abs().max() < 6 * mean**0.5
+
+
+def test_an_image_is_the_same_in_any_batch_and_under_any_limit() -> None:
+    few, more = (synthetic.load("cifar10", limit=limit, device=CPU) for limit in (20, 400))
+    alone = synthetic.Generated(0, 32, 3, 10, CPU)
+    assert torch.equal(few.train.labels, more.train.labels)
+    for sample in few.train.index.tolist():
+        versions = [
+            images[rows]
+            for source in (few.train.images, more.train.images, alone)
+            for images, rows in source.read([torch.tensor([sample])])
+        ]
+        assert torch.equal(versions[0], versions[1])
+        assert torch.equal(versions[0], versions[2])
+
+
+def test_a_large_set_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = synthetic.load("mnist", limit=64, device=CPU)
+    monkeypatch.setattr(synthetic, "RESIDENT_BYTES", 64 * 28 * 28 - 1)
+    generated = synthetic.load("mnist", limit=64, device=CPU)
+    assert isinstance(generated.train.images, synthetic.Generated)
+    (a, i), (b, j) = (next(made.train.images.read([made.train.index[10:20]])) for made in (stored, generated))
+    assert torch.equal(a[i], b[j])
+
+
+def test_images_differ() -> None:
+    made = synthetic.load("mnist", limit=2000, device=CPU)
+    images, rows = next(made.train.images.read([made.train.index]))
+    assert len(torch.unique(images[rows].flatten(1), dim=0)) == 2000
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "mnist", "imagenet"])
+def test_the_classes_can_be_learnt(dataset: str) -> None:
+    """A ridge regression on the pixels, without any network, is right on more than 90 % of the test set."""
+    made = synthetic.load(dataset, limit=2000, device=CPU)
+    assert made.test is not None
+    (x, y), (u, v) = ((next(s.images.read([s.index])), s.labels[s.index]) for s in (made.train, made.test))
+    train, test = (images[rows].flatten(1).double() / 127.5 - 1 for images, rows in (x, u))
+    kernel = train @ train.T + torch.eye(len(train)) * train.shape[1]
+    scores = test @ train.T @ torch.linalg.solve(kernel, torch.nn.functional.one_hot(y, 10).double())
+    assert (scores.argmax(1) == v).double().mean() > 0.9
