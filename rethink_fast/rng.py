@@ -65,6 +65,18 @@ def check_seed(seed: int) -> int:
     return seed
 
 
+def check_index(index: Tensor) -> Tensor:
+    """Return `index` as int64 if it holds integers in [0, 2^63), else raise ValueError.
+
+    The values are looked at on the CPU only: elsewhere that would wait for the device.
+    """
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise ValueError(f"index must hold integers, not {index.dtype}")
+    if index.device.type == "cpu" and index.numel() and (least := int(index.min())) < 0:
+        raise ValueError(f"index {least} is out of range: choose one in [0, 2^63)")
+    return index.to(torch.int64)
+
+
 def key(seed: int, stream: Stream) -> tuple[int, int]:
     """The two key words of a (seed, stream)."""
     check_seed(seed)
@@ -76,9 +88,9 @@ def key(seed: int, stream: Stream) -> tuple[int, int]:
 def draw(seed: int, stream: Stream, index: Tensor, block: Tensor | int) -> Tensor:
     """Four words for every (index, block): int64 [..., 4] over the broadcast shape.
 
-    index: int64, each in [0, 2^63). block: int64 or int, likewise.
+    index: int64, each in [0, 2^63). block: int64 or int, likewise. Raises ValueError for a seed or index outside.
     """
-    index = index.to(torch.int64)
+    index = check_index(index)
     block = torch.as_tensor(block, dtype=torch.int64, device=index.device)
     return philox(key(seed, stream), (index & _MASK, index >> 32, block & _MASK, block >> 32))
 

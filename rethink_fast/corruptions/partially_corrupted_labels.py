@@ -18,8 +18,10 @@ def partially_corrupted_labels(
 ) -> Tensor:
     """Replace each label, with this probability, by a uniform random class: a pure function of (seed, index).
 
-    labels, index: int64 [B]. Returns int64 [B].
+    labels, index: int64 [B]. Returns int64 [B]. Raises ValueError for a probability outside [0, 1].
     """
+    if num_classes < 1:
+        raise ValueError(f"num_classes {num_classes} is out of range: choose 1 or more")
     words = rng.draw(seed, rng.Stream.LABELS, index, 0)
     corrupted = words[..., 0] < rng.threshold(probability)
     return torch.where(corrupted, rng.mulhi(words[..., 1], num_classes), labels)

@@ -32,7 +32,9 @@ class Entry:
 
 MODELS = {
     "inception_small": Entry(InceptionSmall, 0.1, 4),
-    "inception_small_no_bn": Entry(partial(InceptionSmall, batch_norm=False), 0.1, 4),
+    # The paper's text has 0.1 here too. With this initialisation the ReLUs die at 0.1: on random labels the loss stays
+    # at ln 10 while the gradient vanishes within 100 steps. 0.01 memorises.
+    "inception_small_no_bn": Entry(partial(InceptionSmall, batch_norm=False), 0.01, 4),
     "alexnet_small": Entry(AlexNetSmall, 0.01, 4),
     "mlp_1x512": Entry(partial(MLP, hidden=(512,)), 0.01, 1),
     "mlp_3x512": Entry(partial(MLP, hidden=(512, 512, 512)), 0.01, 1),

@@ -1,4 +1,4 @@
-"""MLPs: "fully connected with 1 or 3 hidden layers of 512 units, ReLU everywhere" (Zhang et al. 2017, appendix A)."""
+"""MLPs: one or three hidden layers of 512 units on all pixels, ReLU everywhere (Zhang et al. 2017, appendix A)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,275 @@
+"""The paper's networks: parameter counts, layer plans, padding, what they refuse, and that they can memorise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rethink_fast.errors import UserError
+from rethink_fast.models import MODELS, build_model
+from rethink_fast.models.layers import LAST_LAYER_STD, pad_for_stride_2
+
+SMALL = [name for name in MODELS if name != "inception_v3"]
+
+
+def build(name: str, *, num_classes: int = 10, channels: int = 3, size: tuple[int, int] = (28, 28), **options):
+    torch.manual_seed(0)
+    return build_model(name, num_classes=num_classes, channels=channels, size=size, **options)
+
+
+def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    return noise.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("inception_small", 1_649_402),
+        ("inception_small_no_bn", 1_649_402),
+        ("alexnet_small", 1_387_786),
+        ("mlp_1x512", 1_209_866),
+        ("mlp_3x512", 1_735_178),
+    ],
+)
+def test_parameter_count_of_the_paper(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in build(name).parameters()) == parameters
+
+
+@pytest.mark.parametrize(("aux_head", "parameters"), [(False, 23_834_568), (True, 27_161_264)])
+def test_parameter_count_of_inception_v3(aux_head: bool, parameters: int) -> None:
+    with torch.device("meta"):
+        model = build("inception_v3", num_classes=1000, size=(299, 299), aux_head=aux_head)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_learning_rates_of_the_paper() -> None:
+    """0.1 for Inception, 0.01 for Alexnet and the MLPs; without batch norm 0.1 stalls, and 0.01 stands in."""
+    rates = {name: MODELS[name].learning_rate for name in SMALL}
+    assert rates == {
+        "inception_small": 0.1,
+        "inception_small_no_bn": 0.01,
+        "alexnet_small": 0.01,
+        "mlp_1x512": 0.01,
+        "mlp_3x512": 0.01,
+    }
+
+
+def test_layer_plan_of_inception_small() -> None:
+    """Channels and sizes of Figure 3: 28 -> 14 -> 7 at the two downsample modules."""
+    model = build("inception_small").eval()
+    sizes = []
+    x = channels_last(1, 3, 28, 28)
+    for stage in model.stages:
+        x = stage(x)
+        sizes.append((x.shape[1], x.shape[2], x.shape[3]))
+    channels = [96, 64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
+    sides = [28, 28, 28, 14, 14, 14, 14, 14, 7, 7, 7]
+    assert sizes == [(c, side, side) for c, side in zip(channels, sides, strict=True)]
+
+
+def test_layer_plan_of_inception_v3() -> None:
+    """The published grids, 35x35x288 -> 17x17x768 -> 8x8x2048 for 299 pixels; shapes only, on the meta device."""
+    with torch.device("meta"):
+        model = build("inception_v3", num_classes=1000, size=(299, 299))
+        grid = torch.empty(1, 3, 299, 299)
+    shapes = []
+    for stage in (*model.up_to_17, *model.from_17):
+        grid = stage(grid)
+        shapes.append(tuple(grid.shape[1:]))
+    assert shapes == [
+        *((32, 149, 149), (32, 147, 147), (64, 147, 147), (64, 73, 73), (80, 73, 73), (192, 71, 71), (192, 35, 35)),
+        *((256, 35, 35), (288, 35, 35), (288, 35, 35)),
+        *((768, 17, 17),) * 5,
+        *((1280, 8, 8), (2048, 8, 8), (2048, 8, 8)),
+    ]
+
+
+@pytest.mark.parametrize("size", [(4, 4), (7, 7), (4, 7), (7, 4), (1, 2), (28, 14)])
+def test_stride_2_windows_are_tensorflows_same(size: tuple[int, int]) -> None:
+    """ceil(n / 2) windows, the first at 0 where n is even and at -1 where it is odd, by the definition of SAME."""
+    x = torch.arange(1, math.prod(size) + 1, dtype=torch.float64).view(1, 1, *size)
+    padded = pad_for_stride_2(x)
+    summed = F.conv2d(padded, torch.ones(1, 1, 3, 3, dtype=torch.float64), stride=2)[0, 0]
+    largest = F.max_pool2d(padded, 3, 2)[0, 0]
+    rows, columns = ([range(2 * k - n % 2, 2 * k - n % 2 + 3) for k in range((n + 1) // 2)] for n in size)
+    assert summed.shape == largest.shape == (len(rows), len(columns))
+    for i, window_rows in enumerate(rows):
+        for j, window_columns in enumerate(columns):
+            values = [
+                x[0, 0, r, c].item()
+                for r in window_rows
+                for c in window_columns
+                if 0 <= r < size[0] and 0 <= c < size[1]
+            ]
+            assert summed[i, j].item() == sum(values)
+            assert largest[i, j].item() == max(values)
+
+
+def test_batch_norm_of_inception_small_learns_a_shift_only() -> None:
+    model = build("inception_small")
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 19
+    for norm in norms:
+        assert [name for name, _ in norm.named_parameters()] == ["bias"]
+        assert bool((norm.weight == 1).all())
+        assert "weight" not in norm.state_dict()
+        assert (norm.eps, norm.momentum) == (1e-3, 0.1)
+    assert all(m.bias is None for m in model.modules() if isinstance(m, nn.Conv2d))
+    without = build("inception_small_no_bn")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in without.modules())
+    assert all(m.bias is not None for m in without.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_local_response_normalization_is_the_tutorials() -> None:
+    """x / (1 + (0.001 / 9) sum of x^2 over the 4 channels either side)^0.75, after the pooling."""
+    norm = build("alexnet_small").features[0].norm.double()
+    x = 30 * channels_last(2, 64, 3, 3, dtype=torch.float64).numpy()
+    expected = np.empty_like(x)
+    for c in range(64):
+        squares = (x[:, max(0, c - 4) : c + 5] ** 2).sum(axis=1)
+        expected[:, c] = x[:, c] / (1 + 0.001 / 9 * squares) ** 0.75
+    # float64 on both sides: a sum of 9 terms, a few roundings and a power, far below 1e3 units of 2.2e-16.
+    np.testing.assert_allclose(norm(torch.from_numpy(x)).numpy(), expected, rtol=1e3 * 2.2e-16)
+    names = [type(m).__name__ for m in build("alexnet_small").features[0].children()]
+    assert names == ["Conv2d", "MaxPool2d", "LocalResponseNorm"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initial_weights_are_he_normal_and_small_at_the_end(name: str) -> None:
+    model = build(name, size=(75, 75) if name == "inception_v3" else (28, 28))
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    *hidden, last = layers
+    expected = [math.sqrt(2 / layer.weight[0].numel()) for layer in hidden] + [LAST_LAYER_STD]
+    for layer, std in zip((*hidden, last), expected, strict=True):
+        n = layer.weight.numel()
+        # The deviation of a sample's standard deviation is std / sqrt(2 n), of its mean std / sqrt(n); 5 of them.
+        assert abs(layer.weight.std().item() - std) < 5 * std / math.sqrt(2 * n)
+        assert abs(layer.weight.mean().item()) < 5 * std / math.sqrt(n)
+        assert layer.bias is None or not layer.bias.any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_smallest_size_trains_every_parameter(name: str) -> None:
+    side = MODELS[name].smallest
+    model = build(name, channels=1, size=(side, side), num_classes=7)
+    logits = model(channels_last(2, 1, side, side))
+    assert logits.shape == (2, 7)
+    F.cross_entropy(logits, torch.arange(2)).backward()
+    for parameter_name, p in model.named_parameters():
+        assert p.grad is not None, parameter_name
+        assert bool(p.grad.isfinite().all()), parameter_name
+
+
+@pytest.mark.parametrize("name", ["inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512"])
+@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (7, 13)), (3, (32, 32)), (4, (5, 64))])
+def test_other_sizes(name: str, channels: int, size: tuple[int, int]) -> None:
+    model = build(name, channels=channels, size=size).eval()
+    assert model(channels_last(2, channels, *size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_last_all_the_way_and_the_same_function(name: str) -> None:
+    side = 75 if name == "inception_v3" else 14
+    model = build(name, size=(side, side)).double().eval()
+    x = channels_last(1, 3, side, side, dtype=torch.float64)
+    expected = model(x.contiguous())
+    model = model.to(memory_format=torch.channels_last)
+    formats = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _m, inputs, _out: formats.append(inputs[0]))
+    logits = model(x)
+    assert all(seen.is_contiguous(memory_format=torch.channels_last) for seen in formats)
+    # Another order of summation in float64: fan-in <= 1e4 and <= 50 layers give 50 * 1e4 * 2.2e-16 < 2e-10.
+    torch.testing.assert_close(logits, expected, rtol=2e-10, atol=2e-10)
+
+
+@pytest.mark.parametrize("name", ["inception_small", "alexnet_small"])
+def test_compiles_into_one_graph(name: str) -> None:
+    model = build(name, size=(14, 14))
+    x = channels_last(4, 3, 14, 14)
+    expected = model(x)
+    assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(x), expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_autocast_keeps_float32_weights_and_gradients(name: str) -> None:
+    model = build(name, size=(14, 14)).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(channels_last(4, 3, 14, 14))
+        loss = F.cross_entropy(logits, torch.arange(4))
+    loss.backward()
+    assert logits.dtype == torch.bfloat16
+    assert all(p.dtype == torch.float32 and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_dropout_acts_in_training_only(name: str) -> None:
+    side = 75 if name == "inception_v3" else 8
+    x = channels_last(2, 3, side, side)
+    model = build(name, size=(side, side), dropout=0.5)
+    assert not torch.equal(model(x), model(x))
+    evaluated = model.eval()(x)
+    dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert [m.p for m in dropouts] == [0.5] * len(dropouts)
+    for dropout in dropouts:
+        dropout.p = 0.0
+    assert torch.equal(model(x), evaluated)
+    model.train()
+    assert torch.equal(model(x), model(x))
+
+
+def test_auxiliary_head_speaks_in_training_only() -> None:
+    with torch.device("meta"):
+        model = build("inception_v3", num_classes=11, size=(299, 299), aux_head=True)
+        x = torch.empty(2, 3, 299, 299)
+    logits, aux = model(x)
+    assert logits.shape == aux.shape == (2, 11)
+    assert model.eval()(x).shape == (2, 11)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_fits_random_labels_at_its_learning_rate(name: str) -> None:
+    """16 images of noise with random labels: SGD with momentum 0.9 takes the loss from ln 10 below a tenth of it."""
+    model = build(name, size=(6, 6)).to(memory_format=torch.channels_last)
+    images = channels_last(16, 3, 6, 6)
+    labels = torch.randint(10, (16,), generator=torch.Generator().manual_seed(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=MODELS[name].learning_rate, momentum=0.9)
+    losses = []
+    while len(losses) < 100 and (not losses or losses[-1] > 0.23):
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] <= 0.23, losses
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "inception_smal"}, "model 'inception_smal' is unknown.*Did you mean 'inception_small'"),
+        ({"name": "inception_small", "size": (3, 28)}, "size 3x28 is too small for inception_small: choose 4"),
+        ({"name": "alexnet_small", "size": (28, 3)}, "size 28x3 is too small for alexnet_small: choose 4"),
+        ({"name": "inception_v3", "size": (74, 74)}, "size 74x74 is too small for inception_v3: choose 75"),
+        (
+            {"name": "inception_v3", "size": (298, 299), "aux_head": True},
+            "size 298x299 is too small for inception_v3 with its auxiliary head: choose 299",
+        ),
+        ({"name": "mlp_1x512", "aux_head": True}, "'mlp_1x512' has no auxiliary head.*inception_v3"),
+        ({"name": "mlp_1x512", "dropout": 1.0}, "dropout 1.0 is out of range"),
+        ({"name": "mlp_1x512", "dropout": -0.1}, "dropout -0.1 is out of range"),
+    ],
+    ids=lambda value: value.get("name", "") if isinstance(value, dict) else "",
+)
+def test_refuses(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        build(**options)
+    assert "\n" not in str(error.value)
