@@ -10,18 +10,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels, rng
+from ..kernels.checks import check_images, check_index, check_statistics
 
 
 def gaussian(images: Tensor, index: Tensor, *, seed: int, mean: Tensor, std: Tensor) -> Tensor:
     """Replace each image by normal noise of these statistics, a pure function of (seed, index).
 
     images: [B, H, W, C], only the shape is used; index: int64 [B]; mean, std: [C], in pixel units (0 ... 255).
-    Returns float32 [B, H, W, C].
+    Returns float32 [B, H, W, C]. Raises ValueError for what does not fit.
     """
-    batch, height, width, channels = images.shape
+    batch, height, width, channels = check_images(images).shape
+    index = check_index(index, batch, images.device)
+    mean = check_statistics(mean, channels, images.device, "mean")
+    std = check_statistics(std, channels, images.device, "std")
+    return torch.ops.rethink_fast.gaussian(index, height, width, mean, std, rng.check_seed(seed))
+
+
+@kernels.reference("gaussian")
+def gaussian_reference(index: Tensor, height: int, width: int, mean: Tensor, std: Tensor, seed: int) -> Tensor:
+    """What the op does, in plain torch."""
+    batch, channels = len(index), len(mean)
     elements = height * width * channels
     blocks = torch.arange((elements + 7) // 8, device=index.device)
     words = rng.draw(seed, rng.Stream.GAUSSIAN, index.unsqueeze(-1), blocks)
-    noise = rng.normals(words).reshape(batch, -1)[:, :elements].view(batch, height, width, channels)
-    return noise * std.to(noise) + mean.to(noise)
+    noise = rng.normals(words).reshape(batch, len(blocks) * 8)[:, :elements].reshape(batch, height, width, channels)
+    return noise * std + mean

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels, rng
+from ..kernels.checks import check_classes, check_index, check_labels, check_probability
 
 
 def partially_corrupted_labels(
@@ -18,10 +19,17 @@ def partially_corrupted_labels(
 ) -> Tensor:
     """Replace each label, with this probability, by a uniform random class: a pure function of (seed, index).
 
-    labels, index: int64 [B]. Returns int64 [B]. Raises ValueError for a probability outside [0, 1].
+    labels, index: int64 [B]. Returns int64 [B]. Raises ValueError for what does not fit.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes {num_classes} is out of range: choose 1 or more")
+    index = check_index(index, len(check_labels(labels)), labels.device)
+    check_classes(num_classes)
+    probability = check_probability(probability)
+    return torch.ops.rethink_fast.corrupt_labels(labels, index, num_classes, probability, rng.check_seed(seed))
+
+
+@kernels.reference("corrupt_labels")
+def corrupt_labels_reference(labels: Tensor, index: Tensor, num_classes: int, probability: float, seed: int) -> Tensor:
+    """What the op does, in plain torch."""
     words = rng.draw(seed, rng.Stream.LABELS, index, 0)
     corrupted = words[..., 0] < rng.threshold(probability)
     return torch.where(corrupted, rng.mulhi(words[..., 1], num_classes), labels)

@@ -9,14 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels, rng
+from ..kernels.checks import check_images, check_index
 
 
 def random_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
     """Apply to each image a permutation of its own pixels, a pure function of (seed, index).
 
-    images: [B, H, W, C], any dtype; index: int64 [B]. Returns a tensor like `images`.
+    images: [B, H, W, C], any dtype; index: int64 [B]. Returns a contiguous tensor like `images`. Raises ValueError for
+    what does not fit.
     """
+    check_images(images)
+    index = check_index(index, len(images), images.device)
+    return torch.ops.rethink_fast.random_pixels(images, index, rng.check_seed(seed))
+
+
+@kernels.reference("random_pixels")
+def random_pixels_reference(images: Tensor, index: Tensor, seed: int) -> Tensor:
+    """What the op does, in plain torch."""
     pixels = images.flatten(1, 2)
     n = pixels.shape[1]
     words = rng.permutation_words(seed, rng.Stream.RANDOM_PIXELS, index).unsqueeze(1)

@@ -9,14 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels, rng
+from ..kernels.checks import check_images, check_index
 
 
 def shuffled_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
     """Apply one permutation of the pixels to every image, a pure function of the seed.
 
-    images: [B, H, W, C], any dtype; index: int64 [B], unused. Returns a tensor like `images`.
+    images: [B, H, W, C], any dtype; index: int64 [B], unused. Returns a contiguous tensor like `images`. Raises
+    ValueError for what does not fit.
     """
+    check_images(images)
+    check_index(index, len(images), images.device)
+    return torch.ops.rethink_fast.shuffled_pixels(images, rng.check_seed(seed))
+
+
+@kernels.reference("shuffled_pixels")
+def shuffled_pixels_reference(images: Tensor, seed: int) -> Tensor:
+    """What the op does, in plain torch."""
     pixels = images.flatten(1, 2)
     n = pixels.shape[1]
     zero = torch.zeros((), dtype=torch.int64, device=images.device)
