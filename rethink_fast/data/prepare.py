@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..augment import fixed_crop, random_crop, random_flip, random_rotation, unit_range, whiten
-from ..corruptions import gaussian, random_pixels, shuffled_pixels
+from .. import kernels, rng
+from ..augment import center_window, fixed_crop, random_crop, random_flip, random_rotation, unit_range, whiten
+from ..corruptions.gaussian import gaussian_reference
+from ..corruptions.random_pixels import random_pixels_reference
+from ..corruptions.shuffled_pixels import shuffled_pixels_reference
+from ..kernels.checks import check_images, check_index, check_rows, check_statistics
 
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
+NORMALISATIONS = ("whiten", "unit_range")
+DTYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Preparation:
 
     window: (top, left, height, width) of the fixed crop. corruption: one of PIXEL_KINDS, or "" for none.
     mean, std: float32 [C] in pixel units, for gaussian. size: height and width of the network input.
-    normalisation: "whiten" or "unit_range". dtype: torch.float32 or torch.bfloat16.
+    normalisation: "whiten" or "unit_range". dtype: torch.float32 or torch.bfloat16. Raises ValueError for what is
+    none of these.
     """
 
     window: tuple[int, int, int, int]
@@ -39,31 +46,94 @@ class Preparation:
     std: Tensor | None = None
     dtype: torch.dtype = torch.float32
 
+    def __post_init__(self) -> None:
+        rng.check_seed(self.seed)
+        for what, value, allowed in (
+            ("corruption", self.corruption, ("", *PIXEL_KINDS)),
+            ("normalisation", self.normalisation, NORMALISATIONS),
+            ("dtype", self.dtype, DTYPES),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{what} {value!r} is unknown: choose one of {', '.join(map(repr, allowed))}")
+        top, left, height, width = self.window
+        if min(top, left) < 0 or min(height, width) < 1:
+            raise ValueError(
+                f"window {self.window} is out of range: give top and left 0 or more, height and width 1 or more"
+            )
+        if not (1 <= self.size[0] <= height and 1 <= self.size[1] <= width):
+            raise ValueError(
+                f"size {self.size} is out of range: choose one from 1 x 1 to the window's {height} x {width}"
+            )
+        if self.corruption == "gaussian" and (self.mean is None or self.std is None):
+            raise ValueError("gaussian needs the mean and std of the training set, one float for each channel")
+
 
 def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None) -> Tensor:
     """The network input for the samples `index`, stored at `rows` of `images`.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
-    (evaluation), and a crop is then the centre crop. Returns how.dtype [B, C, *how.size], channels_last.
+    (evaluation), and a crop is then the centre crop. Returns how.dtype [B, C, *how.size], channels_last. Raises
+    ValueError for what does not fit.
     """
-    x = fixed_crop(images[rows], how.window)
-    if how.corruption == "shuffled_pixels":
-        x = shuffled_pixels(x, index, seed=how.seed)
-    elif how.corruption == "random_pixels":
-        x = random_pixels(x, index, seed=how.seed)
-    elif how.corruption == "gaussian":
+    height, width, channels = check_images(images).shape[1:]
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images of {images.dtype} are not allowed: give uint8")
+    top, left = how.window[0], how.window[1]
+    if top + how.window[2] > height or left + how.window[3] > width:
+        raise ValueError(f"window {how.window} is out of range: it must lie in images of {height} x {width}")
+    rows = check_rows(rows, images)
+    index = check_index(index, len(rows), images.device)
+    if epoch is not None and not 0 <= epoch <= rng.LARGEST:
+        raise ValueError(f"epoch {epoch} is out of range: choose one in [0, 2^63)")
+    mean = std = None
+    if how.corruption == "gaussian":
         assert how.mean is not None
         assert how.std is not None
-        x = gaussian(x, index, seed=how.seed, mean=how.mean, std=how.std)
-    if tuple(x.shape[1:3]) != how.size:
-        top, left = (x.shape[1] - how.size[0]) // 2, (x.shape[2] - how.size[1]) // 2
-        if how.crop and epoch is not None:
-            x = random_crop(x, index, how.size, seed=how.seed, epoch=epoch)
+        mean = check_statistics(how.mean, channels, images.device, "mean")
+        std = check_statistics(how.std, channels, images.device, "std")
+    stages = (how.crop, how.flip, how.rotation, epoch, how.normalisation, how.dtype)
+    return torch.ops.rethink_fast.prepare(
+        images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size, *stages
+    )
+
+
+@kernels.reference("prepare")
+def prepare_reference(
+    images: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    window: list[int],
+    corruption: str,
+    seed: int,
+    mean: Tensor | None,
+    std: Tensor | None,
+    size: list[int],
+    crop: bool,
+    flip: bool,
+    rotation: bool,
+    epoch: int | None,
+    normalisation: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """What the op does, stage by stage in plain torch."""
+    top, left, height, width = window
+    x = fixed_crop(images[rows], (top, left, height, width))
+    if corruption == "shuffled_pixels":
+        x = shuffled_pixels_reference(x, seed)
+    elif corruption == "random_pixels":
+        x = random_pixels_reference(x, index, seed)
+    elif corruption == "gaussian":
+        assert mean is not None
+        assert std is not None
+        x = gaussian_reference(index, height, width, mean, std, seed)
+    if (height, width) != (size[0], size[1]):
+        if crop and epoch is not None:
+            x = random_crop(x, index, (size[0], size[1]), seed=seed, epoch=epoch)
         else:
-            x = fixed_crop(x, (top, left, *how.size))
-    if how.flip and epoch is not None:
-        x = random_flip(x, index, seed=how.seed, epoch=epoch)
-    if how.rotation and epoch is not None:
-        x = random_rotation(x, index, seed=how.seed, epoch=epoch)
-    x = whiten(x) if how.normalisation == "whiten" else unit_range(x)
-    return x.to(how.dtype).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            x = fixed_crop(x, center_window(height, width, (size[0], size[1])))
+    if flip and epoch is not None:
+        x = random_flip(x, index, seed=seed, epoch=epoch)
+    if rotation and epoch is not None:
+        x = random_rotation(x, index, seed=seed, epoch=epoch)
+    x = whiten(x) if normalisation == "whiten" else unit_range(x)
+    return x.to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,110 @@
+"""The ops of this package: their schemas, what runs each of them on which device, and what torch.compile may assume.
+
+    device | what runs                                                     | when
+    CPU    | csrc/cpu, compiled into rethink_fast/_native.so               | it was built (see native.py)
+    CUDA   | csrc/cuda, compiled into rethink_fast/_native_cuda.so         | it was built and holds the op
+    CUDA   | the Triton kernel in kernels/triton_<stem>.py                 | otherwise
+    any    | the reference in plain torch, beside the public function      | nothing above serves
+
+The public functions (corruptions/, data/prepare.py) check their arguments and call torch.ops.rethink_fast.<op>.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from . import native
+
+SCHEMAS = {
+    "corrupt_labels": "(Tensor labels, Tensor index, int num_classes, float probability, int seed) -> Tensor",
+    "shuffled_pixels": "(Tensor images, int seed) -> Tensor",
+    "random_pixels": "(Tensor images, Tensor index, int seed) -> Tensor",
+    "gaussian": "(Tensor index, int height, int width, Tensor mean, Tensor std, int seed) -> Tensor",
+    "prepare": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
+    "Tensor? std, int[] size, bool crop, bool flip, bool rotation, int? epoch, str normalisation, "
+    "ScalarType dtype) -> Tensor",
+}
+"""The same text as csrc/ops.cpp, for when the library is absent."""
+
+TRITON = {
+    "corrupt_labels": "triton_labels",
+    "shuffled_pixels": "triton_pixels",
+    "random_pixels": "triton_pixels",
+    "gaussian": "triton_gaussian",
+    "prepare": "triton_prepare",
+}
+"""The module that holds the Triton launcher of each op, under the op's own name."""
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def reference(name: str) -> Callable[[F], F]:
+    """Decorator: this function, with the op's own arguments, is what runs where no kernel serves the device."""
+
+    def register(function: F) -> F:
+        _library.impl(name, function, "CompositeExplicitAutograd")
+        return function
+
+    return register
+
+
+def _triton(name: str) -> Callable[..., Tensor]:
+    def launch(*arguments: Any) -> Tensor:
+        return getattr(importlib.import_module(f".{TRITON[name]}", __name__), name)(*arguments)
+
+    return launch
+
+
+def _corrupt_labels_fake(labels: Tensor, *_: Any) -> Tensor:
+    return labels.new_empty(labels.shape)
+
+
+def _pixels_fake(images: Tensor, *_: Any) -> Tensor:
+    return images.new_empty(images.shape)
+
+
+def _gaussian_fake(index: Tensor, height: int, width: int, mean: Tensor, *_: Any) -> Tensor:
+    return index.new_empty((index.shape[0], height, width, mean.shape[0]), dtype=torch.float32)
+
+
+def _prepare_fake(images: Tensor, rows: Tensor, *rest: Any) -> Tensor:
+    size = rest[6]
+    shape = (rows.shape[0], images.shape[3], *size)
+    return torch.empty(shape, dtype=rest[-1], device=images.device, memory_format=torch.channels_last)
+
+
+FAKES = {
+    "corrupt_labels": _corrupt_labels_fake,
+    "shuffled_pixels": _pixels_fake,
+    "random_pixels": _pixels_fake,
+    "gaussian": _gaussian_fake,
+    "prepare": _prepare_fake,
+}
+
+
+def _has_kernel(name: str, key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"rethink_fast::{name}", key)
+
+
+def _register() -> torch.library.Library:
+    loaded = native.load("_native").usable
+    library = torch.library.Library("rethink_fast", "FRAGMENT")
+    for name, schema in SCHEMAS.items():
+        if not loaded:
+            library.define(name + schema)
+        torch.library.register_fake(f"rethink_fast::{name}", FAKES[name], lib=library)
+    native.load("_native_cuda")
+    if importlib.util.find_spec("triton") is not None:
+        for name in SCHEMAS:
+            if not _has_kernel(name, "CUDA"):
+                library.impl(name, _triton(name), "CUDA")
+    return library
+
+
+_library = _register()
