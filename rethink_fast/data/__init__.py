@@ -16,15 +16,14 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, one_of
-from . import auto, mnist, synthetic
+from . import auto, cifar10, imagenet, mnist, synthetic
+from .dali import CROP
+from .download import fetch
 from .source import Dataset, Images, Progress, Resident, Split, subset
 
 DATASETS = ("imagenet", "cifar10", "mnist")
 IMAGENET_SIZE = {"cuda": 299, "cpu": 75}
 """The default network input size of ImageNet: the paper's, and one that a few processor cores can train."""
-
-CROP = 0.875
-"""The share of each dimension that is kept when an ImageNet image is cropped."""
 
 
 def open_dataset(
@@ -55,28 +54,43 @@ def open_dataset(
         raise UserError(f"limit {limit} is out of range: choose at least 1")
     if download and data != "auto":
         raise UserError(f"--download puts the files where --data auto finds them: leave out --data {data}")
+    if size is None:
+        size = IMAGENET_SIZE["cuda" if device.type == "cuda" else "cpu"]
+    elif size < 1:
+        raise UserError(f"size {size} is out of range: choose at least 1")
     notes: tuple[str, ...] = ()
-    folder = None if data == "synthetic" else Path(data).expanduser()
+    folder = None if data == "synthetic" else Path(data)
     if data == "auto":
         folder = auto.find(dataset)
+        if folder is None and download:
+            folder = fetch(dataset, progress=progress)
     if data == "synthetic" or folder is None:
-        edge = _edge(size, margin, device) if dataset == "imagenet" else None
-        made = synthetic.load(dataset, edge=edge, limit=limit, device=device, progress=progress)
+        edge = round(size / CROP) if margin else size
+        made = synthetic.load(
+            dataset, edge=edge if dataset == "imagenet" else None, limit=limit, device=device, progress=progress
+        )
         if data == "auto":
             notes = (_note(dataset, made),)
         return replace(made, notes=notes)
+    folder = folder.expanduser()
     if not folder.exists():
         raise UserError(f"{folder} does not exist: name a folder or file of {dataset}, or use --data synthetic")
     if folder.is_dir() and not any(folder.iterdir()):
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
     if dataset == "mnist":
         return mnist.load(folder, limit=limit, device=device)
-    raise UserError(f"{folder}: {dataset} can not be opened from files yet: use --data synthetic")
-
-
-def _edge(size: int | None, margin: bool, device: torch.device) -> int:
-    size = IMAGENET_SIZE["cuda" if device.type == "cuda" else "cpu"] if size is None else size
-    return round(size / CROP) if margin else size
+    if dataset == "cifar10":
+        return cifar10.load(folder, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress)
+    return imagenet.load(
+        folder,
+        size=size,
+        margin=margin,
+        limit=limit,
+        device=device,
+        workers=workers,
+        damaged=damaged,
+        progress=progress,
+    )
 
 
 def _note(dataset: str, made: Dataset) -> str:

@@ -1,0 +1,278 @@
+"""JPEG (and PNG) through DALI, the one place that imports it.
+
+    file bytes, sample indices  ->  external_source  ->  decoder  ->  crop, resize  ->  uint8 batch, sample indices
+
+The order of the samples is the caller's own list of index batches, so DALI's readers, their shuffling and their
+padding of the last batch, which repeat or lose samples from the second epoch on, do not come into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from ..errors import UserError
+
+CROP = 0.875
+"""The share of each dimension in the evaluation crop of the TensorFlow Inception package."""
+
+AHEAD = 2
+"""Batches whose files are read before DALI asks for them; DALI itself holds two more."""
+
+Feed = tuple[list[np.ndarray], np.ndarray]
+"""The bytes of each file (uint8) and the sample indices (int64) of one batch."""
+
+
+class DecodeError(Exception):
+    """DALI gave up on one of these batches (the oldest first)."""
+
+    def __init__(self, batches: list[Feed]) -> None:
+        super().__init__("a batch could not be decoded")
+        self.batches = batches
+
+
+class Decoder:
+    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes."""
+
+    def __init__(self, graph: Callable[[Any], Any], *, threads: int, device: torch.device | None = None) -> None:
+        self._graph, self._threads = graph, threads
+        self._device = device if device is not None and device.type == "cuda" else None
+        self._pipeline: Any = None
+        self._largest = 0
+        self._feeds: Iterator[Feed] = iter(())
+        self._flying: deque[Feed] = deque()
+        self._turn = 0
+
+    def run(self, feeds: Iterable[Feed]) -> Iterator[tuple[Any, np.ndarray]]:
+        """The decoded batch (a DALI TensorList) and the sample indices, for each feed in turn.
+
+        The first feed is the largest. A run ends the one before it, wherever that one stands. Raises DecodeError.
+        """
+        self._turn += 1
+        turn = self._turn
+        self._end_epoch()
+        feeds = iter(feeds)
+        first = next(feeds, None)
+        if first is None:
+            return
+        if self._pipeline is None or len(first[0]) > self._largest:
+            self._pipeline, self._largest = None, len(first[0])
+            self._pipeline = self._build()
+        self._feeds = itertools.chain([first], feeds)
+        while True:
+            assert turn == self._turn, "another read of these images has begun"
+            try:
+                output, index = self._pipeline.run(**self._on_stream())
+            except StopIteration:
+                self._pipeline.reset()
+                return
+            except RuntimeError as error:
+                self._pipeline = None  # DALI: "Current pipeline object is no longer valid"
+                raise DecodeError(list(self._flying)) from error
+            except BaseException:
+                self._pipeline = None
+                raise
+            expected = self._flying.popleft()[1]
+            assert np.array_equal(np.asarray(index.as_tensor()), expected), (
+                "DALI returned other samples than those asked for"
+            )
+            yield output, expected
+
+    def _device_id(self) -> int | None:
+        if self._device is None:
+            return None
+        return torch.cuda.current_device() if self._device.index is None else self._device.index
+
+    def _on_stream(self) -> dict[str, Any]:
+        return {} if self._device is None else {"cuda_stream": torch.cuda.current_stream(self._device)}
+
+    def _end_epoch(self) -> None:
+        """Take out what an abandoned run left in the pipeline."""
+        self._feeds = iter(())
+        if self._pipeline is not None:
+            try:
+                with contextlib.suppress(StopIteration):
+                    while True:
+                        self._pipeline.run(**self._on_stream())
+                self._pipeline.reset()
+            except RuntimeError:
+                self._pipeline = None
+        self._flying.clear()
+
+    def _next_feed(self) -> Feed:
+        feed = next(self._feeds)
+        self._flying.append(feed)
+        return feed
+
+    def _build(self) -> Any:
+        dali = _dali()
+
+        @dali.pipeline_def(
+            batch_size=self._largest,
+            num_threads=self._threads,
+            device_id=self._device_id(),
+            prefetch_queue_depth=2,
+        )
+        def pipeline() -> Any:
+            encoded, index = dali.fn.external_source(
+                source=self._next_feed,
+                num_outputs=2,
+                batch=True,
+                dtype=[dali.types.UINT8, dali.types.INT64],
+                ndim=[1, 0],
+            )
+            return self._graph(encoded), index
+
+        made = pipeline()
+        made.build()
+        return made
+
+
+def _dali() -> Any:
+    try:
+        from nvidia import dali
+    except ImportError as error:
+        raise UserError(
+            f"reading image files needs DALI ({error}): pip install nvidia-dali-cuda130, on Linux"
+        ) from None
+    return dali
+
+
+def _image(encoded: Any, *, device: str = "cpu", crop: bool = False) -> Any:
+    """Decode to RGB, upright, the whole image or its central part."""
+    decoders, rgb = _dali().fn.decoders, _dali().types.RGB
+    if not crop:
+        return decoders.image(encoded, device=device, output_type=rgb)
+    start, shape = ((1 - CROP) / 2,) * 2, (CROP,) * 2
+    return decoders.image_slice(
+        encoded, device=device, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb
+    )
+
+
+class JpegFolder:
+    """Image files, read and decoded anew every time they are asked for, at one size.
+
+    size: the network input. Without `margin` the images are the central 87.5 % of each dimension, resized to
+    size x size: the evaluation preprocessing of the TensorFlow Inception package, which the paper reuses. With
+    `margin` they are the whole image, resized to size / 0.875, for a random crop later on. Antialiased linear.
+    """
+
+    def __init__(
+        self, root: Path, files: Sequence[str], *, size: int, margin: bool, device: torch.device, workers: int
+    ) -> None:
+        edge = round(size / CROP) if margin else size
+        self.shape = (edge, edge, 3)
+        self._root, self._files, self._device, self._workers = root, files, device, workers
+        self._decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device)
+
+    def _graph_of(self, edge: int, margin: bool) -> Callable[[Any], Any]:
+        on = "mixed" if self._device.type == "cuda" else "cpu"
+
+        def graph(encoded: Any) -> Any:
+            dali = _dali()
+            image = _image(encoded, device=on, crop=not margin)
+            return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
+
+        return graph
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As source.Images.read, a fresh tensor each time. The first batch is the largest; one read at a time.
+
+        Raises UserError that names a file which cannot be read or decoded.
+        """
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="read-files") as pool:
+            try:
+                for output, index in self._decoder.run(self._feeds(batches, pool)):
+                    # The tensor owns the memory of the batch: DALI does not use it again while the tensor lives.
+                    yield from_dlpack(output.as_tensor()), torch.arange(len(index), device=self._device)
+            except DecodeError as error:
+                raise UserError(self._blame(error)) from None
+
+    def _feeds(self, batches: Iterable[Tensor], pool: ThreadPoolExecutor) -> Iterator[Feed]:
+        ahead: deque[tuple[list[Future[list[np.ndarray]]], np.ndarray]] = deque()
+        waiting = iter(batches)
+        while True:
+            for batch in itertools.islice(waiting, AHEAD + 1 - len(ahead)):
+                index = batch.numpy().astype(np.int64)
+                ahead.append(([pool.submit(self._load, part) for part in np.array_split(index, self._workers)], index))
+            if not ahead:
+                return
+            futures, index = ahead.popleft()
+            yield list(itertools.chain.from_iterable(future.result() for future in futures)), index
+
+    def _load(self, index: np.ndarray) -> list[np.ndarray]:
+        return [read_bytes(self._root / self._files[i]) for i in index]
+
+    def _blame(self, error: DecodeError) -> str:
+        for encoded, index in error.batches:
+            for reason, sample in zip(next(faults([encoded], workers=1)), index, strict=True):
+                if reason is not None:
+                    return f"{self._root / self._files[sample]} can no longer be decoded ({reason}): restore the file"
+        return f"DALI failed on files of {self._root}: {error.__cause__}"
+
+
+def read_bytes(path: Path) -> np.ndarray:
+    """The bytes of a file, uint8 [n]; a UserError if it cannot be read."""
+    try:
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> Iterator[list[Tensor] | Tensor]:
+    """Decode images held in memory, in order: for each batch uint8 [B, H, W, 3], or a list where sizes differ.
+
+    Raises DecodeError.
+    """
+    decoder = Decoder(_image, threads=workers)
+    parts = (
+        (list(files[i : i + batch]), np.arange(i, min(i + batch, len(files)))) for i in range(0, len(files), batch)
+    )
+    for output, _ in decoder.run(parts):
+        if output.is_dense_tensor():
+            yield from_dlpack(output.as_tensor())
+        else:
+            yield [from_dlpack(output[i]) for i in range(len(output))]
+
+
+def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[list[str | None]]:
+    """For each batch of encoded files, why each cannot be decoded, or None where it can."""
+    decoder = Decoder(lambda encoded: _image(encoded).shape(), threads=workers)
+
+    def decodes(files: list[np.ndarray]) -> bool:
+        try:
+            return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
+        except DecodeError:
+            return False
+
+    for batch in batches:
+        reasons = [torn(data) for data in batch]
+        whole = [data for data, reason in zip(batch, reasons, strict=True) if reason is None]
+        if whole and not decodes(whole):
+            reasons = [
+                reason or (None if decodes([data]) else "corrupt") for data, reason in zip(batch, reasons, strict=True)
+            ]
+        yield reasons
+
+
+def torn(data: np.ndarray) -> str | None:
+    """What the structure alone tells, because a decoder may paint a missing end grey: None if it is whole."""
+    content = data.tobytes()
+    if not content:
+        return "empty"
+    if content.startswith(b"\xff\xd8"):
+        # The end-of-image marker after the last start of scan: an embedded thumbnail has markers of its own.
+        return None if content.find(b"\xff\xd9", max(content.rfind(b"\xff\xda"), 0)) > 0 else "truncated"
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None if content.find(b"IEND", len(content) - 64) > 0 else "truncated"
+    return "not a JPEG or PNG image"

@@ -1,0 +1,74 @@
+"""The official files, fetched only when the user asks for them (--download)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from ..errors import UserError
+from . import auto
+from .source import Progress
+
+CIFAR10 = "https://www.cs.toronto.edu/~kriz/"
+MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+
+FILES = {
+    "cifar10": {CIFAR10 + "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+    "mnist": {
+        MNIST + "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        MNIST + "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        MNIST + "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        MNIST + "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+}
+"""Where each file of a data set is, and its published MD5 sum."""
+
+CHUNK = 2**20
+SECONDS = 30
+
+
+def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
+    """Download a data set into the user's cache, check it and return its folder. Raises UserError."""
+    if dataset not in FILES:
+        raise UserError(
+            "imagenet cannot be downloaded without an account: register at https://image-net.org, and lay it out as "
+            "ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG (or ROOT/val/*.JPEG with LOC_val_solution.csv in ROOT), "
+            "then give --data ROOT"
+        )
+    folder = auto.cache_dir() / dataset
+    for url, md5 in FILES[dataset].items():
+        fetch_file(url, folder / url.rsplit("/", 1)[1], md5, progress=progress)
+    return folder
+
+
+def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = None) -> None:
+    """Download one file to `path`, which appears only once it is whole and has this MD5 sum. Raises UserError."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer, open(partial, "wb") as file:
+            total, done = int(answer.headers.get("Content-Length") or 0), 0
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(f"downloading {path.name}", done, max(total, done))
+        if digest.hexdigest() != md5:
+            raise UserError(
+                f"{url} has the MD5 sum {digest.hexdigest()} instead of {md5}: try again, or fetch it by hand"
+            )
+        partial.replace(path)
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{url} answers {error.code} {error.reason}: fetch it by hand into {path.parent}") from None
+    except urllib.error.URLError as error:
+        raise UserError(f"{url} cannot be reached ({error.reason}): fetch it by hand into {path.parent}") from None
+    except (OSError, HTTPException) as error:
+        raise UserError(f"{url} could not be stored in {path.parent}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
