@@ -26,7 +26,7 @@ static void permute_range(const Bijection& bijection, uint32_t first, int64_t co
 template <int step>
 RF_INLINE void gather_three(const uint8_t* image, const uint32_t* places, int64_t count, uint8_t* out) {
   int64_t i = 0;
-#if defined(__AVX512F__)
+#if defined(RF_GATHER)
   // Sixteen words; the three bytes of each are packed within quarters, then the quarters are brought together. The
   // last quarter stored is overwritten by the next pixels, which must exist.
   const __m512i pack = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
