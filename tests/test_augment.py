@@ -165,6 +165,16 @@ def test_whitening_is_the_definition(shape: tuple[int, int, int]) -> None:
         assert np.abs(whiten(images)[k].numpy() - expected).max() < 100 * n * EPS
 
 
+def test_whitening_of_low_contrast_stops_at_the_floor() -> None:
+    """One pixel one step brighter: a deviation of 8e-5, far below 1 / sqrt(n), so that pixel becomes sqrt(n) / 255."""
+    images = torch.full((1, 28, 28, 3), 77, dtype=torch.uint8)
+    images[0, 3, 4, 1] += 1
+    n = images.numel()
+    step = (1 - 1 / n) * math.sqrt(n) / 255
+    # The mean is right to n EPS, and the floor multiplies that by sqrt(n).
+    assert abs(whiten(images)[0, 3, 4, 1].item() - step) < math.sqrt(n) * n * EPS
+
+
 def test_whitening_of_a_flat_image_is_zero() -> None:
     """The floor of 1 / sqrt(elements) keeps it finite; the mean of equal values is right to n EPS."""
     n = 28 * 28 * 3
