@@ -117,12 +117,6 @@ class Decoder:
     def _build(self) -> Any:
         dali = _dali()
 
-        @dali.pipeline_def(
-            batch_size=self._largest,
-            num_threads=self._threads,
-            device_id=self._device_id(),
-            prefetch_queue_depth=2,
-        )
         def pipeline() -> Any:
             encoded, index = dali.fn.external_source(
                 source=self._next_feed,
@@ -133,7 +127,9 @@ class Decoder:
             )
             return self._graph(encoded), index
 
-        made = pipeline()
+        made = dali.pipeline_def(
+            batch_size=self._largest, num_threads=self._threads, device_id=self._device_id(), prefetch_queue_depth=2
+        )(pipeline)()
         made.build()
         return made
 
