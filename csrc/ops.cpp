@@ -8,6 +8,7 @@ STABLE_TORCH_LIBRARY(rethink_fast, m) {
   m.def("shuffled_pixels(Tensor images, int seed) -> Tensor");
   m.def("random_pixels(Tensor images, Tensor index, int seed) -> Tensor");
   m.def("gaussian(Tensor index, int height, int width, Tensor mean, Tensor std, int seed) -> Tensor");
+  m.def("order(int seed, int epoch, int n, int start, int stop) -> Tensor");
   m.def(
       "prepare(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
       "Tensor? std, int[] size, bool crop, bool flip, bool rotation, int? epoch, str normalisation, "

@@ -31,6 +31,9 @@ using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
 // The least work, in bytes written, that is worth a thread.
 constexpr int64_t kGrain = 1 << 16;
 
+// An output of this size would push everything else out of the caches, and not be in them when it is read.
+constexpr int64_t kStreamed = int64_t{32} << 20;
+
 template <typename T>
 const T* data(const Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());
@@ -194,6 +197,28 @@ Tensor gaussian(const Tensor& index, int64_t height, int64_t width, const Tensor
   return out;
 }
 
+Tensor order(int64_t seed, int64_t epoch, int64_t n, int64_t start, int64_t stop) {
+  STD_TORCH_CHECK(n >= 1 && n <= (int64_t{1} << 31), "n must be in [1, 2^31]");
+  STD_TORCH_CHECK(start >= 0 && start <= stop && stop <= n, "0 <= start <= stop <= n must hold");
+  STD_TORCH_CHECK(epoch >= 0, "epoch must be in [0, 2^63)");
+  const Bijection bijection =
+      make_bijection(make_key(checked_seed(seed), Stream::kOrder), static_cast<uint64_t>(epoch), static_cast<uint32_t>(n));
+  const std::vector<int64_t> sizes{stop - start};
+  Tensor out = new_output(sizes, ScalarType::Long, 8);
+  auto* to = static_cast<int64_t*>(out.mutable_data_ptr());
+  const Kernels& kernels = best_kernels();
+  torch::stable::parallel_for(start, stop, kGrain / 8, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kPart = 1024;
+    uint32_t part[kPart];
+    for (int64_t first = begin; first < end; first += kPart) {
+      const int64_t count = end - first < kPart ? end - first : kPart;
+      kernels.permute_range(bijection, static_cast<uint32_t>(first), count, part);
+      for (int64_t i = 0; i < count; ++i) to[first - start + i] = part[i];
+    }
+  });
+  return out;
+}
+
 Corruption corruption_named(const std::string& name) {
   if (name.empty()) return Corruption::kNone;
   if (name == "shuffled_pixels") return Corruption::kShuffledPixels;
@@ -255,6 +280,7 @@ Tensor prepare(const Tensor& images, const Tensor& rows, const Tensor& index, st
     STD_TORCH_CHECK(row[i] >= 0 && row[i] < from.size(0), "row ", row[i], " is outside the ", from.size(0), " images");
   }
   const int64_t element = bfloat16 ? 2 : 4, bytes = size[0] * size[1] * plan.channels * element;
+  plan.streamed = batch * bytes >= kStreamed;
   const std::vector<int64_t> sizes{batch, plan.channels, size[0], size[1]};
   Tensor out = new_output(sizes, dtype, element, MemoryFormat::ChannelsLast);
   auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
@@ -278,3 +304,6 @@ STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CPU, m) {
   m.impl("gaussian", TORCH_BOX(&rethink_fast::gaussian));
   m.impl("prepare", TORCH_BOX(&rethink_fast::prepare));
 }
+
+// No tensor among its arguments, so nothing to choose a device by.
+STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CompositeExplicitAutograd, m) { m.impl("order", TORCH_BOX(&rethink_fast::order)); }

@@ -46,6 +46,7 @@ struct Plan {
   bool crop, flip, rotation;  // false in evaluation
   bool whiten;                // else unit range
   bool bfloat16;              // else float32
+  bool streamed;              // write past the caches: for an output larger than they are
 };
 
 struct Kernels {

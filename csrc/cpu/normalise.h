@@ -36,8 +36,36 @@ RF_INLINE void put(uint16_t* out, float value) {
 }
 
 template <typename How, typename In, typename Out>
-static void normalise(const In* __restrict in, Out* __restrict out, int64_t count, float mean, float scale) {
+RF_INLINE void normalise_cached(const In* __restrict in, Out* __restrict out, int64_t count, float mean, float scale) {
   for (int64_t i = 0; i < count; ++i) put(out + i, How::apply(static_cast<float>(in[i]), mean, scale));
+}
+
+// Where and how the output is written. streamed: past the caches, for an output larger than they are; it halves what
+// memory must move, since a cached store first reads the line it overwrites.
+template <typename Out>
+struct Output {
+  Out* data;
+  bool streamed;
+};
+
+template <typename How, typename In, typename Out>
+static void normalise(const In* in, Output<Out> to, int64_t count, float mean, float scale) {
+  Out* out = to.data;
+  if (to.streamed) {
+    constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(Out)), kPart = 32 * kLine;
+    const int64_t misplaced = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) / sizeof(Out)) % kLine;
+    const int64_t ahead = (kLine - misplaced) % kLine, head = ahead < count ? ahead : count;
+    normalise_cached<How>(in, out, head, mean, scale);
+    in += head, out += head, count -= head;
+    alignas(kCacheLine) Out part[kPart];
+    while (count >= kLine) {
+      const int64_t now = count < kPart ? count / kLine * kLine : kPart;
+      normalise_cached<How>(in, part, now, mean, scale);
+      stream(out, part, now * static_cast<int64_t>(sizeof(Out)));
+      in += now, out += now, count -= now;
+    }
+  }
+  normalise_cached<How>(in, out, count, mean, scale);
 }
 
 // The mean and the factor 1 / max(std, 1 / sqrt(elements)) of one image, for pixel units.

@@ -40,9 +40,9 @@ struct Source {
       permute_chunk(bijection, static_cast<uint32_t>(first), static_cast<int>(count), places);
     }
     if (backwards) {
-      gather_pixels<-1>(image, from + count - 1, count, channels, buffer);
+      gather_pixels<-1>(image, plan.moves, from + count - 1, count, buffer);
     } else {
-      gather_pixels<1>(image, from, count, channels, buffer);
+      gather_pixels<1>(image, plan.moves, from, count, buffer);
     }
     return buffer;
   }
@@ -127,7 +127,8 @@ static T* cut(uint8_t** scratch, int64_t count) {
 }
 
 template <typename Element, typename Out>
-static void prepare_as(const Plan& plan, const Source& source, Out* out, uint8_t* scratch) {
+static void prepare_as(const Plan& plan, const Source& source, void* to, uint8_t* scratch) {
+  Out* out = static_cast<Out*>(to);
   const Choice choice = choose(plan, source.index);
   const int64_t channels = plan.channels, width = plan.out_width, height = plan.out_height;
   const int64_t elements = height * width * channels;
@@ -160,11 +161,11 @@ static void prepare_as(const Plan& plan, const Source& source, Out* out, uint8_t
     for (int64_t y = 0; y < height; ++y) {
       float* row = turned + (plan.whiten ? y * width * channels : 0);
       rotate_row(bordered, plan, choice, y, row);
-      if (!plan.whiten) normalise<UnitRange>(row, out + y * width * channels, width * channels, 0.0f, 0.0f);
+      if (!plan.whiten) normalise<UnitRange>(row, Output<Out>{out + y * width * channels, plan.streamed}, width * channels, 0.0f, 0.0f);
     }
     if (plan.whiten) {
       const Statistics s = statistics(turned, elements);
-      normalise<Whiten>(turned, out, elements, s.mean, s.scale);
+      normalise<Whiten>(turned, Output<Out>{out, plan.streamed}, elements, s.mean, s.scale);
     }
   } else if (plan.whiten) {
     Element* kept = cut<Element>(&scratch, elements);
@@ -174,12 +175,13 @@ static void prepare_as(const Plan& plan, const Source& source, Out* out, uint8_t
       if (made != to) __builtin_memcpy(to, made, static_cast<size_t>(count * channels) * sizeof(Element));
     });
     const Statistics s = statistics(kept, elements);
-    normalise<Whiten>(kept, out, elements, s.mean, s.scale);
+    normalise<Whiten>(kept, Output<Out>{out, plan.streamed}, elements, s.mean, s.scale);
   } else {
     Element* buffer = cut<Element>(&scratch, kChunk * channels);
     each_run([&](int64_t y, int64_t x, int64_t first, int64_t count) {
       const Element* made = source.run(first, count, choice.flipped, buffer);
-      normalise<UnitRange>(made, out + (y * line + x) * channels, count * channels, 0.0f, 0.0f);
+      const Output<Out> part{out + (y * line + x) * channels, plan.streamed};
+      normalise<UnitRange>(made, part, count * channels, 0.0f, 0.0f);
     });
   }
 }
@@ -204,12 +206,13 @@ static void prepare(const Plan& plan, int64_t row, uint64_t index, void* out, ui
     if (plan.corruption == Corruption::kRandomPixels) source.bijection = make_bijection(plan.moves.key, index, plan.moves.n);
   }
   if (plan.corruption == Corruption::kGaussian) {
-    plan.bfloat16 ? prepare_as<float>(plan, source, static_cast<uint16_t*>(out), scratch)
-                  : prepare_as<float>(plan, source, static_cast<float*>(out), scratch);
+    plan.bfloat16 ? prepare_as<float, uint16_t>(plan, source, out, scratch)
+                  : prepare_as<float, float>(plan, source, out, scratch);
   } else {
-    plan.bfloat16 ? prepare_as<uint8_t>(plan, source, static_cast<uint16_t*>(out), scratch)
-                  : prepare_as<uint8_t>(plan, source, static_cast<float*>(out), scratch);
+    plan.bfloat16 ? prepare_as<uint8_t, uint16_t>(plan, source, out, scratch)
+                  : prepare_as<uint8_t, float>(plan, source, out, scratch);
   }
+  if (plan.streamed) order_streams();
 }
 
 }  // namespace RF_ISA

@@ -196,12 +196,12 @@ void check_prepare(const Kernels& kernels) {
     kernels.permute_range(make_bijection(make_key(kSeed, Stream::kShuffledPixels), 0, n), 0, n, places.data());
     const std::vector<float> mean(static_cast<size_t>(plan.channels + kPatternPadding), 120.0f);
     plan.noise = Noise{make_key(kSeed, Stream::kGaussian), plan.channels, mean.data(), mean.data()};
-    for (int choice = 0; choice < 4 * 2 * 2 * 2 * 2 * 2; ++choice) {
+    for (int choice = 0; choice < 4 * 2 * 2 * 2 * 2 * 2 * 2; ++choice) {
       plan.corruption = static_cast<Corruption>(choice % 4);
       const bool table = plan.corruption == Corruption::kShuffledPixels;
       plan.moves = Moves{make_key(kSeed, Stream::kRandomPixels), n, plan.channels, table ? places.data() : nullptr};
       plan.crop = choice / 4 % 2, plan.flip = choice / 8 % 2, plan.rotation = choice / 16 % 2;
-      plan.whiten = choice / 32 % 2, plan.bfloat16 = choice / 64 % 2;
+      plan.whiten = choice / 32 % 2, plan.bfloat16 = choice / 64 % 2, plan.streamed = choice / 128 % 2;
       plan.out_height = plan.crop ? (plan.window_height + 1) / 2 : plan.window_height;
       plan.out_width = plan.crop ? (plan.window_width + 2) / 3 : plan.window_width;
       for (const uint64_t index : kIndices) check_prepared(kernels, plan, images, index);

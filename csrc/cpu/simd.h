@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -40,6 +41,31 @@ RF_INLINE V load(const T* from) {
 template <typename V, typename T>
 RF_INLINE void store(T* to, V value) {
   __builtin_memcpy(to, &value, sizeof(V));
+}
+
+constexpr int64_t kCacheLine = 64;
+
+// Copies whole cache lines past the caches, where the machine has such a store; `order_streams` makes them visible.
+RF_INLINE void stream(void* to, const void* from, int64_t bytes) {
+#if defined(__AVX512F__)
+  for (int64_t i = 0; i < bytes; i += 64) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(static_cast<char*>(to) + i),
+                        _mm512_load_si512(static_cast<const char*>(from) + i));
+  }
+#elif defined(__x86_64__)
+  for (int64_t i = 0; i < bytes; i += 16) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(static_cast<char*>(to) + i),
+                     _mm_load_si128(reinterpret_cast<const __m128i*>(static_cast<const char*>(from) + i)));
+  }
+#else
+  __builtin_memcpy(to, from, static_cast<size_t>(bytes));
+#endif
+}
+
+RF_INLINE void order_streams() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
 }
 
 RF_INLINE u32 iota() {

@@ -17,7 +17,7 @@ from ..augment import center_window, fixed_crop, random_crop, random_flip, rando
 from ..corruptions.gaussian import gaussian_reference
 from ..corruptions.random_pixels import random_pixels_reference
 from ..corruptions.shuffled_pixels import shuffled_pixels_reference
-from ..kernels.checks import check_images, check_index, check_rows, check_statistics
+from ..kernels.checks import check_epoch, check_images, check_index, check_rows, check_statistics
 
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 NORMALISATIONS = ("whiten", "unit_range")
@@ -83,8 +83,8 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, ep
         raise ValueError(f"window {how.window} is out of range: it must lie in images of {height} x {width}")
     rows = check_rows(rows, images)
     index = check_index(index, len(rows), images.device)
-    if epoch is not None and not 0 <= epoch <= rng.LARGEST:
-        raise ValueError(f"epoch {epoch} is out of range: choose one in [0, 2^63)")
+    if epoch is not None:
+        check_epoch(epoch)
     mean = std = None
     if how.corruption == "gaussian":
         assert how.mean is not None

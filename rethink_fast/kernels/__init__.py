@@ -19,13 +19,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from . import native
+from .. import rng
+from . import checks, native
 
 SCHEMAS = {
     "corrupt_labels": "(Tensor labels, Tensor index, int num_classes, float probability, int seed) -> Tensor",
     "shuffled_pixels": "(Tensor images, int seed) -> Tensor",
     "random_pixels": "(Tensor images, Tensor index, int seed) -> Tensor",
     "gaussian": "(Tensor index, int height, int width, Tensor mean, Tensor std, int seed) -> Tensor",
+    "order": "(int seed, int epoch, int n, int start, int stop) -> Tensor",
     "prepare": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
     "Tensor? std, int[] size, bool crop, bool flip, bool rotation, int? epoch, str normalisation, "
     "ScalarType dtype) -> Tensor",
@@ -73,6 +75,10 @@ def _gaussian_fake(index: Tensor, height: int, width: int, mean: Tensor, *_: Any
     return index.new_empty((index.shape[0], height, width, mean.shape[0]), dtype=torch.float32)
 
 
+def _order_fake(seed: int, epoch: int, n: int, start: int, stop: int) -> Tensor:
+    return torch.empty(stop - start, dtype=torch.int64)
+
+
 def _prepare_fake(images: Tensor, rows: Tensor, *rest: Any) -> Tensor:
     size = rest[6]
     shape = (rows.shape[0], images.shape[3], *size)
@@ -84,6 +90,7 @@ FAKES = {
     "shuffled_pixels": _pixels_fake,
     "random_pixels": _pixels_fake,
     "gaussian": _gaussian_fake,
+    "order": _order_fake,
     "prepare": _prepare_fake,
 }
 
@@ -99,12 +106,27 @@ def _register() -> torch.library.Library:
         if not loaded:
             library.define(name + schema)
         torch.library.register_fake(f"rethink_fast::{name}", FAKES[name], lib=library)
+    if not loaded:
+        library.impl("order", rng.order, "CompositeExplicitAutograd")
     native.load("_native_cuda")
     if importlib.util.find_spec("triton") is not None:
-        for name in SCHEMAS:
+        for name in TRITON:
             if not _has_kernel(name, "CUDA"):
                 library.impl(name, _triton(name), "CUDA")
     return library
 
 
 _library = _register()
+
+
+def order(seed: int, epoch: int, n: int, start: int = 0, stop: int | None = None) -> Tensor:
+    """`rng.order`, by the fastest backend: positions start ... stop of one epoch's order over n samples.
+
+    Returns int64 [stop - start] on the CPU. Raises ValueError for what is out of range.
+    """
+    stop = n if stop is None else stop
+    if not 1 <= n <= 2**31:
+        raise ValueError(f"a permutation of {n} places is out of range: choose n in [1, 2^31]")
+    if not 0 <= start <= stop <= n:
+        raise ValueError(f"positions {start} to {stop} are out of range: choose them in [0, {n}]")
+    return torch.ops.rethink_fast.order(rng.check_seed(seed), checks.check_epoch(epoch), n, start, stop)

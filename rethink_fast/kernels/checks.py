@@ -73,6 +73,13 @@ def check_classes(num_classes: int) -> int:
     return num_classes
 
 
+def check_epoch(epoch: int) -> int:
+    """Return `epoch` if it is in [0, 2^63)."""
+    if not 0 <= epoch <= rng.LARGEST:
+        raise ValueError(f"epoch {epoch} is out of range: choose one in [0, 2^63)")
+    return epoch
+
+
 def check_probability(probability: float) -> float:
     """Return `probability` as a float if it is in [0, 1]."""
     rng.threshold(probability)
