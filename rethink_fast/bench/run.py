@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..config import Run, resolve
+from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, resolve
 from ..data import open_dataset
 from ..env import choose_device, cores
 from ..train.engine import EpochRow, Interrupted, Outcome, Tick, fit
@@ -93,6 +93,7 @@ def run_bench(run: Run, out: Path | None, console: Console) -> tuple[dict[str, A
 
 def _run(run: Run, out: Path | None, console: Console, stop: Stop) -> dict[str, Any]:
     device = choose_device(run.train.device)
+    smaller = _smaller_scale(run, device)
     run = resolve(run, on_gpu=device.type == "cuda", cores=cores())
     folder = RecordFolder(out if out is not None else default_folder(run))
     try:
@@ -100,6 +101,8 @@ def _run(run: Run, out: Path | None, console: Console, stop: Stop) -> dict[str, 
             setup = _open(run, device, screen, stop)
             for note in setup.dataset.notes:
                 screen.note(note)
+            if smaller:
+                screen.note(smaller)
             screen.begin(setup)
             folder.begin(setup)
             folder.write_result(result(setup, Outcome(), interrupted=True))
@@ -111,6 +114,17 @@ def _run(run: Run, out: Path | None, console: Console, stop: Stop) -> dict[str, 
     folder.write_result(record)
     screen.close(record, str(folder.path))
     return record
+
+
+def _smaller_scale(run: Run, device: torch.device) -> str | None:
+    """The line that says a run without a GPU is made smaller than the paper's; None where it is not."""
+    if run.dataset != "imagenet" or device.type == "cuda" or run.data.size is not None:
+        return None
+    small, full = IMAGENET_ON_CPU, DEFAULTS["imagenet"]
+    return (
+        f"no GPU: a smaller scale, {small.size} px in place of {full.size}, batches of {small.batch_size} "
+        f"(--size and --batch-size choose others)"
+    )
 
 
 def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Setup:

@@ -42,7 +42,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._live: Live | None = None
-        self._last_plain = 0.0
+        self._last_plain = time.perf_counter()
         self._train_accuracy: float | None = None
         self._epochs = 0
         self._epoch_seconds = 0.0
@@ -121,7 +121,8 @@ class Screen:
         """The closing table."""
         if record["stopped"] == "not_finite":
             self.note(f"the loss became NaN or infinite at step {record['not_finite_step']}")
-        table = Table(title=_verdict(record), title_justify="left", show_header=True, header_style="bold")
+        self.note(_verdict(record))
+        table = Table(header_style="bold")
         for column in ("time to memorize", "seconds", "epochs", "steps"):
             table.add_column(column, justify="left" if column == "time to memorize" else "right")
         for name, moment in record["time_to_memorize"].items():

@@ -62,8 +62,7 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
     assert run.model.model is not None
     assert train.batch_size is not None
     assert train.precision is not None
-    how, run = _preparation(run, dataset, device)
-    assert run.data.size is not None
+    how = _preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
     original = dataset.train.labels
@@ -78,12 +77,12 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
         run.model.model,
         num_classes=dataset.num_classes,
         channels=dataset.train.images.shape[2],
-        size=run.data.size,
+        size=how.size,
         dropout=run.model.dropout,
         aux_head=run.model.aux_head,
     )
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lr = train.lr if train.lr is not None else MODELS[run.model.model].lr
+    lr = train.lr if train.lr is not None else MODELS[run.model.model].learning_rate
     run = replace(run, train=replace(train, lr=lr))
     optimizer = sgd(model, lr=lr, momentum=train.momentum, weight_decay=train.weight_decay)
     step = Step(model, optimizer, precision=train.precision, compiled=train.compile == "on")
@@ -103,9 +102,10 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
     return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted)
 
 
-def _preparation(run: Run, dataset: Dataset, device: torch.device) -> tuple[Preparation, Run]:
+def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
     height, width, _ = dataset.train.images.shape
-    size = run.data.size or min(height, width)
+    assert run.data.size is not None
+    size = run.data.size
     if size > min(height, width):
         raise UserError(
             f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}: choose at most "
@@ -119,7 +119,7 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> tuple[Prep
         )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
-    how = Preparation(
+    return Preparation(
         window=(0, 0, height, width) if crop else center_window(height, width, (size, size)),
         corruption=kind if kind in PIXEL_KINDS else "",
         seed=run.corruption.seed,
@@ -132,4 +132,3 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> tuple[Prep
         std=std,
         dtype=torch.bfloat16 if run.train.precision == "bf16" else torch.float32,
     )
-    return how, replace(run, data=replace(run.data, size=size))

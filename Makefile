@@ -1,0 +1,41 @@
+# make bench   install into .venv, then memorise random labels       make test    install, then the tests
+# make check   style, types and import order                         make env     what this machine can do
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install bench test check env gpu-check clean
+
+install: $(VENV)/.installed
+
+# torch comes first, and the package without build isolation: setup.py builds the C++ against that torch.
+$(VENV)/.installed: $(SOURCES)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 10) else f"Python >= 3.10 is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=/path/to/python3.10")'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (the first time fetches about 1 GB)"
+	@$(INSTALL) torch numpy "setuptools>=77" wheel
+	@$(INSTALL) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+bench: install
+	$(RUN) -m rethink_fast.bench imagenet --corruption random $(ARGS)
+
+test: install
+	$(RUN) -m pytest $(ARGS)
+
+check: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests/test_imports.py
+
+env: install
+	@$(VENV)/bin/rethink-fast env
+
+gpu-check: install
+	$(RUN) -m benchmarks.gpu_check $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info rethink_fast/*.so

@@ -1,0 +1,38 @@
+"""`rethink-fast env`: what it says, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from rethink_fast.bench.cli import main
+from rethink_fast.env import backends, choose_device
+from rethink_fast.errors import UserError
+
+
+def test_every_backend_that_is_not_usable_says_why_and_what_to_do() -> None:
+    for backend in backends():
+        assert backend.why
+        assert backend.usable or backend.do, backend.name
+
+
+def test_env_prints_a_table_and_json(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["env"])
+    assert stopped.value.code == 0
+    shown = capfd.readouterr().out
+    assert torch.__version__ in shown
+    assert "DALI" in shown
+    with pytest.raises(SystemExit):
+        main(["env", "--json"])
+    facts = json.loads(capfd.readouterr().out)
+    assert facts["packages"]["torch"] == torch.__version__
+    assert {backend["name"] for backend in facts["backends"]} == {backend.name for backend in backends()}
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="cuda:99"):
+        choose_device("cuda:99")
+    assert choose_device("cpu").type == "cpu"

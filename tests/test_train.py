@@ -1,0 +1,187 @@
+"""The engine's parts: schedule, weight decay, milestones, evaluation, batches, and the step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rethink_fast import rng
+from rethink_fast.data.loader import Loader, pixel_statistics
+from rethink_fast.data.prepare import Preparation
+from rethink_fast.data.source import Resident, Split, subset
+from rethink_fast.models import build_model
+from rethink_fast.train.evaluate import evaluate
+from rethink_fast.train.milestones import Milestones, Moment
+from rethink_fast.train.optim import learning_rate, sgd
+from rethink_fast.train.step import Step
+
+CPU = torch.device("cpu")
+
+
+def split(n: int = 23, limit: int | None = None) -> Split:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return Split(Resident(images, CPU), torch.arange(n) % 10, subset(n, limit))
+
+
+def loader(n: int = 23, batch_size: int = 5, limit: int | None = None, seed: int = 3) -> Loader:
+    data = split(n, limit)
+    how = Preparation((2, 2, 28, 28), "", seed, (28, 28))
+    return Loader(data, data.labels, torch.arange(n) % 3 == 0, how, batch_size=batch_size)
+
+
+def test_the_learning_rate_decays_once_an_epoch_of_the_full_set() -> None:
+    rates = [learning_rate(0.1, 0.95, epoch=e, images=50_000, full_size=50_000) for e in range(4)]
+    assert rates == pytest.approx([0.1, 0.095, 0.09025, 0.0857375])
+
+
+def test_a_subset_keeps_the_length_of_the_schedule_in_images() -> None:
+    rates = [learning_rate(0.1, 0.95, epoch=e, images=500, full_size=50_000) for e in (0, 99, 100, 199, 200)]
+    assert rates == pytest.approx([0.1, 0.1, 0.095, 0.095, 0.09025])
+
+
+def test_weight_decay_leaves_biases_and_batch_norm_alone() -> None:
+    model = build_model("inception_small", num_classes=10, channels=3, size=(28, 28))
+    groups = sgd(model, lr=0.1, momentum=0.9, weight_decay=0.01).param_groups
+    for group in groups:
+        decayed = group["weight_decay"] > 0
+        assert all((p.ndim > 1) == decayed for p in group["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_a_milestone_keeps_the_first_moment_it_was_passed() -> None:
+    milestones = Milestones()
+    milestones.pass_epoch(0.6, 1.0, Moment(1.0, 1, 10))
+    milestones.pass_epoch(0.4, 1.2, Moment(2.0, 2, 20))
+    milestones.pass_epoch(0.95, 0.05, Moment(3.0, 3, 30))
+    milestones.pass_epoch(1.0, 0.01, Moment(4.0, 4, 40))
+    epochs = {name: moment and moment["epochs"] for name, moment in milestones.as_dict().items()}
+    assert epochs == {
+        "accuracy>=0.5": 1,
+        "accuracy>=0.9": 3,
+        "accuracy>=0.99": 4,
+        "accuracy>=0.999": 4,
+        "accuracy>=1.0": 4,
+        "loss<=0.05": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "sizes"), [(10, 5, [5, 5]), (12, 5, [5, 5, 2]), (11, 5, [5, 6]), (3, 5, [3]), (3, 1, [1, 1, 1])]
+)
+def test_no_batch_holds_one_sample_alone(n: int, batch: int, sizes: list[int]) -> None:
+    assert loader(n, batch).sizes(batch) == sizes
+
+
+def test_every_epoch_gives_each_sample_once_in_its_own_order() -> None:
+    part = loader(limit=17)
+    orders = []
+    for epoch in range(3):
+        index = torch.cat([batch.index for batch in part.epoch(epoch)])
+        assert sorted(index.tolist()) == part.split.index.tolist()
+        orders.append(index.tolist())
+    assert len({tuple(order) for order in orders}) == 3
+    assert orders[1] == torch.cat([batch.index for batch in part.epoch(1)]).tolist()
+
+
+def test_a_sample_has_the_same_input_label_and_mask_in_every_batch_size() -> None:
+    seen: dict[int, torch.Tensor] = {}
+    for batch_size in (4, 9):
+        for batch in loader(batch_size=batch_size).epoch(0):
+            for row, index in enumerate(batch.index.tolist()):
+                assert batch.labels[row] == index % 10
+                assert bool(batch.corrupted[row]) == (index % 3 == 0)
+                if index in seen:
+                    torch.testing.assert_close(batch.inputs[row], seen[index], rtol=0, atol=0)
+                seen[index] = batch.inputs[row]
+    assert len(seen) == 23
+
+
+def test_a_test_image_shares_no_permutation_with_the_training_image_of_its_place() -> None:
+    data = split()
+    how = Preparation((2, 2, 28, 28), "random_pixels", 0, (28, 28))
+    mask = torch.zeros(23, dtype=torch.bool)
+    train = next(iter(Loader(data, data.labels, mask, how, batch_size=5).sweep()))
+    test = next(iter(Loader(data, data.labels, mask, how, batch_size=5, base=rng.TEST_INDEX).sweep()))
+    same = [torch.equal(a, b) for a, b in zip(train.inputs, test.inputs, strict=True)]
+    assert not any(same)
+
+
+def test_pixel_statistics_are_those_of_the_samples_that_take_part() -> None:
+    data = split(limit=11)
+    assert isinstance(data.images, Resident)
+    mean, std = pixel_statistics(data, CPU)
+    pixels = data.images.images[data.index].double().flatten(0, 2)
+    # float32 of an exact float64 result: half a unit in the last place of values below 128
+    torch.testing.assert_close(mean.double(), pixels.mean(0), rtol=0, atol=2.0**-17)
+    torch.testing.assert_close(std.double(), pixels.std(0, correction=0), rtol=0, atol=2.0**-17)
+
+
+def test_evaluation_counts_every_sample_and_each_subset() -> None:
+    part = loader()
+    torch.manual_seed(0)
+    model = build_model("mlp_1x512", num_classes=10, channels=3, size=(28, 28))
+    step = Step(model, sgd(model, lr=0.1, momentum=0.9, weight_decay=0), precision="fp32", compiled=False)
+    scores = evaluate(step, part, lambda: None)
+    batch = next(iter(part.sweep()))
+    logits = model.eval()(batch.inputs).detach()
+    right = logits.argmax(1) == batch.labels
+    assert scores.accuracy == right.double().mean().item()
+    assert scores.corrupted_accuracy == right[batch.corrupted].double().mean().item()
+    assert scores.clean_accuracy == right[~batch.corrupted].double().mean().item()
+    # a mean of float32 losses taken in float64 against one taken in float32
+    assert scores.loss == pytest.approx(F.cross_entropy(logits, batch.labels).item(), rel=1e-6)
+
+
+def test_the_step_is_sgd_with_momentum() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    weight = model[1].weight.detach().clone().double()
+    bias = model[1].bias.detach().clone().double()
+    step = Step(model, sgd(model, lr=0.1, momentum=0.9, weight_decay=0.01), precision="fp32", compiled=False)
+    speed = torch.zeros_like(weight), torch.zeros_like(bias)
+    inputs, labels = torch.randn(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
+    for _ in range(3):
+        flat = inputs.flatten(1).double()
+        error = (flat @ weight.T + bias).softmax(1) - F.one_hot(labels, 3)
+        gradients = error.T @ flat / 5 + 0.01 * weight, error.sum(0) / 5
+        speed = 0.9 * speed[0] + gradients[0], 0.9 * speed[1] + gradients[1]
+        weight, bias = weight - 0.1 * speed[0], bias - 0.1 * speed[1]
+        step.train(inputs, labels)
+    # three steps of float32 arithmetic on values of order one
+    torch.testing.assert_close(model[1].weight.double(), weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model[1].bias.double(), bias, rtol=0, atol=1e-6)
+
+
+def test_the_first_step_with_a_loss_that_is_not_finite_is_kept() -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    step = Step(model, sgd(model, lr=0.1, momentum=0.9, weight_decay=0), precision="fp32", compiled=False)
+    labels = torch.tensor([0, 1])
+    step.train(torch.ones(2, 1, 2, 2), labels)
+    assert step.bad_step.item() == -1
+    step.train(torch.full((2, 1, 2, 2), math.nan), labels)
+    step.train(torch.full((2, 1, 2, 2), math.nan), labels)
+    assert step.bad_step.item() == 2
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_what_an_eager_one_learns_and_its_warm_up_leaves_no_trace() -> None:
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = build_model("mlp_1x512", num_classes=10, channels=3, size=(28, 28))
+        before = [p.detach().clone() for p in model.parameters()]
+        step = Step(model, sgd(model, lr=0.01, momentum=0.9, weight_decay=0), precision="fp32", compiled=compiled)
+        seconds = step.warm_up((3, 28, 28), torch.float32, {5, 3}, {23})
+        assert (seconds > 0) == compiled
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        part = loader()
+        for epoch in range(3):
+            for batch in part.epoch(epoch):
+                step.train(batch.inputs, batch.labels)
+        losses.append(evaluate(step, part, lambda: None).loss)
+    # the same sums in another order: float32 over fifteen steps
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
