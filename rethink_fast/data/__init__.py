@@ -77,6 +77,8 @@ def open_dataset(
         raise UserError(f"{folder} does not exist: name a folder or file of {dataset}, or use --data synthetic")
     if folder.is_dir() and not any(folder.iterdir()):
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
+    if dataset != "cifar10" and not folder.is_dir():
+        raise UserError(f"{folder} is a file: {dataset} is opened from a folder")
     if dataset == "mnist":
         return mnist.load(folder, limit=limit, device=device)
     if dataset == "cifar10":

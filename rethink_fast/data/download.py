@@ -6,6 +6,7 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = No
     except urllib.error.URLError as error:
         raise UserError(f"{url} cannot be reached ({error.reason}): fetch it by hand into {path.parent}") from None
     except (OSError, HTTPException) as error:
-        raise UserError(f"{url} could not be stored in {path.parent}: {error}") from None
+        raise UserError(f"{url} could not be fetched into {path.parent}: {error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
