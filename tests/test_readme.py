@@ -1,0 +1,70 @@
+"""The README cannot rot: its tables are the program's, and its commands parse."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from rethink_fast import config
+from rethink_fast.bench.cli import app
+from rethink_fast.bench.record import SCHEMA
+from rethink_fast.corruptions import KINDS
+from rethink_fast.models import MODELS
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+
+
+def section(name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
+    assert found, name
+    return found.group(1)
+
+
+def schema_table() -> str:
+    rows = [f"| `{key}` | {kind.replace('?', ' or null')} | {meaning} |\n" for key, (kind, meaning) in SCHEMA.items()]
+    return "| key | type | meaning |\n| --- | --- | --- |\n" + "".join(rows)
+
+
+def test_the_schema_in_the_readme_is_the_records() -> None:
+    assert section("schema") == schema_table()
+
+
+def test_every_corruption_and_model_is_in_the_readme() -> None:
+    for word, kind in KINDS.items():
+        assert f"| `{word}` | `{kind}` |" in README
+    for name in MODELS:
+        assert f"`{name}`" in README
+
+
+def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
+    assert set(get_args(config.ModelName)) == set(MODELS)
+    assert set(get_args(config.CorruptionName)) == set(KINDS)
+    assert set(get_args(config.DatasetName)) == set(config.DEFAULTS)
+
+
+COMMANDS = re.findall(r"^(?:rethink-fast|python -m rethink_fast\.bench) .*$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command: str) -> None:
+    words = shlex.split(command.replace("python -m rethink_fast.bench", "rethink-fast bench"))[1:]
+    function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    assert callable(function)
+    assert bound.arguments
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) >= 3
+
+
+def test_every_make_target_named_in_the_docs_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (TOP / document).read_text()
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
+            assert target in targets, (document, target)
