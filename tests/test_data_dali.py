@@ -84,6 +84,16 @@ def test_an_epoch_may_be_left_and_batches_may_grow(tmp_path: Path) -> None:
     assert list(images.read([])) == []
 
 
+def test_batches_of_all_sizes(tmp_path: Path) -> None:
+    """A last batch of one joins the one before it, which makes it the largest."""
+    images = opened(tmp_path, numbered(tmp_path, 40))
+    sizes = [4, 4, 5, 1, 9, 9, 8]
+    for _ in range(2):
+        read = [pixels for pixels, _ in images.read(torch.arange(40).split(sizes))]
+        assert [len(pixels) for pixels in read] == sizes
+        assert values(torch.cat(read)) == [3 * k for k in range(40)]
+
+
 def test_a_later_read_ends_an_earlier_one(tmp_path: Path) -> None:
     images = opened(tmp_path, numbered(tmp_path, 12))
     earlier = images.read(torch.arange(12).split(2))

@@ -50,29 +50,35 @@ class Decoder:
         self._pipeline: Any = None
         self._largest = 0
         self._feeds: Iterator[Feed] = iter(())
+        self._waiting: Feed | None = None
         self._flying: deque[Feed] = deque()
         self._turn = 0
 
     def run(self, feeds: Iterable[Feed]) -> Iterator[tuple[Any, np.ndarray]]:
         """The decoded batch (a DALI TensorList) and the sample indices, for each feed in turn.
 
-        The first feed is the largest. A run ends the one before it, wherever that one stands. Raises DecodeError.
+        A run ends the one before it, wherever that one stands. Raises DecodeError.
         """
         self._turn += 1
         turn = self._turn
-        self._end_epoch()
-        feeds = iter(feeds)
-        first = next(feeds, None)
-        if first is None:
-            return
-        if self._pipeline is None or len(first[0]) > self._largest:
-            self._pipeline, self._largest = None, len(first[0])
-            self._pipeline = self._build()
-        self._feeds = itertools.chain([first], feeds)
+        self._drain()
+        self._feeds = iter(feeds)
+        while True:
+            if self._waiting is None:
+                self._waiting = next(self._feeds, None)
+            if self._waiting is None:
+                return
+            if self._pipeline is None or len(self._waiting[0]) > self._largest:
+                self._pipeline, self._largest = None, len(self._waiting[0])
+                self._pipeline = self._build()
+            yield from self._decoded(turn)
+
+    def _decoded(self, turn: int) -> Iterator[tuple[Any, np.ndarray]]:
+        """What the pipeline makes of the feeds, until they end or one is larger than it was built for."""
         while True:
             assert turn == self._turn, "another read of these images has begun"
             try:
-                output, index = self._pipeline.run(**self._on_stream())
+                output, index = self._pipeline.run(self._stream())
             except StopIteration:
                 self._pipeline.reset()
                 return
@@ -83,9 +89,7 @@ class Decoder:
                 self._pipeline = None
                 raise
             expected = self._flying.popleft()[1]
-            assert np.array_equal(np.asarray(index.as_tensor()), expected), (
-                "DALI returned other samples than those asked for"
-            )
+            assert np.array_equal(np.asarray(index.as_tensor()), expected), "DALI returned other samples than asked for"
             yield output, expected
 
     def _device_id(self) -> int | None:
@@ -93,24 +97,29 @@ class Decoder:
             return None
         return torch.cuda.current_device() if self._device.index is None else self._device.index
 
-    def _on_stream(self) -> dict[str, Any]:
-        return {} if self._device is None else {"cuda_stream": torch.cuda.current_stream(self._device)}
+    def _stream(self) -> torch.cuda.Stream | None:
+        return None if self._device is None else torch.cuda.current_stream(self._device)
 
-    def _end_epoch(self) -> None:
+    def _drain(self) -> None:
         """Take out what an abandoned run left in the pipeline."""
-        self._feeds = iter(())
+        self._feeds, self._waiting = iter(()), None
         if self._pipeline is not None:
             try:
                 with contextlib.suppress(StopIteration):
                     while True:
-                        self._pipeline.run(**self._on_stream())
+                        self._pipeline.run(self._stream())
                 self._pipeline.reset()
             except RuntimeError:
                 self._pipeline = None
         self._flying.clear()
 
     def _next_feed(self) -> Feed:
-        feed = next(self._feeds)
+        if self._waiting is None:
+            self._waiting = next(self._feeds)
+        feed = self._waiting
+        if len(feed[0]) > self._largest:
+            raise StopIteration
+        self._waiting = None
         self._flying.append(feed)
         return feed
 
@@ -182,7 +191,7 @@ class JpegFolder:
         return graph
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As source.Images.read, a fresh tensor each time. The first batch is the largest; one read at a time.
+        """As source.Images.read, a fresh tensor each time. A read ends the one before it.
 
         Raises UserError that names a file which cannot be read or decoded.
         """
