@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,8 @@ def environment() -> dict[str, Any]:
 
 
 def backends() -> list[Backend]:
-    """Every backend, usable or not, with the reason and the remedy."""
+    """What the machine and its packages offer, usable or not, with the reason and the remedy."""
     return [_torch_cpu(), _cuda(), _dali(), _triton(), _nvml(), _cxx(), _nvcc()]
-
-
-def report() -> dict[str, Any]:
-    """The environment and the backends as plain values."""
-    return {**environment(), "backends": [asdict(backend) for backend in backends()]}
 
 
 def _torch_cpu() -> Backend:

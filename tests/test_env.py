@@ -29,7 +29,9 @@ def test_env_prints_a_table_and_json(capfd: pytest.CaptureFixture[str]) -> None:
         main(["env", "--json"])
     facts = json.loads(capfd.readouterr().out)
     assert facts["packages"]["torch"] == torch.__version__
-    assert {backend["name"] for backend in facts["backends"]} == {backend.name for backend in backends()}
+    names = {backend["name"] for backend in facts["backends"]}
+    assert names == {backend.name for backend in backends()} | {"C++ kernels", "CUDA C++ kernels"}
+    assert all(backend["usable"] or backend["do"] for backend in facts["backends"])
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

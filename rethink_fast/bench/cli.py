@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import Corruption, Data, DatasetName, Model, Run, Train
-from ..env import environment, report
+from ..env import Backend, backends, environment
 from ..errors import UserError
+from ..kernels import native
 from .run import EXIT_BAD_INPUT, run_bench
 
 app = App(
@@ -69,11 +71,12 @@ def env(*, json: bool = False) -> int:
     json:
         Print it as JSON.
     """
+    facts = environment()
+    found = [*backends(), *_compiled_kernels()]
     if json:
-        print(json_module.dumps(report(), indent=2))
+        print(json_module.dumps({**facts, "backends": [asdict(backend) for backend in found]}, indent=2))
         return 0
     console = Console(highlight=False)
-    facts = environment()
     gpu, git = facts["gpu"], facts["git"]
     lines = {
         "rethink-fast": facts["rethink_fast"],
@@ -88,10 +91,16 @@ def env(*, json: bool = False) -> int:
         versions.add_row(name, str(value or "not installed"))
     console.print(versions)
     table = Table("backend", "usable", "why", "what to do", header_style="bold")
-    for backend in report()["backends"]:
-        table.add_row(backend["name"], "yes" if backend["usable"] else "no", backend["why"], backend["do"])
+    for backend in found:
+        table.add_row(backend.name, "yes" if backend.usable else "no", backend.why, backend.do)
     console.print(table)
     return 0
+
+
+def _compiled_kernels() -> list[Backend]:
+    names = {"C++ kernels": "_native", "CUDA C++ kernels": "_native_cuda"}
+    loaded = {name: native.load(library) for name, library in names.items()}
+    return [Backend(name, status.usable, status.why, status.do) for name, status in loaded.items()]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels
 from .prepare import Preparation, prepare
 from .source import Split
 
@@ -73,7 +73,7 @@ class Loader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Every sample once, in the order of this epoch, augmented if the preparation says so."""
-        order = rng.order(self.how.seed, epoch, len(self.split.index))
+        order = kernels.order(self.how.seed, epoch, len(self.split.index))
         return self._batches(self.split.index[order], self.batch_size, epoch)
 
     def sweep(self) -> Iterator[Batch]:

@@ -1,0 +1,63 @@
+"""Any of the paper's randomizations by its name, on a batch of your own."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..errors import UserError, one_of
+from .gaussian import gaussian
+from .partially_corrupted_labels import partially_corrupted_labels
+from .random_labels import random_labels
+from .random_pixels import random_pixels
+from .shuffled_pixels import shuffled_pixels
+
+NAMES = (
+    "true_labels",
+    "partially_corrupted_labels",
+    "random_labels",
+    "shuffled_pixels",
+    "random_pixels",
+    "gaussian",
+)
+LABEL_NAMES = ("partially_corrupted_labels", "random_labels")
+
+
+def corrupt(
+    kind: str,
+    images: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    *,
+    seed: int = 0,
+    num_classes: int | None = None,
+    probability: float | None = None,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The images and labels of a batch after a randomization: a pure function of (seed, index).
+
+    kind: true_labels, partially_corrupted_labels, random_labels, shuffled_pixels, random_pixels or gaussian.
+    images: [B, H, W, C], any dtype; labels, index: int64 [B], the index being the sample's for life (add
+    rng.TEST_INDEX for test images). num_classes: for the kinds that draw labels; probability: for
+    partially_corrupted_labels; mean, std: float [C] in the units of the images, for gaussian, whose images come back as
+    float32. Raises ValueError for what is missing or out of range.
+    """
+    one_of("corruption", kind, NAMES)
+    if kind in LABEL_NAMES:
+        if num_classes is None:
+            raise UserError(f"{kind} draws classes: give num_classes")
+        if kind == "random_labels":
+            return images, random_labels(labels, index, num_classes=num_classes, seed=seed)
+        if probability is None:
+            raise UserError(f"{kind} needs a probability in [0, 1]")
+        drawn = partially_corrupted_labels(labels, index, num_classes=num_classes, probability=probability, seed=seed)
+        return images, drawn
+    if kind == "shuffled_pixels":
+        return shuffled_pixels(images, index, seed=seed), labels
+    if kind == "random_pixels":
+        return random_pixels(images, index, seed=seed), labels
+    if kind == "gaussian":
+        if mean is None or std is None:
+            raise UserError("gaussian needs the mean and std of each channel of the training images")
+        return gaussian(images, index, seed=seed, mean=mean, std=std), labels
+    return images, labels
