@@ -18,6 +18,8 @@ WORDS = 2 * ROUNDS
 LARGEST = 2**63 - 1
 TEST_INDEX = 2**62
 """A test image at position j has the index TEST_INDEX + j."""
+LARGEST_DEGREES = 25.0
+"""A random rotation turns an image by at most this, either way."""
 
 _MASK = 0xFFFFFFFF
 _TAG = 0x72746866

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from .. import rng
 
-LARGEST_DEGREES = 25.0
-
 
 def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
     """Rotate each image by a uniform angle of up to 25 degrees either way, a pure function of (seed, epoch, index).
@@ -24,7 +22,7 @@ def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int) -> 
     """
     words = rng.draw(seed, rng.Stream.AUGMENT, index, epoch)
     turn = (words[:, 3].to(torch.float64) + 0.5) * 2.0**-31 - 1.0
-    angle = (turn * math.radians(LARGEST_DEGREES)).to(torch.float32)
+    angle = (turn * math.radians(rng.LARGEST_DEGREES)).to(torch.float32)
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     height, width = images.shape[1:3]
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[None, :, None]
