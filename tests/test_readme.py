@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -56,6 +58,13 @@ def test_every_command_parses(command: str) -> None:
     function, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     assert callable(function)
     assert bound.arguments
+
+
+def test_the_python_example_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 1
+    subprocess.run([sys.executable, "-c", blocks[0]], check=True, cwd=TOP)
+    assert re.fullmatch(r"100 samples, and sample 7 is always a \d\n", capfd.readouterr().out)
 
 
 def test_there_are_commands_to_check() -> None:
