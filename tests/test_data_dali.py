@@ -79,6 +79,8 @@ def test_an_epoch_may_be_left_and_batches_may_grow(tmp_path: Path) -> None:
             assert values(pixels) == [3 * i for i in range(4 * k, 4 * k + 4)]
             if k == stop:
                 break
+        first, *_ = images.read(torch.arange(12, 40).split(4))
+        assert values(first[0]) == [36, 39, 42, 45]
         (pixels, _), *_ = images.read([torch.arange(20 + stop, 30 + 2 * stop)])
         assert values(pixels) == [3 * i for i in range(20 + stop, 30 + 2 * stop)]
     assert list(images.read([])) == []
