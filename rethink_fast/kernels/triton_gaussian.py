@@ -32,7 +32,8 @@ def _by_channel(values_ptr, channel, CHANNELS: tl.constexpr):
 
 @triton.jit
 def _scaled(pair, scale, shift, first: tl.constexpr, CHANNELS: tl.constexpr):
-    a, b = first % CHANNELS, (first + 1) % CHANNELS
+    a: tl.constexpr = first % CHANNELS
+    b: tl.constexpr = (first + 1) % CHANNELS
     return tl.fma(pair[0], scale[a], shift[a]), tl.fma(pair[1], scale[b], shift[b])
 
 

@@ -28,7 +28,7 @@ def _corrupt_labels_kernel(
     k0: tl.uint32,
     k1: tl.uint32,
     threshold: tl.int64,
-    num_classes: tl.int32,
+    num_classes: tl.int64,
     size: tl.int64,
     BLOCK: tl.constexpr,
 ):

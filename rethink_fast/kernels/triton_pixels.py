@@ -23,7 +23,7 @@ from .. import rng
 from .triton_rng import key, permutation_words, permute
 
 PIXELS = 1024
-TILES = 4  # tiles a program: spreads the three draws of the words
+TILES = 8  # tiles a program: spreads the three draws of the words
 IMAGES = 16  # images a program of shuffled_pixels
 
 
@@ -85,7 +85,7 @@ def _move_pixels(images: Tensor, index: Tensor | None, stream: rng.Stream, seed:
             PIXELS,
             IMAGES if shared else 1,
             shared,
-            num_warps=4,
+            num_warps=8,
             enable_fp_fusion=False,
         )
     return out

@@ -28,7 +28,7 @@ from .triton_values import Plan, augmentation, image_words, sources, values
 WHOLE = 4096  # elements of an image that one program whitens from its registers
 BLOCK = 2048  # elements
 PIXELS = 1024  # pixels of a tile, for the permutations
-TILES = 4  # tiles a program of random_pixels: spreads the three draws of its words
+TILES = 8  # tiles a program of random_pixels: spreads the three draws of its words
 IMAGES = 16  # images a program of shuffled_pixels: spreads the walk
 _STREAMS = {
     "shuffled_pixels": rng.Stream.SHUFFLED_PIXELS,
@@ -40,8 +40,9 @@ _STREAMS = {
 @triton.jit
 def _unit_range(x):
     """x / 127.5 - 1: of a byte as torch rounds it, by one correction of the quotient; of float32 to one rounding."""
-    if x.dtype == tl.uint8:
-        x = x.to(tl.float32)
+    if x.dtype.is_int():
+        # by way of int32: an 8-bit conversion takes more instructions
+        x = x.to(tl.int32).to(tl.float32)
         quotient = x * (1.0 / 127.5)
         quotient = tl.fma(tl.fma(quotient, -127.5, x), 1.0 / 127.5, quotient)
         return quotient - 1.0
@@ -81,6 +82,7 @@ def _statistics_kernel(
     plan: tl.constexpr,
 ):
     """Mean and sum of squared deviations of each part of each image: float32 [B, PARTS, 2]."""
+    CHUNKS: tl.constexpr = plan.chunks
     image, part = tl.program_id(0) // plan.parts, tl.program_id(0) % plan.parts
     index = tl.load(index_ptr + image)
     stored_ptr = images_ptr + tl.load(rows_ptr + image) * plan.stored_elements
@@ -91,7 +93,7 @@ def _statistics_kernel(
         start = (part * plan.tiles + tile) * plan.tile
         if start < plan.elements:
             source = sources(words, turn, start // plan.channels, plan)
-            for chunk in tl.static_range(plan.chunks):
+            for chunk in tl.static_range(CHUNKS):
                 first = start + chunk * plan.block
                 size = tl.maximum(tl.minimum(plan.elements - first, plan.block), 0).to(tl.float32)
                 if size > 0:
@@ -140,6 +142,7 @@ def _prepare_kernel(
     batch: tl.int32,
     plan: tl.constexpr,
 ):
+    CHUNKS: tl.constexpr = plan.chunks
     group, part = tl.program_id(0) // plan.parts, tl.program_id(0) % plan.parts
     first = group * plan.images
     zero = tl.full((), 0, tl.int64)
@@ -163,7 +166,7 @@ def _prepare_kernel(
                     source = shared
                 else:
                     source = sources(words, turn, start // plan.channels, plan)
-                for chunk in tl.static_range(plan.chunks):
+                for chunk in tl.static_range(CHUNKS):
                     offs = start + chunk * plan.block + tl.arange(0, plan.block)
                     mask = offs < plan.elements
                     x = values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan)
@@ -256,8 +259,10 @@ def _launch(
     given = (images, rows, index, mean, std, *corruption_key, *key(seed, rng.Stream.AUGMENT), epoch)
     batch = out.shape[0]
     partial = None
+    # few elements a thread where each needs many registers, or they spill
+    warps = 16 if plan.rotation else 8 if plan.chunks > 1 or plan.block > BLOCK else 4
     if plan.parts_block:
         partial = torch.empty((batch, plan.parts, 2), dtype=torch.float32, device=out.device)
-        _statistics_kernel[(batch * plan.parts,)](partial, *given, plan, num_warps=4, enable_fp_fusion=False)
+        _statistics_kernel[(batch * plan.parts,)](partial, *given, plan, num_warps=warps, enable_fp_fusion=False)
     grid = (triton.cdiv(batch, plan.images) * plan.parts,)
-    _prepare_kernel[grid](out, partial, *given, batch, plan, num_warps=4, enable_fp_fusion=False)
+    _prepare_kernel[grid](out, partial, *given, batch, plan, num_warps=warps, enable_fp_fusion=False)

@@ -1,10 +1,11 @@
 """Where a block of the fused preparation gets its values from, before they are whitened.
 
-Three ways, chosen by the plan when the kernel is compiled:
+Four ways, chosen by the plan when the kernel is compiled:
 - streams: gaussian that nothing moves. A lane makes eight elements from one draw.
 - gathers: the permutations, without rotation. A tile evaluates the source of each of its pixels once and hands it to
   the pixel's elements by a gather inside the block.
-- else each element by itself: true pixels, and what a rotation or a crop does to the others.
+- copies: true pixels, at most cropped. Rows of bytes.
+- else each element by itself: flips, rotations, and noise that is cropped.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
-from ..augment.rotation import LARGEST_DEGREES
+from ..rng import LARGEST_DEGREES
 from .triton_gaussian import eight_pixels
 from .triton_rng import draw, normals, permutation_words, permute
 
@@ -87,6 +88,10 @@ class Plan:
         return self.corruption == "gaussian" and self.whole_window and not (self.flip or self.rotation)
 
     @property
+    def copies(self) -> bool:
+        return not (self.corruption or self.flip or self.rotation)
+
+    @property
     def shared(self) -> bool:
         """Whether every image of the batch fetches from the same places."""
         return self.gathers and self.corruption == "shuffled_pixels" and self.images > 1
@@ -113,6 +118,15 @@ def image_words(k0, k1, index, plan: tl.constexpr):
 
 
 @triton.jit
+def _cos_sin(angle):
+    """By their series, for |angle| < 0.44: the first terms left out are below 1e-11. The library's would spill."""
+    s = angle * angle
+    cos = 1.0 + s * (-1 / 2 + s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320))))
+    sin = angle + angle * s * (-1 / 6 + s * (1 / 120 + s * (-1 / 5040 + s * (1 / 362880))))
+    return cos, sin
+
+
+@triton.jit
 def augmentation(a0, a1, index, epoch, plan: tl.constexpr):
     """Of one image: top and left of its crop in the window, whether it is flipped, cosine and sine of its turn."""
     top = tl.full((), (plan.window_height - plan.out_height) // 2, tl.int32)
@@ -129,22 +143,28 @@ def augmentation(a0, a1, index, epoch, plan: tl.constexpr):
         if plan.rotation:
             # the angle in float64 as rng.py has it: a word has more bits than a float32
             angle = ((w3.to(tl.float64) + 0.5) * 2.0**-31 - 1.0) * _LARGEST_RADIANS
-            cos, sin = tl.cos(angle.to(tl.float32)), tl.sin(angle.to(tl.float32))
+            cos, sin = _cos_sin(angle.to(tl.float32))
     return top, left, flipped, cos, sin
 
 
 @triton.jit
 def _place(y, x, turn, plan: tl.constexpr):
-    """The position in the window of the pixel (y, x) of the cropped and flipped image."""
+    """Where in the window the pixel (y, x) of the cropped and flipped image comes from: (y, x)."""
     if plan.flip:
         x = tl.where(turn[2], plan.out_width - 1 - x, x)
-    return (y + turn[0]) * plan.window_width + x + turn[1]
+    return y + turn[0], x + turn[1]
 
 
 @triton.jit
-def _stored(position, plan: tl.constexpr):
-    """The position in the stored image of a position in the window."""
-    y, x = position // plan.window_width, position % plan.window_width
+def _permuted(words, y, x, plan: tl.constexpr):
+    """Where in the window the permutation fetches its pixel (y, x) from: (y, x)."""
+    position = permute(words, y * plan.window_width + x, plan.places)
+    return position // plan.window_width, position % plan.window_width
+
+
+@triton.jit
+def _stored(y, x, plan: tl.constexpr):
+    """The position in the stored image of the pixel (y, x) of the window."""
     return (y + plan.top) * plan.width + x + plan.left
 
 
@@ -153,18 +173,28 @@ def sources(words, turn, first, plan: tl.constexpr):
     """The stored positions of the pixels of a tile that starts at pixel `first`: int32 [pixels]."""
     if plan.gathers:
         pixel = tl.minimum(first + tl.arange(0, plan.pixels), plan.out_height * plan.out_width - 1)
-        position = _place(pixel // plan.out_width, pixel % plan.out_width, turn, plan)
-        return _stored(permute(words, position, plan.places), plan)
+        y, x = _place(pixel // plan.out_width, pixel % plan.out_width, turn, plan)
+        y, x = _permuted(words, y, x, plan)
+        return _stored(y, x, plan)
     else:
         return tl.full((), 0, tl.int32)
 
 
 @triton.jit
+def _rows(stored_ptr, turn, number, mask, plan: tl.constexpr):
+    """Elements `number` of a true image that is only cropped: rows of bytes as they are stored."""
+    offs = _stored(turn[0], turn[1], plan) * plan.channels + number
+    if plan.width != plan.out_width:
+        offs += number // (plan.out_width * plan.channels) * ((plan.width - plan.out_width) * plan.channels)
+    return tl.load(stored_ptr + offs, mask=mask, other=0)
+
+
+@triton.jit
 def _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, mask, plan: tl.constexpr):
     """Channel c of the pixels (y, x) of the corrupted, cropped and flipped image: uint8, or float32 for gaussian."""
-    position = _place(y, x, turn, plan)
+    y, x = _place(y, x, turn, plan)
     if plan.corruption == "gaussian":
-        number = position * plan.channels + c
+        number = (y * plan.window_width + x) * plan.channels + c
         w0, w1, w2, w3 = draw(k0, k1, index, number // 8)
         which = number // 2 % 4
         word = tl.where(which < 2, tl.where(which == 0, w0, w1), tl.where(which == 2, w2, w3))
@@ -172,8 +202,8 @@ def _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c,
         return tl.fma(tl.where(number % 2 == 0, even, odd), tl.load(std_ptr + c), tl.load(mean_ptr + c))
     else:
         if plan.moves:
-            position = permute(words, tl.where(mask, position, 0), plan.places)
-        return tl.load(stored_ptr + _stored(position, plan) * plan.channels + c, mask=mask, other=0)
+            y, x = _permuted(words, y, x, plan)
+        return tl.load(stored_ptr + _stored(y, x, plan) * plan.channels + c, mask=mask, other=0)
 
 
 @triton.jit
@@ -193,9 +223,9 @@ def _turned(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, 
         at_x, at_y = tl.where(inside, at_x, 0), tl.where(inside, at_y, 0)
         x_share = weight_x if corner % 2 == 1 else 1.0 - weight_x
         y_share = weight_y if corner // 2 == 1 else 1.0 - weight_y
-        pixel = _element(
-            stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, at_y, at_x, c, inside, plan
-        ).to(tl.float32)
+        pixel = _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, at_y, at_x, c, inside, plan).to(
+            tl.float32
+        )
         total += tl.where(inside, pixel * x_share * y_share, 0.0)
     return total
 
@@ -211,6 +241,8 @@ def values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, st
     elif plan.gathers:
         pixel = tl.gather(source, tl.minimum(local // plan.channels, plan.pixels - 1), 0)
         return tl.load(stored_ptr + pixel * plan.channels + local % plan.channels, mask=mask, other=0)
+    elif plan.copies:
+        return _rows(stored_ptr, turn, start + local, mask, plan)
     else:
         number = tl.where(mask, start + local, 0)
         pixel, c = number // plan.channels, number % plan.channels

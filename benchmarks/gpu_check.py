@@ -1,0 +1,70 @@
+"""`make gpu-check`: are the kernels right on this GPU, and how fast. Under nine minutes; needs a CUDA device.
+
+Each op is compared with the reference eagerly, under torch.compile and in a CUDA graph, then timed with a cold cache as
+a share of the copy bandwidth. Prints a table and writes benchmarks/results/<gpu>-<date>.json. Exit status: 0 when every
+value is right, 1 when one is not, 2 without a GPU.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build() -> None:
+    """Compile csrc/ in place where a library is missing; without nvcc only Triton's kernels are checked."""
+    wanted = ["_native.so"] + (["_native_cuda.so"] if shutil.which("nvcc") else [])
+    if all((ROOT / "rethink_fast" / name).exists() for name in wanted):
+        return
+    print("building csrc/ ...", flush=True)
+    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, check=True)
+
+
+def facts() -> dict[str, Any]:
+    """What was measured, where and when."""
+    import triton
+
+    from rethink_fast import rng
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "date": datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S"),
+        "commit": commit.stdout.strip() or "unknown",
+        "contract": rng.CONTRACT_VERSION,
+        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "triton": triton.__version__},
+    }
+
+
+def main() -> int:
+    if not torch.cuda.is_available():
+        print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
+        return 2
+    build()
+    from . import gpu_report
+    from .gpu_cases import cases
+    from .gpu_measure import condition, copy_bandwidth, matrix_rate, measure
+
+    before = condition()
+    copy, matrix = copy_bandwidth(), matrix_rate()
+    print(f"{torch.cuda.get_device_name()}: copies {copy:.0f} GB/s, multiplies {matrix:.0f} TFLOP/s in bfloat16")
+    rows = []
+    for case in cases():
+        print(f"  {case.name}", flush=True)
+        rows.append(measure(case))
+    print(gpu_report.table(rows, copy))
+    noted = {**facts(), "condition_before": before, "condition_after": condition()}
+    print(f"written to {gpu_report.write(gpu_report.record(rows, copy, matrix, noted), ROOT / 'benchmarks/results')}")
+    return 1 if any(row.wrong and "build" not in row.wrong for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

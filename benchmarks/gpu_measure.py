@@ -1,0 +1,110 @@
+"""How `make gpu-check` runs and times on the device. Every timing is of a CUDA graph, with the L2 cache flushed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .gpu_cases import REFERENCES, Case, arguments, difference, operator, smaller
+from .gpu_report import Row, quantiles
+
+FLUSH_BYTES = 512 * 2**20  # ten times the largest L2
+WARM_UPS, SAMPLES = 5, 30
+
+
+def captured(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """The call in a CUDA graph, warmed up on a side stream first, and the buffer that a replay writes."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = call()
+    return graph, out
+
+
+def microseconds(call: Callable[[], Tensor]) -> tuple[float, float, float]:
+    """Median, p20 and p80 of one call on the device, with nothing of its data in the L2 cache."""
+    graph, _ = captured(call)
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+    times = []
+    for i in range(WARM_UPS + SAMPLES):
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        flush.fill_(i)  # long enough for the host to queue the three below
+        start.record()
+        graph.replay()
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop) * 1e3)
+    return quantiles(times[WARM_UPS:])
+
+
+def copy_bandwidth() -> float:
+    """GB/s of a device-to-device copy of 1 GiB, read plus written."""
+    source = torch.zeros(2**30, dtype=torch.uint8, device="cuda")
+    to = torch.empty_like(source)
+    return 2 * 2**30 / microseconds(lambda: to.copy_(source))[0] / 1e3
+
+
+def matrix_rate() -> float:
+    """TFLOP/s of a bfloat16 matrix product of 8192 x 8192."""
+    a = torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda")
+    return 2 * 8192**3 / microseconds(lambda: a @ a)[0] / 1e6
+
+
+def wrong_values(case: Case) -> dict[str, str]:
+    """What differs from the reference on the CPU, by the way the op ran: eager, compiled, in a CUDA graph."""
+    case = smaller(case)
+    op = operator(case)
+    assert op is not None
+    expected = REFERENCES[case.op](*arguments(case, "cpu"))
+    given = arguments(case, "cuda")
+    found = {"eager": difference(case, op(*given).cpu(), expected)}
+    if case.op != "random_pixels_staged":  # a candidate: it has no fake, so nothing compiles it
+        compiled = torch.compile(lambda *arguments: op(*arguments), fullgraph=True, dynamic=False)
+        found["compiled"] = difference(case, compiled(*given).cpu(), expected)
+    graph, out = captured(lambda: op(*given))
+    out.fill_(0)
+    graph.replay()
+    found["graph"] = difference(case, out.cpu(), expected)
+    return {way: what for way, what in found.items() if what}
+
+
+def measure(case: Case) -> Row:
+    """Check, then time if it was right."""
+    op = operator(case)
+    if op is None:
+        return Row(case.name, case.bytes, case.target, {"build": "this build has no such op"})
+    wrong = wrong_values(case)
+    if wrong:
+        return Row(case.name, case.bytes, case.target, wrong)
+    given = arguments(case, "cuda")
+    return Row(case.name, case.bytes, case.target, {}, microseconds(lambda: op(*given)))
+
+
+def condition() -> dict[str, Any]:
+    """Clocks, temperature, power and what holds the clocks back, of the current device, from NVML."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+        return {
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "sm_mhz": pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM),
+            "memory_mhz": pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_MEM),
+            "celsius": pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
+            "watts": pynvml.nvmlDeviceGetPowerUsage(device) / 1000,
+            "power_limit_watts": pynvml.nvmlDeviceGetEnforcedPowerLimit(device) / 1000,
+            "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)),
+        }
+    except pynvml.NVMLError as error:
+        return {"unavailable": str(error)}
+    finally:
+        pynvml.nvmlShutdown()

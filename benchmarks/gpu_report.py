@@ -1,0 +1,74 @@
+"""The table and the record of a GPU check: plain values in, text and JSON out."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case. microseconds: median, 20th and 80th percentile with a cold cache. wrong: what was, by way it ran."""
+
+    case: str
+    bytes: int
+    target: float | None
+    wrong: dict[str, str]
+    microseconds: tuple[float, float, float] | None = None
+
+    def gigabytes_per_second(self) -> float | None:
+        return self.bytes / self.microseconds[0] / 1e3 if self.microseconds else None
+
+
+def quantiles(samples: list[float]) -> tuple[float, float, float]:
+    """Median, 20th and 80th percentile."""
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    return ordered[round(0.5 * last)], ordered[round(0.2 * last)], ordered[round(0.8 * last)]
+
+
+def table(rows: list[Row], copy_gb_per_s: float) -> str:
+    """One line a case: microseconds, GB/s, share of the copy bandwidth, and how that stands to the target."""
+    width = max(len("case"), *(len(row.case) for row in rows))
+    lines = [f"{'case':{width}}  {'us':>8}  {'p20':>8}  {'p80':>8}  {'GB/s':>6}  {'of copy':>7}  target  values"]
+    for row in rows:
+        values = "right" if not row.wrong else "; ".join(f"{way}: {what}" for way, what in row.wrong.items())
+        rate = row.gigabytes_per_second()
+        if row.microseconds is None or rate is None:
+            lines.append(f"{row.case:{width}}  {'-':>8}  {'-':>8}  {'-':>8}  {'-':>6}  {'-':>7}  {'':6}  {values}")
+            continue
+        share = rate / copy_gb_per_s
+        target = "" if row.target is None else f"{row.target:.0%} {'met' if share >= row.target else 'no'}"
+        times = "  ".join(f"{value:8.1f}" for value in row.microseconds)
+        lines.append(f"{row.case:{width}}  {times}  {rate:6.0f}  {share:7.0%}  {target:6}  {values}")
+    return "\n".join(lines)
+
+
+def record(rows: list[Row], copy_gb_per_s: float, matrix_tflop_per_s: float, facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything that was measured, and on what."""
+    return {
+        "kind": "gpu-check",
+        **facts,
+        "copy_gb_per_s": copy_gb_per_s,
+        "bf16_matrix_tflop_per_s": matrix_tflop_per_s,
+        "rows": [
+            {
+                **asdict(row),
+                "gb_per_s": (rate := row.gigabytes_per_second()),
+                "share_of_copy": rate / copy_gb_per_s if rate is not None else None,
+            }
+            for row in rows
+        ],
+    }
+
+
+def write(record: dict[str, Any], folder: Path) -> Path:
+    """Write <gpu>-<date>.json and return its path."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", record["gpu"].lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{gpu}-{record['date']}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path

@@ -1,0 +1,122 @@
+"""The host's half of `make gpu-check`: cases, bytes, comparison, table and record. The device's half runs on a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu_check
+from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
+from benchmarks.gpu_report import Row, quantiles, record, table, write
+
+SMALL = [
+    Case("corrupt_labels", 9),
+    Case("gaussian", 2, 5, 3),
+    Case("shuffled_pixels", 2, 5, 3),
+    Case("random_pixels", 2, 5, 1),
+    *(
+        Case("prepare", 2, 6, 3, corruption, normalisation, dtype)
+        for corruption in ("", "shuffled_pixels", "random_pixels", "gaussian")
+        for normalisation in ("unit_range", "whiten")
+        for dtype in (torch.bfloat16, torch.float32)
+    ),
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_a_case_calls_its_op_as_its_reference(case: Case) -> None:
+    op = operator(case)
+    assert op is not None
+    expected = REFERENCES[case.op](*arguments(case, "cpu"))
+    assert difference(case, op(*arguments(case, "cpu")), expected) == ""
+
+
+def test_a_difference_is_seen() -> None:
+    exact, near = Case("random_pixels", 2, 5, 1), Case("gaussian", 2, 5, 3)
+    pixels = torch.zeros(2, 5, 5, 1, dtype=torch.uint8)
+    other = pixels.clone()
+    other[1, 2, 3] = 1
+    assert difference(exact, other, pixels) == "1 of 50 values differ"
+    assert difference(exact, pixels[:1], pixels).startswith("torch.uint8 [1, 5, 5, 1]")
+    noise = torch.zeros(2, 5, 5, 3)
+    assert difference(near, noise + 0.013, noise) == ""
+    assert "allowed" in difference(near, noise + 0.015, noise)
+    assert difference(near, noise * float("nan"), noise) != ""
+
+
+def test_bytes_are_read_plus_written() -> None:
+    elements = 128 * 299 * 299 * 3
+    assert Case("prepare", 128, 299, 3).bytes == elements * (1 + 2)
+    assert Case("prepare", 128, 299, 3, dtype=torch.float32).bytes == elements * (1 + 4)
+    assert Case("prepare", 128, 299, 3, "gaussian").bytes == elements * 2
+    assert Case("random_pixels", 128, 299, 3).bytes == elements * 2
+    assert Case("gaussian", 128, 299, 3).bytes == elements * 4
+    assert Case("corrupt_labels", 10).bytes == 240
+
+
+def test_cases_are_distinct_and_hold_the_targets() -> None:
+    every = cases()
+    assert len({case.name for case in every}) == len(every)
+    targets = {(case.size, case.corruption): case.target for case in every if case.target is not None}
+    for size in (224, 299):
+        assert [targets[size, kind] for kind in ("", "shuffled_pixels", "gaussian")] == [0.85] * 3
+        assert targets[size, "random_pixels"] == 0.6
+    assert all(smaller(case).elements <= 3 * 299 * 299 * 3 for case in every)
+
+
+def test_quantiles() -> None:
+    assert quantiles([float(n) for n in range(100, -1, -1)]) == (50.0, 20.0, 80.0)
+    assert quantiles([4.0]) == (4.0, 4.0, 4.0)
+
+
+ROWS = [
+    Row("fast", 3_000_000, 0.85, {}, (1.0, 0.9, 1.1)),
+    Row("slow", 1_000_000, 0.6, {}, (1.0, 0.9, 1.1)),
+    Row("broken", 1_000_000, None, {"graph": "7 of 9 values differ"}),
+]
+
+
+def test_table() -> None:
+    header, fast, slow, broken = table(ROWS, copy_gb_per_s=3200.0).splitlines()
+    assert header.split()[:2] == ["case", "us"]
+    assert fast.split() == ["fast", "1.0", "0.9", "1.1", "3000", "94%", "85%", "met", "right"]
+    assert slow.split() == ["slow", "1.0", "0.9", "1.1", "1000", "31%", "60%", "no", "right"]
+    assert broken.endswith("graph: 7 of 9 values differ")
+
+
+def test_record_is_written_under_the_name_of_the_gpu(tmp_path: Path) -> None:
+    facts = {"gpu": "NVIDIA H200", "date": "20250102-030405"}
+    path = write(record(ROWS, 3200.0, 700.0, facts), tmp_path / "results")
+    assert path.name == "nvidia-h200-20250102-030405.json"
+    stored = json.loads(path.read_text())
+    assert stored["copy_gb_per_s"] == 3200.0
+    assert stored["rows"][0]["share_of_copy"] == pytest.approx(3000 / 3200)
+    assert stored["rows"][2]["gb_per_s"] is None
+    assert stored["rows"][2]["wrong"] == {"graph": "7 of 9 values differ"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_without_a_gpu_it_says_so_in_one_line() -> None:
+    root = Path(gpu_check.__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.gpu_check"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.count("\n") == 1
+    assert "needs a CUDA device" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_kernels_on_the_gpu(case: Case) -> None:
+    from benchmarks.gpu_measure import wrong_values
+
+    if operator(case) is None:
+        pytest.skip("this build has no such op")
+    assert wrong_values(case) == {}
