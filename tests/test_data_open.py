@@ -16,7 +16,7 @@ from rethink_fast.errors import UserError
 
 
 def opened(dataset: str, data: str, **changes: Any) -> Dataset:
-    how = {"size": None, "margin": False, "limit": 8, "seed": 0, "device": torch.device("cpu"), "workers": 1}
+    how = {"size": 75, "margin": False, "limit": 8, "device": torch.device("cpu"), "workers": 1}
     return open_dataset(dataset, data, **{**how, "download": False, "damaged": "stop", **changes})
 
 

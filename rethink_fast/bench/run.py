@@ -133,13 +133,13 @@ def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Setup:
         screen.on_load(what, done, total)
 
     assert run.data.workers is not None
+    assert run.data.size is not None
     dataset = open_dataset(
         run.dataset,
         run.data.data,
         size=run.data.size,
         margin="crop" in run.train.augment,
         limit=run.data.limit,
-        seed=run.corruption.seed,
         device=device,
         workers=run.data.workers,
         download=run.data.download,

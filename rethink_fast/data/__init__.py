@@ -22,18 +22,15 @@ from .download import fetch
 from .source import Dataset, Images, Progress, Resident, Split, subset
 
 DATASETS = ("imagenet", "cifar10", "mnist")
-IMAGENET_SIZE = {"cuda": 299, "cpu": 75}
-"""The default network input size of ImageNet: the paper's, and one that a few processor cores can train."""
 
 
 def open_dataset(
     dataset: str,
     data: str,
     *,
-    size: int | None,
+    size: int,
     margin: bool,
     limit: int | None,
-    seed: int,
     device: torch.device,
     workers: int,
     download: bool,
@@ -43,7 +40,7 @@ def open_dataset(
     """Open a data set: "imagenet", "cifar10" or "mnist".
 
     data: a path, "auto" (look in the usual places, else synthetic, and say so in Dataset.notes) or "synthetic".
-    size: network input size of imagenet, None for the default; margin: deliver imagenet images as large as a random
+    size: network input size, to which imagenet is resized; margin: deliver imagenet images as large as a random
     crop of `size` needs, round(size / 0.875). limit: at most so many samples of each split. damaged: "stop" at a
     damaged image file, or "skip" it. download: where nothing is found, fetch the official files. workers: threads
     that read and decode. progress: called with (what, done, total). Raises UserError.
@@ -54,9 +51,7 @@ def open_dataset(
         raise UserError(f"limit {limit} is out of range: choose at least 1")
     if download and data != "auto":
         raise UserError(f"--download puts the files where --data auto finds them: leave out --data {data}")
-    if size is None:
-        size = IMAGENET_SIZE["cuda" if device.type == "cuda" else "cpu"]
-    elif size < 1:
+    if size < 1:
         raise UserError(f"size {size} is out of range: choose at least 1")
     notes: tuple[str, ...] = ()
     folder = None if data == "synthetic" else Path(data)

@@ -97,9 +97,7 @@ def _keys(item: Any) -> tuple[Any, Any]:
         return 0, 1
     image = "image" if "image" in item else "img"
     if image not in item or "label" not in item:
-        raise UserError(
-            f"an item of keys {', '.join(map(str, item))} is unknown: image (or img) and label needed"
-        )
+        raise UserError(f"an item of keys {', '.join(map(str, item))} is unknown: image (or img) and label needed")
     return image, "label"
 
 

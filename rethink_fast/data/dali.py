@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -256,7 +258,8 @@ def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[lis
 
     def decodes(files: list[np.ndarray]) -> bool:
         try:
-            return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
+            with _quiet():
+                return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
         except DecodeError:
             return False
 
@@ -268,6 +271,20 @@ def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[lis
                 reason or (None if decodes([data]) else "corrupt") for data, reason in zip(batch, reasons, strict=True)
             ]
         yield reasons
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the decoder's C++ writes to stderr about a file that is damaged: the caller says it in one line."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def torn(data: np.ndarray) -> str | None:

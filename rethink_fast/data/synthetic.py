@@ -56,7 +56,7 @@ SHAPES = {
     "cifar10": Shape(32, 3, 10, 50_000, 10_000),
     "mnist": Shape(28, 1, 10, 60_000, 10_000),
     "imagenet": Shape(299, 3, 1000, 1_281_167, 50_000, limit=50_000),
-    "imagenet without a GPU": Shape(75, 3, 10, 256, 250),
+    "imagenet without a GPU": Shape(75, 3, 10, 160, 160),
 }
 
 
