@@ -25,7 +25,7 @@ MAIN = ["corrupt_labels", "gaussian", "imagenet 299 random_pixels", "imagenet 22
 REGISTERS, INSTRUCTIONS = 8, 1.1
 """How many more registers, and times the instructions, another release of the compilers may take."""
 CUDA_REGISTERS = 64
-"""Of random_pixels.cuh: 24 warps of 64 registers are three quarters of an SM's, and its shared memory allows no more."""
+"""Of random_pixels.cuh, whose shared memory allows one block of 24 warps: three quarters of an SM's registers."""
 
 
 def compiled(capability: int, cases: list[str]) -> dict[str, dict[str, dict[str, Any]]]:

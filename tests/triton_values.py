@@ -99,10 +99,9 @@ SHAPES = [(5, 1, 1, 1), (5, 7, 9, 3), (2, 63, 1, 1), (2, 45, 46, 3), (1, 70, 63,
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_pixels(shape: tuple[int, ...]) -> None:
     images, index = some_images(*shape), INDEX[5 - shape[0] :]
-    for seed in SEEDS[1:]:
-        expected = random_pixels_reference(images, index, seed)
-        assert torch.equal(triton_pixels.random_pixels(images, index, seed), expected)
-        assert torch.equal(triton_pixels.shuffled_pixels(images, seed), shuffled_pixels_reference(images, seed))
+    seed = 2**63 - 1
+    assert torch.equal(triton_pixels.random_pixels(images, index, seed), random_pixels_reference(images, index, seed))
+    assert torch.equal(triton_pixels.shuffled_pixels(images, seed), shuffled_pixels_reference(images, seed))
 
 
 def test_pixels_of_many_images_and_other_layouts() -> None:
@@ -203,11 +202,11 @@ def test_prepare(corruption: str, normalisation: str, stages: tuple[bool, bool, 
     assert torch.equal(out, expected)
 
 
-@pytest.mark.parametrize("crop", [False, True], ids=["", "crop"])
 @pytest.mark.parametrize("normalisation", ["whiten", "unit_range"])
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_prepare_in_parts(corruption: str, normalisation: str, crop: bool) -> None:
-    """Images larger than one program takes."""
+def test_prepare_in_parts(corruption: str, normalisation: str) -> None:
+    """Images larger than one program takes. Cropping keeps shuffled_pixels from sharing its places: both are run."""
+    crop = (corruption == "shuffled_pixels") == (normalisation == "whiten")
     size = [41, 39] if crop else [42, 41]
     stages = (crop, False, False)
     out, expected = prepare_both((2, 45, 44, 3), [1, 2, 42, 41], size, corruption, normalisation, stages, batch=2)

@@ -5,12 +5,14 @@ Layout: stored uint8 [M, H, W, C]; result [B, h, w, C] in memory, seen as [B, C,
 makes a part of one image; how a block gets its values is chosen when it is compiled (triton_values.py).
 Roofline, bytes of traffic an element: 1 read and 2 (bfloat16) or 4 (float32) written; gaussian reads none. Whitening
 of an image larger than WHOLE elements reads it twice (the second time mostly from L2); noise is drawn twice instead.
-Derived for an H200 (132 SMs, 1.755 GHz, copy at about 4.2 TB/s), not yet measured: 85 % of the copy bandwidth into
-bfloat16 is 5.1 elements a clock and SM with bytes read, 25 issue slots an element, and 7.7 or 16.6 for gaussian; the
-instructions that were counted stand in tests/test_kernels_compile.py, and triton_pixels.py has the permutations.
+Derived for an H200 (132 SMs, 1.755 GHz, copy at about 4.2 TB/s), not yet measured. An SM issues 128 a clock, so 85 %
+of the copy bandwidth into bfloat16 allows 25 instructions an element where bytes are read and 16.6 for gaussian.
+- true: 13.5 counted at 299 x 299 (11.6 at 224, where loads are 16 bytes wide): within reach.
+- gaussian: 28 counted, so about half the copy bandwidth; into float32, with twice the bytes, 85 % is within reach.
+- shuffled_pixels, random_pixels: about a third, see triton_pixels.py; the image would have to be in shared memory.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -162,10 +164,7 @@ def _prepare_kernel(
         for tile in range(plan.tiles):
             start = (part * plan.tiles + tile) * plan.tile
             if start < plan.elements:
-                if plan.shared:
-                    source = shared
-                else:
-                    source = sources(words, turn, start // plan.channels, plan)
+                source = shared if plan.shared else sources(words, turn, start // plan.channels, plan)
                 for chunk in tl.static_range(CHUNKS):
                     offs = start + chunk * plan.block + tl.arange(0, plan.block)
                     mask = offs < plan.elements

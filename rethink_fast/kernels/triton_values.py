@@ -8,7 +8,7 @@ Four ways, chosen by the plan when the kernel is compiled:
 - else each element by itself: flips, rotations, and noise that is cropped.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
