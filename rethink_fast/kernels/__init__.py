@@ -85,7 +85,7 @@ def _prepare_fake(images: Tensor, rows: Tensor, *rest: Any) -> Tensor:
     return torch.empty(shape, dtype=rest[-1], device=images.device, memory_format=torch.channels_last)
 
 
-FAKES = {
+FAKES: dict[str, Callable[..., Tensor]] = {
     "corrupt_labels": _corrupt_labels_fake,
     "shuffled_pixels": _pixels_fake,
     "random_pixels": _pixels_fake,
