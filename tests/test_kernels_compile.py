@@ -6,6 +6,7 @@ with `python tests/test_kernels_compile.py`. Instructions are of the machine cod
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from rethink_fast.corruptions.random_pixels import random_pixels_reference
 
 HERE = Path(__file__).parent
 RESOURCES = HERE / "kernel_resources.json"
@@ -87,6 +91,44 @@ def test_random_pixels_in_cuda(capability: int, tmp_path: Path) -> None:
     assert re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr) == [
         ("0", "0", "0")
     ] * len(registers)
+
+
+@pytest.fixture(scope="module")
+def host_kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """What the threads of random_pixels.cuh do, compiled for the host."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    library = tmp_path_factory.mktemp("host") / "random_pixels_host.so"
+    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    command += [f"-I{HERE.parent / 'csrc'}", str(HERE / "random_pixels_host.cpp"), "-o", str(library)]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0], ids="{:.0%} staged".format)
+@pytest.mark.parametrize("lead", [0, 3, 13], ids="{} bytes from alignment".format)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 9, 1), (23, 29, 3), (64, 64, 3), (33, 40, 1)], ids=str)
+def test_random_pixels_in_cuda_moves_as_the_reference(
+    host_kernel: ctypes.CDLL, shape: tuple[int, int, int], lead: int, share: float
+) -> None:
+    height, width, channels = shape
+    size, seed, index = height * width * channels, 2**63 - 1, 2**62 + 7
+    stored = torch.randint(0, 256, (size + 32,), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    out = torch.full_like(stored, 0xA5)
+    image, moved = stored[lead : lead + size], out[lead : lead + size]
+    host_kernel.random_pixels_of_image(
+        ctypes.c_void_p(moved.data_ptr()),
+        ctypes.c_void_p(image.data_ptr()),
+        ctypes.c_uint64(seed),
+        ctypes.c_uint64(index),
+        height * width,
+        channels,
+        int(share * size),
+    )
+    expected = random_pixels_reference(image.view(1, *shape), torch.tensor([index]), seed)
+    assert torch.equal(moved, expected.flatten())
+    assert bool((out[:lead] == 0xA5).all() and (out[lead + size :] == 0xA5).all())
 
 
 if __name__ == "__main__":

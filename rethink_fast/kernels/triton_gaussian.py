@@ -8,7 +8,7 @@ counted on sm_90 and 33 allowed at 85 % of the copy bandwidth (see triton_prepar
 of a pair, 16 a clock and SM, 85 % takes half.
 """
 
-# mypy: disable-error-code="no-untyped-def, assignment"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, assignment"
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Layout: labels, index and the result are int64 [B], contiguous.
 Roofline: 24 bytes of traffic a label, against about 60 instructions, so bandwidth bounds it (derived).
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ fetch moves a sector of 32 bytes from L2 for 3, so the L2 (about 5.5 TB/s) allow
 and random_pixels pays 6.5 steps of the walk a pixel, some 160 cycles of a quarter SM for 32 pixels, about the same.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
 

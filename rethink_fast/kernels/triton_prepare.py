@@ -12,10 +12,11 @@ of the copy bandwidth into bfloat16 allows 25 instructions an element where byte
 - shuffled_pixels, random_pixels: about a third, see triton_pixels.py; the image would have to be in shared memory.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -179,10 +180,21 @@ def _prepare_kernel(
                     tl.store(image_ptr + offs, x.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def _plan(shape: tuple[int, ...], window: list[int], corruption: str, size: list[int], **stages: bool) -> Plan:
-    """The geometry, and the cut of the work that suits it."""
-    random_crop = stages.pop("crop") and tuple(window[2:]) != tuple(size)
-    bare = Plan(shape[1], shape[2], shape[3], *window, *size, corruption, random_crop, **stages)
+@functools.lru_cache(maxsize=64)
+def _plan(
+    stored: tuple[int, int, int],
+    window: tuple[int, int, int, int],
+    corruption: str,
+    size: tuple[int, int],
+    crop: bool,
+    flip: bool,
+    rotation: bool,
+    whiten: bool,
+) -> Plan:
+    """The geometry, and the cut of the work that suits it. stored: height, width and channels."""
+    height, width, channels = stored
+    crop = crop and window[2:] != size
+    bare = Plan(height, width, channels, *window, *size, corruption, crop, flip, rotation, whiten)
     if bare.elements <= WHOLE:
         block = max(16, triton.next_power_of_2(bare.elements))
         return replace(bare, block=block, pixels=triton.next_power_of_2(size[0] * size[1]))
@@ -225,14 +237,14 @@ def prepare(
     """
     random = epoch is not None
     plan = _plan(
-        tuple(images.shape),
-        window,
+        (images.shape[1], images.shape[2], images.shape[3]),
+        (window[0], window[1], window[2], window[3]),
         corruption,
-        size,
-        crop=crop and random,
-        flip=flip and random,
-        rotation=rotation and random,
-        whiten=normalisation == "whiten",
+        (size[0], size[1]),
+        crop and random,
+        flip and random,
+        rotation and random,
+        normalisation == "whiten",
     )
     batch = rows.numel()
     out = torch.empty((batch, *size, plan.channels), dtype=dtype, device=images.device)
