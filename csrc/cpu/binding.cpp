@@ -49,7 +49,8 @@ Tensor checked_index(const Tensor& index, const char* name, int64_t count) {
 
 Tensor checked_images(const Tensor& images) {
   STD_TORCH_CHECK(images.dim() == 4, "images must be [B, H, W, C]");
-  for (int64_t dim = 1; dim < 4; ++dim) STD_TORCH_CHECK(images.size(dim) >= 1, "an image must have at least one element");
+  for (int64_t dim = 1; dim < 4; ++dim)
+    STD_TORCH_CHECK(images.size(dim) >= 1, "an image must have at least one element");
   STD_TORCH_CHECK(images.size(1) <= (int64_t{1} << 31) / images.size(2), "an image may have at most 2^31 pixels");
   return dense(images);
 }
@@ -131,7 +132,8 @@ struct Pattern {
 
 int64_t images_a_thread(int64_t bytes) { return bytes >= kGrain ? 1 : kGrain / (bytes + 1) + 1; }
 
-Tensor corrupt_labels(const Tensor& labels, const Tensor& index, int64_t num_classes, double probability, int64_t seed) {
+Tensor corrupt_labels(const Tensor& labels, const Tensor& index, int64_t num_classes, double probability,
+                      int64_t seed) {
   STD_TORCH_CHECK(labels.scalar_type() == ScalarType::Long && labels.dim() == 1, "labels must be int64 [B]");
   STD_TORCH_CHECK(num_classes >= 1 && num_classes <= (int64_t{1} << 31), "num_classes must be in [1, 2^31]");
   STD_TORCH_CHECK(probability >= 0.0 && probability <= 1.0, "probability must be in [0, 1]");
@@ -169,17 +171,20 @@ Tensor shuffled_pixels(const Tensor& images, int64_t seed) {
   const Tensor from = checked_images(images);
   const auto n = static_cast<uint32_t>(from.size(1) * from.size(2));
   const auto places = shuffled_places(checked_seed(seed), n);
-  return move_pixels(from, nullptr, Moves{Key{}, n, from.size(3) * static_cast<int64_t>(from.element_size()), places->data()});
+  return move_pixels(from, nullptr,
+                     Moves{Key{}, n, from.size(3) * static_cast<int64_t>(from.element_size()), places->data()});
 }
 
 Tensor random_pixels(const Tensor& images, const Tensor& index, int64_t seed) {
   const Tensor from = checked_images(images), samples = checked_index(index, "index", from.size(0));
   const auto n = static_cast<uint32_t>(from.size(1) * from.size(2));
   const Key key = make_key(checked_seed(seed), Stream::kRandomPixels);
-  return move_pixels(from, data<int64_t>(samples), Moves{key, n, from.size(3) * static_cast<int64_t>(from.element_size()), nullptr});
+  return move_pixels(from, data<int64_t>(samples),
+                     Moves{key, n, from.size(3) * static_cast<int64_t>(from.element_size()), nullptr});
 }
 
-Tensor gaussian(const Tensor& index, int64_t height, int64_t width, const Tensor& mean, const Tensor& std, int64_t seed) {
+Tensor gaussian(const Tensor& index, int64_t height, int64_t width, const Tensor& mean, const Tensor& std,
+                int64_t seed) {
   const Tensor samples = checked_index(index, "index", index.numel());
   STD_TORCH_CHECK(height >= 1 && width >= 1 && height <= (int64_t{1} << 31) / width, "1 to 2^31 pixels are allowed");
   const Pattern pattern(mean, std);
@@ -201,8 +206,8 @@ Tensor order(int64_t seed, int64_t epoch, int64_t n, int64_t start, int64_t stop
   STD_TORCH_CHECK(n >= 1 && n <= (int64_t{1} << 31), "n must be in [1, 2^31]");
   STD_TORCH_CHECK(start >= 0 && start <= stop && stop <= n, "0 <= start <= stop <= n must hold");
   STD_TORCH_CHECK(epoch >= 0, "epoch must be in [0, 2^63)");
-  const Bijection bijection =
-      make_bijection(make_key(checked_seed(seed), Stream::kOrder), static_cast<uint64_t>(epoch), static_cast<uint32_t>(n));
+  const Bijection bijection = make_bijection(make_key(checked_seed(seed), Stream::kOrder), static_cast<uint64_t>(epoch),
+                                             static_cast<uint32_t>(n));
   const std::vector<int64_t> sizes{stop - start};
   Tensor out = new_output(sizes, ScalarType::Long, 8);
   auto* to = static_cast<int64_t*>(out.mutable_data_ptr());
@@ -306,4 +311,6 @@ STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CPU, m) {
 }
 
 // No tensor among its arguments, so nothing to choose a device by.
-STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CompositeExplicitAutograd, m) { m.impl("order", TORCH_BOX(&rethink_fast::order)); }
+STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CompositeExplicitAutograd, m) {
+  m.impl("order", TORCH_BOX(&rethink_fast::order));
+}

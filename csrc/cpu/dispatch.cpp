@@ -68,7 +68,7 @@ const Kernels* find_kernels(const char* name) {
 }
 
 const Kernels& best_kernels() {
-  static const Kernels& best = [] () -> const Kernels& {
+  static const Kernels& best = []() -> const Kernels& {
     for (const Kernels* kernels : kTable) {
       if (usable(*kernels)) return *kernels;
     }

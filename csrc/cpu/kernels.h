@@ -15,7 +15,8 @@ namespace rethink_fast {
 enum class Corruption { kNone, kShuffledPixels, kRandomPixels, kGaussian };
 
 // Normal noise for images of `channels` channels. mean and std repeat the channels' statistics: element e of an
-// image takes entry e % channels, and there are channels + kPatternPadding entries, so that a vector may start anywhere.
+// image takes entry e % channels, and there are channels + kPatternPadding entries, so that a vector may start
+// anywhere.
 constexpr int kPatternPadding = 32;
 struct Noise {
   Key key;

@@ -1,5 +1,6 @@
-// gaussian: Box and Muller's deviates from the contract's words. Polynomials from Cephes (logf, sinf, cosf), each within
-// two units in the last place of float32 over the range used here; the bound on a deviate is derived in the tests.
+// gaussian: Box and Muller's deviates from the contract's words. Polynomials from Cephes (logf, sinf, cosf), each
+// within two units in the last place of float32 over the range used here; the bound on a deviate is derived in the
+// tests.
 
 #pragma once
 

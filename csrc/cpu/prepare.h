@@ -25,8 +25,7 @@ struct Source {
   const uint8_t* run(int64_t first, int64_t count, bool backwards, uint8_t* buffer) const {
     const int64_t channels = plan.channels;
     if (plan.corruption == Corruption::kNone) {
-      const uint8_t* from =
-          image + first / plan.window_width * row_stride + first % plan.window_width * channels;
+      const uint8_t* from = image + first / plan.window_width * row_stride + first % plan.window_width * channels;
       if (!backwards) return from;
       for (int64_t i = 0; i < count; ++i) {
         for (int64_t c = 0; c < channels; ++c) buffer[i * channels + c] = from[(count - 1 - i) * channels + c];
@@ -110,7 +109,8 @@ static void rotate_row(const T* source, const Plan& plan, const Choice& choice, 
     const float left_part = 1.0f - right_part, top_part = 1.0f - bottom_part;
     const T* corner = source + top * stride + left * channels;
     for (int64_t c = 0; c < channels; ++c) {
-      const float upper = static_cast<float>(corner[c]) * left_part + static_cast<float>(corner[c + channels]) * right_part;
+      const float upper =
+          static_cast<float>(corner[c]) * left_part + static_cast<float>(corner[c + channels]) * right_part;
       const float lower = static_cast<float>(corner[c + stride]) * left_part +
                           static_cast<float>(corner[c + stride + channels]) * right_part;
       out[x * channels + c] = upper * top_part + lower * bottom_part;
@@ -161,7 +161,8 @@ static void prepare_as(const Plan& plan, const Source& source, void* to, uint8_t
     for (int64_t y = 0; y < height; ++y) {
       float* row = turned + (plan.whiten ? y * width * channels : 0);
       rotate_row(bordered, plan, choice, y, row);
-      if (!plan.whiten) normalise<UnitRange>(row, Output<Out>{out + y * width * channels, plan.streamed}, width * channels, 0.0f, 0.0f);
+      if (!plan.whiten)
+        normalise<UnitRange>(row, Output<Out>{out + y * width * channels, plan.streamed}, width * channels, 0.0f, 0.0f);
     }
     if (plan.whiten) {
       const Statistics s = statistics(turned, elements);
@@ -203,7 +204,8 @@ static void prepare(const Plan& plan, int64_t row, uint64_t index, void* out, ui
     }
     source.image = copy;
     source.row_stride = stride;
-    if (plan.corruption == Corruption::kRandomPixels) source.bijection = make_bijection(plan.moves.key, index, plan.moves.n);
+    if (plan.corruption == Corruption::kRandomPixels)
+      source.bijection = make_bijection(plan.moves.key, index, plan.moves.n);
   }
   if (plan.corruption == Corruption::kGaussian) {
     plan.bfloat16 ? prepare_as<float, uint16_t>(plan, source, out, scratch)

@@ -96,8 +96,9 @@ void check_moves(const Kernels& kernels) {
         auto out = poisoned<uint8_t>(n * bytes);
         kernels.move_pixels(moves, image.data(), kIndices[3], out.data(), scratch.data);
         for (uint32_t i = 0; i < n; ++i) {
-          const bool same = std::memcmp(&out[i * static_cast<size_t>(bytes)],
-                                        &image[places[i] * static_cast<size_t>(bytes)], static_cast<size_t>(bytes)) == 0;
+          const bool same =
+              std::memcmp(&out[i * static_cast<size_t>(bytes)], &image[places[i] * static_cast<size_t>(bytes)],
+                          static_cast<size_t>(bytes)) == 0;
           expect(same, kernels, "move_pixels", n, bytes, i);
         }
       }
@@ -148,7 +149,8 @@ int64_t source_of(const Plan& plan, uint64_t index, int64_t y, int64_t x) {
   }
   if (plan.flip && words.w2 >= 0x80000000u) x = plan.out_width - 1 - x;
   auto place = static_cast<uint32_t>((top + y) * plan.window_width + left + x);
-  if (plan.corruption == Corruption::kRandomPixels) place = permute(make_bijection(plan.moves.key, index, plan.moves.n), place);
+  if (plan.corruption == Corruption::kRandomPixels)
+    place = permute(make_bijection(plan.moves.key, index, plan.moves.n), place);
   if (plan.corruption == Corruption::kShuffledPixels) place = plan.moves.places[place];
   return ((plan.window_top + place / plan.window_width) * plan.width + plan.window_left + place % plan.window_width);
 }
@@ -179,8 +181,9 @@ void check_prepared(const Kernels& kernels, const Plan& plan, const std::vector<
 }
 
 void check_prepare(const Kernels& kernels) {
-  const int64_t shapes[][7] = {  // height, width, window top, left, height, width, channels
-      {1, 1, 0, 0, 1, 1, 1}, {7, 9, 0, 0, 7, 9, 3},   {7, 63, 1, 2, 5, 60, 3},
+  const int64_t shapes[][7] = {
+      // height, width, window top, left, height, width, channels
+      {1, 1, 0, 0, 1, 1, 1}, {7, 9, 0, 0, 7, 9, 3},     {7, 63, 1, 2, 5, 60, 3},
       {8, 8, 0, 0, 8, 8, 4}, {50, 51, 3, 0, 46, 51, 1}, {47, 45, 0, 0, 47, 45, 3},
   };
   for (const auto& shape : shapes) {
