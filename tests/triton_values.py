@@ -93,6 +93,14 @@ def test_labels(seed: int, size: int, probability: float) -> None:
     assert torch.equal(triton_labels.corrupt_labels(labels, index, 1000, probability, seed), expected)
 
 
+def test_a_label_at_the_threshold_is_kept() -> None:
+    word = int(rng.draw(5, rng.Stream.LABELS, INDEX[:1], 0)[0, 0])
+    labels = torch.tensor([1000])
+    for above, kept in ((0, True), (1, False)):
+        out = triton_labels.corrupt_labels(labels, INDEX[:1], 1000, (word + above) / 2**32, 5)
+        assert bool(out == labels) == kept
+
+
 SHAPES = [(5, 1, 1, 1), (5, 7, 9, 3), (2, 63, 1, 1), (2, 45, 46, 3), (1, 70, 63, 2), (0, 5, 5, 3)]
 
 
