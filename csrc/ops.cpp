@@ -1,4 +1,4 @@
-// Every op's schema, and nothing else. rethink_fast/kernels/schemas.py holds the same text for when this library is
+// Every op's schema, and nothing else. rethink_fast/kernels/__init__.py holds the same text for when this library is
 // absent, and a test compares the two.
 
 #include <torch/csrc/stable/library.h>

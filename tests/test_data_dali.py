@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import os
@@ -250,3 +251,26 @@ def test_photographs(shared_data: Path) -> None:
         expected = np.asarray(image.crop(tuple(window)).resize((96, 96), Image.Resampling.BILINEAR))
         inside = (slice(2, -2), slice(2, -2))
         assert np.abs(read[sample].numpy()[inside].astype(int) - expected[inside]).max() <= 1
+
+
+def test_a_pipeline_goes_with_its_images_and_waits_for_no_garbage_collector(tmp_path: Path) -> None:
+    """Collected later, in a forked worker of a DataLoader, it would wait for threads that the fork left behind."""
+    gc.collect()
+    gc.disable()
+    try:
+        images = opened(tmp_path, numbered(tmp_path, 9))
+        for pixels, _ in images.read(torch.arange(9).split(4)):
+            assert len(pixels)
+        for pixels in decode([np.frombuffer(grey(7), np.uint8)] * 3, workers=1):
+            assert len(pixels)
+        assert pipelines() == 1
+        del images
+        assert pipelines() == 0
+    finally:
+        gc.enable()
+
+
+def pipelines() -> int:
+    from nvidia.dali import Pipeline
+
+    return sum(issubclass(type(thing), Pipeline) for thing in gc.get_objects())

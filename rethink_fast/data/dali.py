@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,17 +127,26 @@ class Decoder:
         return feed
 
     def _build(self) -> Any:
-        dali = _dali()
+        dali, graph = _dali(), self._graph
+        # The pipeline must not hold the decoder that holds it: left to the garbage collector, it may be collected in a
+        # forked child (a DataLoader's worker), where its destructor waits for threads that are not there.
+        feed = weakref.WeakMethod(self._next_feed)
+
+        def source() -> Feed:
+            following = feed()
+            if following is None:
+                raise StopIteration
+            return following()
 
         def pipeline() -> Any:
             encoded, index = dali.fn.external_source(
-                source=self._next_feed,
+                source=source,
                 num_outputs=2,
                 batch=True,
                 dtype=[dali.types.UINT8, dali.types.INT64],
                 ndim=[1, 0],
             )
-            return self._graph(encoded), index
+            return graph(encoded), index
 
         made = dali.pipeline_def(
             batch_size=self._largest, num_threads=self._threads, device_id=self._device_id(), prefetch_queue_depth=2
