@@ -22,7 +22,7 @@ def literal(index: int, y: int, x: int, c: int, edge: int, channels: int, classe
 
     def coarse(gy: int, gx: int) -> int:
         k = (gy * 8 + gx) * channels + c
-        return 80 * byte(2**62 + 2**61 + label, k) + 112 * byte(index, k)
+        return 128 * byte(2**62 + 2**61 + label, k) + 96 * byte(index, k)
 
     label = words(index, 0)[0] * classes >> 32
     start = words(index, 0)[1] * (2**20 - edge * edge * channels + 1) >> 32
@@ -31,7 +31,7 @@ def literal(index: int, y: int, x: int, c: int, edge: int, channels: int, classe
     below, beside = min(top + 1, 7), min(left + 1, 7)
     smooth = (256 - down) * ((256 - right) * coarse(top, left) + right * coarse(top, beside))
     smooth += down * ((256 - right) * coarse(below, left) + right * coarse(below, beside))
-    return ((smooth >> 16) + 64 * noise) >> 8
+    return ((smooth >> 16) + 32 * noise) >> 8
 
 
 @pytest.mark.parametrize(("dataset", "edge", "channels"), [("cifar10", 32, 3), ("mnist", 28, 1), ("imagenet", 75, 3)])

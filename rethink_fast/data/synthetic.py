@@ -34,7 +34,7 @@ TEMPLATE_INDEX = rng.TEST_INDEX + 2**61
 TABLE_INDEX = rng.TEST_INDEX + 2**60
 TABLE_BYTES = 2**20
 GRID = 8
-TEMPLATE, OWN, NOISE = 80, 112, 64
+TEMPLATE, OWN, NOISE = 128, 96, 32
 CHUNK_ELEMENTS = 2**20
 RESIDENT_BYTES = 2**30
 """A set up to this size is made once and kept on the device; a larger one is made batch by batch."""
