@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..corruptions import KINDS
 from ..train.engine import EpochRow, Outcome, Tick
 from ..train.setup import Setup
 
@@ -83,8 +84,8 @@ class Screen:
                 self.note(f"left out {len(split.damaged)} damaged {where} image(s), the first {split.damaged[0][0]}")
         self.note(
             f"{run.model.model}, {setup.parameters:,} parameters, at {run.data.size} px on {setup.device} in "
-            f"{run.train.precision}; {run.corruption.corruption} corruption, {percent(setup.labels_changed)} of the "
-            f"labels changed; seed {run.corruption.seed}"
+            f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.labels_changed)} of the labels "
+            f"changed; seed {run.corruption.seed}"
         )
         self._started = time.perf_counter()
 
