@@ -15,7 +15,7 @@ from .evaluate import Scores, evaluate
 from .milestones import Milestones, Moment
 from .optim import learning_rate
 from .setup import Setup
-from .step import synchronize
+from .step import synchronize, trim_heap
 
 TICK_SECONDS = 0.5
 
@@ -162,6 +162,7 @@ def _evaluate_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[
         train = evaluate(setup.step, setup.train, check)
         if setup.test is not None:
             test = evaluate(setup.step, setup.test, check)
+        trim_heap(setup.device)
     finally:
         outcome.eval_seconds += time.perf_counter() - start
     online_loss, online_accuracy = setup.step.online()

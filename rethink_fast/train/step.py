@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import time
 
 import torch
@@ -108,3 +109,14 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what was asked of it, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def trim_heap(device: torch.device) -> None:
+    """Give back to the system the memory of batches that are freed, where torch leaves that to glibc: on a CPU.
+
+    glibc fits new aligned blocks badly into the holes of old ones, so that they pile up: 85 epochs of MNIST with an MLP
+    held 7.3 GB where 0.6 are in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if device.type == "cpu" else None
+    if trim is not None:
+        trim(0)
