@@ -5,20 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..errors import UserError, one_of
+from . import KINDS
 from .gaussian import gaussian
 from .partially_corrupted_labels import partially_corrupted_labels
 from .random_labels import random_labels
 from .random_pixels import random_pixels
 from .shuffled_pixels import shuffled_pixels
 
-NAMES = (
-    "true_labels",
-    "partially_corrupted_labels",
-    "random_labels",
-    "shuffled_pixels",
-    "random_pixels",
-    "gaussian",
-)
+NAMES = tuple(KINDS.values())
 LABEL_NAMES = ("partially_corrupted_labels", "random_labels")
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import kernels
 
 Progress = Callable[[str, int, int], None]
 """Told (what, done, total) now and then in long work."""
@@ -84,4 +84,4 @@ def subset(n: int, limit: int | None) -> Tensor:
     """
     if limit is None or limit >= n:
         return torch.arange(n)
-    return rng.order(0, 2**62, n, 0, limit).sort().values
+    return kernels.order(0, 2**62, n, 0, limit).sort().values
