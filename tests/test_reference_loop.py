@@ -1,0 +1,90 @@
+"""The loop the engine is measured against is a fair one: the same input, the same update, and it learns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.reference_loop import SIZE, ImageDataset, main, random_labels, train
+from rethink_fast.augment import center_window
+from rethink_fast.data.prepare import Preparation, prepare
+
+
+def made_images(n: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+
+
+def test_a_prepared_sample_is_the_packages_own() -> None:
+    images = made_images(12)
+    images[0] = 77  # one colour, where the floor of the standard deviation holds
+    images[1] = 100 + images[1] % 3  # hardly any contrast
+    images[2, 2:30, 2:30] = 0  # whatever is outside the crop must not count
+    index = torch.arange(len(images))
+    window = center_window(32, 32, (SIZE, SIZE))
+    expected = prepare(torch.from_numpy(images), index, index, Preparation(window, "", 0, (SIZE, SIZE)), epoch=None)
+    dataset = ImageDataset(images, np.arange(len(images)))
+    # In units of 2^-24, the relative error of one float32 operation: x = value / 255 <= 1 carries 1 on each side. The
+    # sums over 2352 elements are either exact or by halves, so that the mean carries at most 12 (log2 of 2352, rounded
+    # up) and the division 1. So x - mean is off by at most 16, and the standard deviation, floored at 2352^-0.5, by
+    # that much too. Their quotient y is then off by 16 (1 + |y|) / std, and by 2 roundings of its own, on each side.
+    for i, y in enumerate(expected):
+        cut = images[i, 2:30, 2:30] / 255.0
+        std = max(float(cut.std()), cut.size**-0.5)
+        got, label = dataset[i]
+        assert got.dtype == torch.float32
+        assert got.shape == (3, SIZE, SIZE)
+        assert label == i
+        bound = 2 * 2**-24 * (16 * (1 + y.abs()) / std + 2 * y.abs())
+        assert bool(((got - y).abs() <= bound).all()), f"sample {i}: {float((got - y).abs().max())}"
+
+
+def test_the_labels_are_uniform_and_drawn_once() -> None:
+    labels = random_labels(50_000)
+    assert np.array_equal(labels, random_labels(50_000))
+    assert not np.array_equal(labels, random_labels(50_000, seed=1))
+    counts = np.bincount(labels, minlength=10)
+    assert len(counts) == 10
+    # Pearson's statistic has nine degrees of freedom: above 33.7 once in 10,000 seeds, and this is one seed.
+    assert float(((counts - 5000.0) ** 2 / 5000.0).sum()) < 33.7
+
+
+def test_thirty_steps_lower_the_loss() -> None:
+    found = train("mlp_1x512", made_images(96), random_labels(96), steps=30, batch_size=32)
+    assert found.images == 30 * 32
+    assert len(found.losses) == 10
+    assert found.losses[-1] < found.losses[0] / 2
+    assert found.train_accuracy is not None
+    assert found.train_accuracy > 0.9
+    assert found.train_loss is not None
+    assert found.train_loss < found.losses[-1]
+
+
+def test_an_epoch_takes_every_sample_and_a_part_of_one_has_no_evaluation() -> None:
+    whole = train("mlp_1x512", made_images(20), random_labels(20), epochs=2, batch_size=8)
+    assert whole.images == 40
+    part = train("mlp_1x512", made_images(20), random_labels(20), steps=2, batch_size=8)
+    assert (part.images, part.train_accuracy, part.eval_seconds) == (16, None, 0.0)
+
+
+def test_epochs_or_steps_not_both() -> None:
+    for given in ({}, {"epochs": 1, "steps": 1}):
+        with pytest.raises(ValueError, match="give one of the two"):
+            train("mlp_1x512", made_images(8), random_labels(8), **given)
+
+
+def test_the_command_prints_its_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+        labels = np.arange(10, dtype=np.uint8)[:, None]
+        pixels = made_images(10, seed).transpose(0, 3, 1, 2).reshape(10, -1)
+        (tmp_path / f"{name}.bin").write_bytes(np.concatenate((labels, pixels), axis=1).tobytes())
+    monkeypatch.setattr(sys, "argv", ["reference_loop", "--data", str(tmp_path), "--workers", "0", "--epochs", "2"])
+    main()
+    printed = capsys.readouterr().out
+    assert "mlp_1x512, 50 images, 2 epoch(s), 0 worker(s), on" in printed
+    assert "images/s in training" in printed
