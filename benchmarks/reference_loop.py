@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from rethink_fast.data import Dataset as Source
 from rethink_fast.data import open_dataset
 from rethink_fast.env import choose_device, cores
 from rethink_fast.errors import UserError
@@ -135,19 +136,23 @@ class ReferenceLoop:
         self.eval_loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=pinned)
         self.loss, self.accuracy = Meter(), Meter()
 
+    def step(self, inputs: Tensor, labels: Tensor) -> None:
+        """One update, its loss and accuracy read back into the meters."""
+        inputs, labels = self._to_device(inputs, labels)
+        outputs = self.model(inputs)
+        loss = self.criterion(outputs, labels)
+        self.loss.update(loss.item(), len(labels))
+        self.accuracy.update((outputs.argmax(1) == labels).float().mean().item(), len(labels))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
     def epoch(self) -> Iterator[int]:
         """Train on every sample once; after each step gives the number of images in it."""
         self.loss, self.accuracy = Meter(), Meter()
         self.model.train()
         for inputs, labels in self.train_loader:
-            inputs, labels = self._to_device(inputs, labels)
-            outputs = self.model(inputs)
-            loss = self.criterion(outputs, labels)
-            self.loss.update(loss.item(), len(labels))
-            self.accuracy.update((outputs.argmax(1) == labels).float().mean().item(), len(labels))
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            self.step(inputs, labels)
             yield len(labels)
 
     def evaluate(self) -> tuple[float, float]:
@@ -240,22 +245,21 @@ def endless(loop: ReferenceLoop) -> Generator[int, None, None]:
 
 
 def best_workers(
-    model_name: str, images: np.ndarray, labels: np.ndarray, *, batch_size: int = BATCH, device: torch.device
+    model_name: str, images: np.ndarray, labels: np.ndarray, *, seconds: float, device: torch.device
 ) -> dict[int, float]:
-    """Images/s of a few seconds with each worker count worth trying, the fastest first: 0, 1, 2 and one a core."""
+    """Images/s over so many seconds with each worker count worth trying, the fastest first: 0, 1, 2 and one a core."""
     rates = {}
     for workers in sorted({0, 1, 2, cores()}):
-        loop = ReferenceLoop(model_name, images, labels, batch_size=batch_size, workers=workers, device=device)
-        steps = endless(loop)
+        steps = endless(ReferenceLoop(model_name, images, labels, workers=workers, device=device))
         next(steps)  # what only the first step pays: the workers' start, memory, kernels
-        rates[workers] = rate(steps, TRIAL_SECONDS, device)
+        rates[workers] = rate(steps, seconds, device)
         steps.close()
     return dict(sorted(rates.items(), key=lambda item: -item[1]))
 
 
-def load(data: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """The CIFAR-10 training set by the package's reader: images uint8 [N, 32, 32, 3], true labels int64 [N]."""
-    dataset = open_dataset(
+def open_cifar10(data: str, device: torch.device) -> Source:
+    """CIFAR-10 by the package's reader, all of it."""
+    return open_dataset(
         "cifar10",
         data,
         size=SIZE,
@@ -266,9 +270,12 @@ def load(data: str, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
         download=False,
         damaged="stop",
     )
-    split = dataset.train
-    images, rows = next(iter(split.images.read([split.index])))
-    return images[rows].cpu().numpy(), split.labels[split.index].numpy()
+
+
+def training_images(source: Source) -> np.ndarray:
+    """The training images: uint8 [N, 32, 32, 3]."""
+    images, rows = next(iter(source.train.images.read([source.train.index])))
+    return images[rows].cpu().numpy()
 
 
 def main() -> None:
@@ -279,10 +286,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="default: the fastest, measured")
     arguments = parser.parse_args()
     device = choose_device("auto")
-    images, _ = load(arguments.data, torch.device("cpu"))
+    images = training_images(open_cifar10(arguments.data, torch.device("cpu")))
     labels, workers = random_labels(len(images)), arguments.workers
     if workers is None:
-        rates = best_workers(arguments.model, images, labels, device=device)
+        rates = best_workers(arguments.model, images, labels, seconds=TRIAL_SECONDS, device=device)
         print("workers: " + ", ".join(f"{n} gives {rate:,.0f} images/s" for n, rate in rates.items()))
         workers = next(iter(rates))
     found = train(arguments.model, images, labels, epochs=arguments.epochs, workers=workers, device=device)
