@@ -6,9 +6,14 @@ The command line is made from these classes: a field is an option, the string be
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from .errors import UserError
+from .models import MODELS
+from .recipes import recipe
+
+T = TypeVar("T")
 
 DatasetName = Literal["imagenet", "cifar10", "mnist"]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
@@ -17,6 +22,9 @@ ModelName = Literal[
 ]
 AugmentName = Literal["crop", "flip", "rotation"]
 PrecisionName = Literal["fp32", "bf16"]
+RecipeName = Literal["paper", "fast"]
+OptimizerName = Literal["sgd", "adam"]
+ScheduleName = Literal["decay", "linear"]
 
 
 @dataclass(frozen=True)
@@ -65,39 +73,71 @@ class Model:
 class Train:
     """How it is trained."""
 
-    epochs: int = 100
-    """Stop after this many epochs, whatever was reached."""
+    recipe: RecipeName | None = None
+    """A set of hyper-parameters. paper: to the letter of its appendix; fast: the same network, data and corruption,
+    memorised in the least time. Options given beside it win, and the record says so."""
+    epochs: int | None = None
+    """Stop after this many epochs, whatever was reached. Default: 100."""
     until: float = 1.0
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
+    eval_every: int | None = None
+    """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
+    batches as they were seen in training) reaches --until. Default: 1."""
     batch_size: int | None = None
     """Images in a step."""
+    optimizer: OptimizerName | None = None
+    """sgd: with momentum, as in the paper; adam. Default: sgd."""
     lr: float | None = None
     """Learning rate at the start."""
-    lr_decay: float = 0.95
-    """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on)."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    weight_decay: float = 0.0
-    """Weight decay on weights of convolutions and linear layers, not on biases or batch norm."""
+    schedule: ScheduleName | None = None
+    """decay: the learning rate times --lr-decay after each epoch of the full data set; linear: down to zero at the end
+    of the last of --epochs. Default: decay."""
+    lr_decay: float | None = None
+    """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on).
+    Default: 0.95."""
+    momentum: float | None = None
+    """Momentum of SGD; the first beta of Adam. Default: 0.9."""
+    weight_decay: float | None = None
+    """Weight decay on weights of convolutions and linear layers, not on biases or batch norm. Default: 0."""
     augment: tuple[AugmentName, ...] = ()
     """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs."""
     precision: PrecisionName | None = None
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether torch.compile makes the step. auto: on a GPU."""
+    """Whether torch.compile makes the step. auto: on a GPU; on a CPU where a measurement says that it wins."""
+    deterministic: bool = False
+    """Use deterministic algorithms alone: the same curves, bit for bit, from run to run on one machine; their cost is
+    measured and shown."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ..., or auto for a GPU where there is one."""
 
 
 @dataclass(frozen=True)
+class Session:
+    """How the run is carried out and what it leaves."""
+
+    out: Path | None = None
+    """Folder for the record. Default: a new one under runs/."""
+    resume: Path | None = None
+    """Go on with the run in this folder from its last checkpoint; give the same options as at its start."""
+    seeds: int = 1
+    """Run with so many seeds, from --seed on, and give mean and spread."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints. One is written too when the run is asked to stop."""
+    profile: bool = False
+    """Measure what the wall time is made of: a table, a picture, and a trace for ui.perfetto.dev."""
+
+
+@dataclass(frozen=True)
 class Run:
-    """One run, complete."""
+    """One run, complete. recipe_changes: where options given beside a recipe differ from it, in words."""
 
     dataset: DatasetName
     data: Data = Data()
     corruption: Corruption = Corruption()
     model: Model = Model()
     train: Train = Train()
+    recipe_changes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The run as plain values, for config.json."""
@@ -134,7 +174,7 @@ def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
 
 
 def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
-    """Fill in every default; a learning rate that stays None is the network's own.
+    """Fill in every default: what is given goes before the recipe, and the recipe before the usual.
 
     Raises UserError for a value out of range, or an option that would have no effect.
     """
@@ -152,19 +192,35 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
     else:
         chance = 1.0 if corruption.corruption == "random" else 0.0
         corruption = replace(corruption, probability=chance)
-    return replace(
+    run = replace(
         run,
         data=replace(run.data, size=run.data.size or default.size, workers=run.data.workers or cores),
         corruption=corruption,
         model=replace(run.model, model=model),
-        train=replace(
-            run.train,
-            batch_size=run.train.batch_size or default.batch_size,
-            lr=run.train.lr or default.lr,
-            precision=run.train.precision or ("bf16" if on_gpu else "fp32"),
-            compile=("on" if on_gpu else "off") if run.train.compile == "auto" else run.train.compile,
-        ),
     )
+    usual: dict[str, Any] = {
+        "epochs": 100,
+        "eval_every": 1,
+        "batch_size": default.batch_size,
+        "optimizer": "sgd",
+        "lr": default.lr or MODELS[model].learning_rate,
+        "schedule": "decay",
+        "lr_decay": 0.95,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "precision": "bf16" if on_gpu else "fp32",
+    }
+    ordered = recipe(run.train.recipe, run.dataset, model, on_gpu=on_gpu) if run.train.recipe else {}
+    given = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
+    changed = {name: value for name, value in ordered.items() if given.get(name, value) != value}
+    changes = tuple(f"{name} {given[name]} in place of {value}" for name, value in changed.items())
+    return replace(run, train=replace(run.train, **{**usual, **ordered, **given}), recipe_changes=changes)
+
+
+def settled(value: T | None) -> T:
+    """A value of a run that `resolve` has filled in."""
+    assert value is not None
+    return value
 
 
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -175,20 +231,34 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**63 - 1, "in [0, 2^63)"),
     "dropout": (0.0, 0.99, "in [0, 0.99]"),
     "epochs": (1, 10**6, "of at least 1"),
+    "eval_every": (1, 10**6, "of at least 1"),
     "until": (0.0, 1.0, "in [0, 1]"),
     "batch_size": (1, 2**20, "of at least 1"),
     "lr": (1e-12, 1e6, "above 0"),
     "lr_decay": (1e-6, 1.0, "in (0, 1]"),
     "momentum": (0.0, 0.9999, "in [0, 1)"),
     "weight_decay": (0.0, 1e3, "of at least 0"),
+    "seeds": (1, 1000, "in [1, 1000]"),
+    "checkpoint_every": (0.0, 1e9, "of at least 0"),
 }
+
+
+def check_session(session: Session) -> None:
+    """Raise UserError for a value out of range, or options that exclude each other."""
+    _check_ranges(session)
+    if session.resume is not None and session.out is not None:
+        raise UserError(f"--out {session.out} has no effect with --resume {session.resume}: leave one out.")
 
 
 def _check(run: Run) -> None:
     for section in (run.data, run.corruption, run.model, run.train):
-        for field in fields(section):
-            value = getattr(section, field.name)
-            if field.name in _RANGES and value is not None:
-                low, high, words = _RANGES[field.name]
-                if not low <= value <= high:
-                    raise UserError(f"--{field.name.replace('_', '-')} {value} is out of range: choose one {words}.")
+        _check_ranges(section)
+
+
+def _check_ranges(section: Any) -> None:
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if field.name in _RANGES and value is not None:
+            low, high, words = _RANGES[field.name]
+            if not low <= value <= high:
+                raise UserError(f"--{field.name.replace('_', '-')} {value} is out of range: choose one {words}.")

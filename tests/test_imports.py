@@ -12,11 +12,13 @@ import rethink_fast
 
 ROOT = Path(rethink_fast.__file__).parent
 LAYERS = (
-    ("errors", "config", "env", "rng"),
+    ("errors", "env", "rng", "stages"),
     ("kernels",),
     ("corruptions", "augment"),
     ("data",),
     ("models",),
+    ("recipes",),
+    ("config",),
     ("train",),
     ("experiments",),
     ("report",),

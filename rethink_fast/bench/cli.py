@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_module
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import Corruption, Data, DatasetName, Model, Run, Train
+from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
 from ..env import Backend, backends, environment
 from ..errors import UserError
 from ..kernels import native
@@ -41,7 +40,7 @@ def bench(
     corruption: Annotated[Corruption, _section("Corruption")] = Corruption(),
     model: Annotated[Model, _section("Model")] = Model(),
     train: Annotated[Train, _section("Training")] = Train(),
-    out: Path | None = None,
+    session: Annotated[Session, _section("Session")] = Session(),
     json: bool = False,
 ) -> int:
     """Train a network on a corrupted data set until it has memorised it, and measure how fast.
@@ -50,13 +49,11 @@ def bench(
     ----------
     dataset:
         The data set.
-    out:
-        Folder for the record. Default: a new one under runs/.
     json:
         Print the record as JSON on stdout, and everything else on stderr.
     """
     run = Run(dataset=dataset, data=data, corruption=corruption, model=model, train=train)
-    record, code = run_bench(run, out, Console(stderr=json, highlight=False))
+    record, code = run_bench(run, session, Console(stderr=json, highlight=False))
     if json and record is not None:
         print(json_module.dumps(record, indent=2))
     return code

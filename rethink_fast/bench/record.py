@@ -21,10 +21,10 @@ from ..corruptions import KINDS
 from ..env import environment
 from ..errors import UserError
 from ..rng import CONTRACT_VERSION
-from ..train.engine import EpochRow, Outcome
+from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
@@ -41,6 +41,12 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "precision": ("str", "fp32 or bf16 (mixed)"),
     "device": ("str", "cpu or cuda:N"),
     "batch_size": ("int", "images in a step"),
+    "recipe": ("dict", "name (paper, fast or null) and changes: options given beside it that differ from it, in words"),
+    "eval_every": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
+    "step": ("dict", "compiled or not and why, and the seconds of a step each way where both were measured"),
+    "deterministic": ("bool", "whether deterministic algorithms alone were used"),
+    "deterministic_cost": ("float?", "seconds of a step with them over seconds without"),
+    "sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
     "epochs": ("int", "epochs completed"),
     "steps": ("int", "updates made"),
     "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
@@ -55,6 +61,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "data_wait_fraction": ("float", "share of train_seconds spent waiting for the source"),
     "compile_seconds": ("float", "torch.compile, before the training clock starts"),
     "eval_seconds": ("float", "evaluation passes"),
+    "checkpoint_seconds": ("float", "writing checkpoints"),
     "peak_memory_bytes": ("int", "most memory held: of the GPU, or of the process on a CPU"),
     "interrupted": ("bool", "whether the run was stopped from outside; true too while it runs"),
     "environment": ("dict", "versions, processor, GPU, git revision and dirty flag"),
@@ -67,6 +74,9 @@ TIMINGS = (
     "data_wait_fraction",
     "compile_seconds",
     "eval_seconds",
+    "checkpoint_seconds",
+    "deterministic_cost",
+    "step",
     "peak_memory_bytes",
 )
 """Keys that differ between two runs of one configuration (and the seconds within time_to_memorize)."""
@@ -75,7 +85,7 @@ TIMINGS = (
 def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
     """The record's figures as plain values, with the keys of SCHEMA in order."""
     run, dataset = setup.run, setup.dataset
-    last = outcome.rows[-1] if outcome.rows else None
+    last = outcome.evaluated
     damaged = len(dataset.train.damaged) + (len(dataset.test.damaged) if dataset.test else 0)
     seconds = outcome.train_seconds
     return {
@@ -99,6 +109,12 @@ def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, An
         "precision": run.train.precision,
         "device": str(setup.device),
         "batch_size": run.train.batch_size,
+        "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
+        "eval_every": run.train.eval_every,
+        "step": outcome.choice,
+        "deterministic": run.train.deterministic,
+        "deterministic_cost": outcome.deterministic_cost,
+        "sessions": outcome.sessions,
         "epochs": len(outcome.rows),
         "steps": outcome.steps,
         "train_accuracy": last.train_accuracy if last else None,
@@ -113,6 +129,7 @@ def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, An
         "data_wait_fraction": outcome.wait_seconds / seconds if seconds else 0.0,
         "compile_seconds": outcome.compile_seconds,
         "eval_seconds": outcome.eval_seconds,
+        "checkpoint_seconds": outcome.checkpoint_seconds,
         "peak_memory_bytes": _peak_memory(setup.device),
         "interrupted": interrupted,
         "environment": environment(),
@@ -128,10 +145,12 @@ def _peak_memory(device: torch.device) -> int:
 
 
 class RecordFolder:
-    """The folder of one run. Refuses one that holds a record already: nothing computed is overwritten."""
+    """The folder of one run. Refuses one that holds a record already, unless the run is resumed: nothing is lost."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resumed: bool = False) -> None:
         self.path = path
+        if resumed and not path.is_dir():
+            raise UserError(f"--resume {path} is no folder: name the folder of a run, such as runs/DATE-TIME-...")
         self._made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -140,19 +159,26 @@ class RecordFolder:
             probe.unlink()
         except OSError as error:
             raise UserError(f"--out {path} cannot be written ({error.strerror}): choose another folder.") from None
-        if (path / "result.json").exists():
-            raise UserError(f"--out {path} holds a record already: choose another folder, or remove that one.")
+        if (path / "result.json").exists() and not resumed:
+            raise UserError(
+                f"--out {path} holds a record already: choose another folder, remove that one, or go on with it by "
+                f"--resume {path}."
+            )
 
     def abandon(self) -> None:
         """Remove the folder again if this run made it and nothing is in it."""
         if self._made and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def begin(self, setup: Setup) -> None:
-        """Write the configuration, the labels before and after, and the head of the curve."""
-        self._write("config.json", setup.run.as_dict())
-        with (self.path / "curve.csv").open("w", newline="") as file:
+    def begin(self, setup: Setup, rows: list[EpochRow]) -> None:
+        """Write the configuration, the labels before and after, and the curve so far."""
+        self.write("config.json", setup.run.as_dict())
+        partial = self.path / ".curve.csv.partial"
+        with partial.open("w", newline="") as file:
             csv.writer(file).writerow(field.name for field in fields(EpochRow))
+        os.replace(partial, self.path / "curve.csv")
+        for row in rows:
+            self.add(row)
         index = setup.dataset.train.index
         classes = np.uint16 if setup.dataset.num_classes <= 2**16 else np.uint32
         np.savez_compressed(
@@ -168,11 +194,20 @@ class RecordFolder:
         with (self.path / "curve.csv").open("a", newline="") as file:
             csv.writer(file).writerow("" if value is None else value for value in asdict(row).values())
 
-    def write_result(self, values: dict[str, Any]) -> None:
-        """Replace result.json in one piece."""
-        self._write("result.json", values)
-
-    def _write(self, name: str, values: dict[str, Any]) -> None:
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Replace a JSON file in one piece."""
         partial = self.path / f".{name}.partial"
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        os.replace(partial, self.path / name)
+        try:
+            partial.write_text(json.dumps(values, indent=2) + "\n")
+            os.replace(partial, self.path / name)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder, or None where there is none that can be read."""
+        try:
+            values: dict[str, Any] = json.loads((self.path / name).read_text())
+        except (OSError, ValueError):
+            return None
+        return values

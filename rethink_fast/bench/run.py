@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,13 +15,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, resolve
-from ..data import open_dataset
+from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
+from ..data import Dataset, open_dataset
 from ..env import choose_device, cores
-from ..train.engine import EpochRow, Interrupted, Outcome, Tick, fit
+from ..errors import UserError
+from ..train.checkpoint import Checkpoints
+from ..train.determinism import deterministic
+from ..train.engine import Interrupted, Tick, fit
+from ..train.memory import advice, is_out_of_memory
+from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup, set_up
 from .record import RecordFolder, result
 from .screen import Screen
+from .seeds import combine
 
 EXIT_BAD_INPUT = 2
 
@@ -52,18 +59,45 @@ class Stop:
 
 
 class Keeper:
-    """Listener that keeps the record up to date beside the screen."""
+    """Listener that keeps record and checkpoints up to date beside the screen. A full disk does not stop a run."""
 
     def __init__(self, setup: Setup, folder: RecordFolder, screen: Screen) -> None:
         self.setup, self.folder, self.screen = setup, folder, screen
+        self.checkpoints = Checkpoints(folder.path)
+        self._told: set[str] = set()
+
+    def on_ready(self, outcome: Outcome) -> None:
+        self.screen.on_ready(outcome)
 
     def on_tick(self, tick: Tick) -> None:
         self.screen.on_tick(tick)
 
     def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
-        self.folder.add(row)
-        self.folder.write_result(result(self.setup, outcome, interrupted=True))
+        self._try("the record", lambda: self.folder.add(row))
+        self.keep(outcome, interrupted=True)
         self.screen.on_epoch(row, outcome)
+
+    def save(self, outcome: Outcome) -> None:
+        self._try("a checkpoint", lambda: self.checkpoints.save(self.setup, outcome))
+
+    def keep(self, outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
+        """Write the record of the run as it stands, and return it."""
+        record = result(self.setup, outcome, interrupted=interrupted)
+        self._try("the record", lambda: self.folder.write("result.json", record))
+        return record
+
+    def _try(self, what: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if what not in self._told:
+                self._told.add(what)
+                self.screen.note(
+                    f"{what} could not be written to {self.folder.path} ({error.strerror}): the run goes on, and what "
+                    f"was written before is kept"
+                )
+        else:
+            self._told.discard(what)
 
 
 def default_folder(run: Run) -> Path:
@@ -75,43 +109,95 @@ def default_folder(run: Run) -> Path:
     return path
 
 
-def run_bench(run: Run, out: Path | None, console: Console) -> tuple[dict[str, Any] | None, int]:
-    """Carry out one run. Returns the record (None if stopped before there was one) and the exit code.
+def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, Any] | None, int]:
+    """Carry out one run, or one for each seed. Returns the record (None if stopped before there was one) and a code.
 
     The exit code is 0; 2 if the loss was not finite; 128 + N after signal N. Raises UserError for bad input.
     """
     stop = Stop()
     with stop.listening():
         try:
-            record = _run(run, out, console, stop)
+            record = _run(run, session, console, stop)
         except Interrupted:
             record = None
     if stop.signal is not None:
         return record, 128 + stop.signal
-    return record, EXIT_BAD_INPUT if record and record["stopped"] == "not_finite" else 0
+    runs = record.get("runs", [record]) if record else []
+    return record, EXIT_BAD_INPUT if any(one["stopped"] == "not_finite" for one in runs) else 0
 
 
-def _run(run: Run, out: Path | None, console: Console, stop: Stop) -> dict[str, Any]:
+def _run(run: Run, session: Session, console: Console, stop: Stop) -> dict[str, Any]:
+    check_session(session)
     device = choose_device(run.train.device)
     smaller = _smaller_scale(run, device)
     run = resolve(run, on_gpu=device.type == "cuda", cores=cores())
-    folder = RecordFolder(out if out is not None else default_folder(run))
+    resumed = session.resume is not None
+    folder = RecordFolder(session.resume or session.out or default_folder(run), resumed=resumed)
     try:
-        with Screen(console) as screen:
-            setup = _open(run, device, screen, stop)
-            for note in setup.dataset.notes:
-                screen.note(note)
-            if smaller:
-                screen.note(smaller)
-            screen.begin(setup)
-            folder.begin(setup)
-            folder.write_result(result(setup, Outcome(), interrupted=True))
-            outcome = fit(setup, Keeper(setup, folder, screen), stop.check)
+        with deterministic(run.train.deterministic), Screen(console) as screen:
+            dataset = _open(run, device, screen, stop)
+            for note in (*dataset.notes, smaller):
+                if note:
+                    screen.note(note)
+            return _run_seeds(run, dataset, device, folder, session, screen, stop)
     except BaseException:
         folder.abandon()
         raise
-    record = result(setup, outcome, interrupted=outcome.stopped == "interrupted")
-    folder.write_result(record)
+
+
+def _run_seeds(
+    run: Run, dataset: Dataset, device: torch.device, group: RecordFolder, session: Session, screen: Screen, stop: Stop
+) -> dict[str, Any]:
+    """One run a seed, in folders of their own if there are several. All share the data and the compiled step."""
+    setup: Setup | None = None
+    records: list[dict[str, Any]] = []
+    for number in range(session.seeds):
+        seed = run.corruption.seed + number
+        seeded = replace(run, corruption=replace(run.corruption, seed=seed))
+        path = group.path / f"seed-{seed}" if session.seeds > 1 else group.path
+        resumed = session.resume is not None and path.is_dir()
+        folder = RecordFolder(path, resumed=resumed)
+        finished = folder.read("result.json") if resumed and session.seeds > 1 else None
+        if finished is not None and not finished["interrupted"]:
+            records.append(finished)
+            screen.note(f"seed {seed} is finished: {folder.path}")
+            continue
+        setup = set_up(seeded, dataset, device, like=setup)
+        records.append(_run_one(setup, folder, session, screen, stop, resumed=resumed))
+        if session.seeds > 1:
+            combined = combine(records, wanted=session.seeds)
+            group.write("result.json", combined)
+        if records[-1]["interrupted"]:
+            break
+    if session.seeds == 1:
+        return records[0]
+    combined = combine(records, wanted=session.seeds)
+    group.write("result.json", combined)
+    screen.close_seeds(combined, str(group.path))
+    return combined
+
+
+def _run_one(
+    setup: Setup, folder: RecordFolder, session: Session, screen: Screen, stop: Stop, *, resumed: bool
+) -> dict[str, Any]:
+    keeper = Keeper(setup, folder, screen)
+    outcome: Outcome | None = None
+    if resumed:
+        outcome, note = keeper.checkpoints.load(setup)
+        outcome.sessions += 1
+        screen.note(note or f"going on from step {outcome.steps} of {folder.path}")
+    screen.begin(setup)
+    folder.begin(setup, outcome.rows if outcome else [])
+    keeper.keep(outcome or Outcome(), interrupted=True)
+    try:
+        outcome = fit(setup, keeper, stop.check, outcome=outcome, checkpoint_every=session.checkpoint_every)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(advice(setup)) from None
+    record = keeper.keep(outcome, interrupted=outcome.stopped == "interrupted")
+    if outcome.stopped == "until":
+        keeper.checkpoints.remove()
     screen.close(record, str(folder.path))
     return record
 
@@ -127,14 +213,14 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Setup:
+def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Dataset:
     def progress(what: str, done: int, total: int) -> None:
         stop.check()
         screen.on_load(what, done, total)
 
     assert run.data.workers is not None
     assert run.data.size is not None
-    dataset = open_dataset(
+    return open_dataset(
         run.dataset,
         run.data.data,
         size=run.data.size,
@@ -146,5 +232,3 @@ def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Setup:
         damaged=run.data.damaged,
         progress=progress,
     )
-    stop.check()
-    return set_up(run, dataset, device)

@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..config import settled
 from ..corruptions import KINDS
-from ..train.engine import EpochRow, Outcome, Tick
+from ..train.engine import Tick
+from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
 
 PLAIN_SECONDS = 10.0
@@ -46,7 +48,7 @@ class Screen:
         self._last_plain = time.perf_counter()
         self._train_accuracy: float | None = None
         self._epochs = 0
-        self._epoch_seconds = 0.0
+        self._before = 0
         self._started = time.perf_counter()
 
     def __enter__(self) -> Screen:
@@ -73,7 +75,7 @@ class Screen:
     def begin(self, setup: Setup) -> None:
         """Say in two lines what is about to run."""
         run, dataset = setup.run, setup.dataset
-        self._epochs = run.train.epochs
+        self._epochs = settled(run.train.epochs)
         n_test = len(dataset.test.index) if dataset.test else 0
         self.note(
             f"{dataset.name}: {len(dataset.train.index):,} training and {n_test:,} test images, "
@@ -87,13 +89,26 @@ class Screen:
             f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.labels_changed)} of the labels "
             f"changed; seed {run.corruption.seed}"
         )
-        self._started = time.perf_counter()
+        for change in run.recipe_changes:
+            self.note(f"this is no longer the recipe {run.train.recipe}: {change}")
+
+    def on_ready(self, outcome: Outcome) -> None:
+        """Say how the step runs, and what that took."""
+        self._before, self._started = outcome.epoch, time.perf_counter()
+        choice = outcome.choice
+        self.note(f"the step is {'compiled' if choice['compiled'] else 'eager'}: {choice['why']}")
+        if outcome.deterministic_cost is not None:
+            self.note(
+                f"deterministic algorithms alone: a step takes {outcome.deterministic_cost:.3f} times as long as "
+                f"with any"
+            )
 
     def on_tick(self, tick: Tick) -> None:
         """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
         rate = tick.images_per_second
         done = tick.epoch + tick.step / tick.steps
-        left = (time.perf_counter() - self._started) / done * (self._epochs - done)
+        elapsed = time.perf_counter() - self._started
+        left = elapsed / max(done - self._before, 1e-9) * (self._epochs - done)
         self._show(
             f"epoch {tick.epoch + 1}/{self._epochs}  step {tick.step}/{tick.steps}  loss {tick.loss:.4f}  "
             f"train {percent(self._train_accuracy)}  {rate:,.0f} images/s  ETA at most {duration(left)}"
@@ -101,14 +116,18 @@ class Screen:
 
     def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
         """One lasting line for an epoch."""
+        rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
+        if row.train_accuracy is None:
+            online = f"loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
+            self._show(f"epoch {row.epoch:>3}  while training: {online}  {rate}")
+            return
         self._train_accuracy = row.train_accuracy
         subsets = ""
         if row.clean_accuracy is not None and row.corrupted_accuracy is not None:
             subsets = f"  clean {percent(row.clean_accuracy)}  corrupted {percent(row.corrupted_accuracy)}"
         self.note(
             f"epoch {row.epoch:>3}  loss {row.train_loss:.4f}  train {percent(row.train_accuracy)}{subsets}  "
-            f"test {percent(row.test_accuracy)}  {row.images_per_second:,.0f} images/s  "
-            f"{duration(row.train_seconds)}"
+            f"test {percent(row.test_accuracy)}  {rate}"
         )
 
     def _show(self, line: str) -> None:
@@ -137,8 +156,22 @@ class Screen:
         self.note(
             f"training {duration(record['train_seconds'])} (waiting for data {percent(record['data_wait_fraction'])}), "
             f"evaluation {duration(record['eval_seconds'])}, compilation {duration(record['compile_seconds'])}, "
+            f"checkpoints {duration(record['checkpoint_seconds'])}, "
             f"peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
         )
+        self.note(f"record: {folder}")
+
+    def close_seeds(self, record: dict[str, Any], folder: str) -> None:
+        """Mean and spread over the seeds."""
+        seeds = len(record["seeds"])
+        self.note(f"{record['memorized']} of {seeds} runs memorized every label")
+        table = Table(header_style="bold")
+        for column in (f"over {seeds} seeds", "n", "mean", "std", "least", "most"):
+            table.add_column(column, justify="left" if column.startswith("over") else "right")
+        for name, values in record["summary"].items():
+            cells = [f"{values[key]:,.4g}" for key in ("mean", "std", "min", "max")]
+            table.add_row(name.replace("_", " "), str(values["n"]), *cells)
+        self.console.print(table)
         self.note(f"record: {folder}")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from ..errors import UserError
+from ..stages import stage
 
 CROP = 0.875
 """The share of each dimension in the evaluation crop of the TensorFlow Inception package."""
@@ -81,7 +82,8 @@ class Decoder:
         while True:
             assert turn == self._turn, "another read of these images has begun"
             try:
-                output, index = self._pipeline.run(self._stream())
+                with stage("decode"):
+                    output, index = self._pipeline.run(self._stream())
             except StopIteration:
                 self._pipeline.reset()
                 return
@@ -118,7 +120,8 @@ class Decoder:
 
     def _next_feed(self) -> Feed:
         if self._waiting is None:
-            self._waiting = next(self._feeds)
+            with stage("load"):  # inside "decode": DALI asks for the files as it runs
+                self._waiting = next(self._feeds)
         feed = self._waiting
         if len(feed[0]) > self._largest:
             raise StopIteration
@@ -183,6 +186,8 @@ class JpegFolder:
     size x size: the evaluation preprocessing of the TensorFlow Inception package, which the paper reuses. With
     `margin` they are the whole image, resized to size / 0.875, for a random crop later on. Antialiased linear.
     """
+
+    resident = False
 
     def __init__(
         self, root: Path, files: Sequence[str], *, size: int, margin: bool, device: torch.device, workers: int

@@ -1,9 +1,10 @@
-"""From a split to batches the network takes: the one way of the data, in training and in evaluation.
+"""From a split to batches, and from a batch to what the network takes: the one way of the data.
 
-    source -> Batch(images uint8 NHWC, labels, index) -> prepare -> Batch(inputs, labels, index) -> step
+    source -> Batch(images uint8 NHWC, rows, index) -> prepare -> Prepared(inputs, labels, corrupted)
 
 The order of an epoch is the contract's function of (seed, epoch). The sample index rides along, so that every
-stage can be done again for any one sample.
+stage can be done again for any one sample. The second half, `Loader.prepared`, is a function of tensors on the device
+and part of the step.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import kernels
+from ..stages import stage
 from .prepare import Preparation, prepare
 from .source import Split
 
@@ -24,14 +27,21 @@ EVALUATION_BATCH = 500
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs: [B, C, h, w] ready for the network; labels, index: int64 [B]; corrupted: bool [B]; all on the device.
+    """images: uint8 [M, H, W, C]; rows, index: int64 [B]; all on the device. The image of index[k] is images[rows[k]].
 
-    index is the sample's for life; corrupted says whether its label was drawn anew.
+    index is the sample's for life.
     """
+
+    images: Tensor
+    rows: Tensor
+    index: Tensor
+
+
+class Prepared(NamedTuple):
+    """inputs: [B, C, h, w] ready for the network; labels: int64 [B]; corrupted: bool [B], whose label was drawn."""
 
     inputs: Tensor
     labels: Tensor
-    index: Tensor
     corrupted: Tensor
 
 
@@ -71,30 +81,43 @@ class Loader:
         """The batch sizes of a sweep."""
         return self.sizes(EVALUATION_BATCH)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Every sample once, in the order of this epoch, augmented if the preparation says so."""
-        order = kernels.order(self.how.seed, epoch, len(self.split.index))
-        return self._batches(self.split.index[order], self.batch_size, epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Every sample once, in the order of this epoch, without the first `start` batches."""
+        with stage("order"):
+            order = kernels.order(self.how.seed, epoch, len(self.split.index))
+            samples = self.split.index[order]
+        return self._batches(samples, self.sizes(self.batch_size), start)
 
     def sweep(self) -> Iterator[Batch]:
-        """Every sample once, in ascending order, un-augmented: for evaluation."""
-        return self._batches(self.split.index, EVALUATION_BATCH, None)
+        """Every sample once, in ascending order: for evaluation."""
+        return self._batches(self.split.index, self.evaluation_sizes(), 0)
 
-    def _batches(self, samples: Tensor, batch_size: int, epoch: int | None) -> Iterator[Batch]:
-        parts = list(samples.split(self.sizes(batch_size)))
-        source = self.split.images.read(iter(parts))
-        device = self.labels.device
+    def example(self, size: int) -> Batch:
+        """A batch of this size, of the first samples (again from the start where there are fewer): for warming up."""
+        samples = self.split.index[torch.arange(size) % len(self.split.index)]
+        return next(self._batches(samples, [size], 0))
+
+    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> Prepared:
+        """What the network takes. epoch: keys the random augmentation; None leaves it out (evaluation)."""
+        index = batch.index
+        keyed = index + self.base if self.base else index
+        inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
+        return Prepared(inputs, self.labels[index], self.corrupted[index])
+
+    def _batches(self, samples: Tensor, sizes: list[int], start: int) -> Iterator[Batch]:
+        device, source = self.labels.device, self.split.images
+        if source.resident and device.type == "cuda":
+            # One copy an epoch, which the device need not be waited for, in place of one a batch.
+            samples = samples.pin_memory().to(device, non_blocking=True)
+        parts = samples.split(sizes)[start:]
+        read = source.read(iter(parts))
         for part in parts:
-            start = time.perf_counter()
-            images, rows = next(source)
-            self.wait_seconds += time.perf_counter() - start
-            index = part.to(device, non_blocking=True)
-            yield Batch(
-                prepare(images, rows, index + self.base, self.how, epoch=epoch),
-                self.labels[index],
-                index,
-                self.corrupted[index],
-            )
+            before = time.perf_counter()
+            images, rows = next(read)
+            self.wait_seconds += time.perf_counter() - before
+            with stage("copy"):
+                index = part.to(device, non_blocking=True)
+            yield Batch(images, rows, index)
 
 
 def pixel_statistics(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -20,12 +20,14 @@ class Images(Protocol):
 
     shape: tuple[int, int, int]
     """Height, width, channels."""
+    resident: bool
+    """Whether all of them live on the device."""
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of sample indices, in order: (images uint8 [M, H, W, C], rows int64 [B]) on the device.
 
-        batches: int64 [B] CPU tensors of sample indices. The image of batch[k] is images[rows[k]]; a resident
-        set gives the whole of itself each time and copies nothing.
+        batches: int64 [B] sample indices, on the CPU or, for a resident set, on the device. The image of batch[k] is
+        images[rows[k]]; a resident set gives the whole of itself each time and copies nothing.
         """
         ...
 
@@ -66,15 +68,17 @@ class Resident:
     index: int64 [N], ascending, where only some samples are held: row k is then sample index[k].
     """
 
+    resident = True
+
     def __init__(self, images: Tensor, device: torch.device, index: Tensor | None = None) -> None:
         self.images = images.to(device)
         self.shape: tuple[int, int, int] = (images.shape[1], images.shape[2], images.shape[3])
-        self._index = index
+        self._index = None if index is None else index.to(device)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in batches:
-            rows = index if self._index is None else torch.searchsorted(self._index, index)
-            yield self.images, rows.to(self.images.device, non_blocking=True)
+        for given in batches:
+            index = given.to(self.images.device, non_blocking=True)
+            yield self.images, index if self._index is None else torch.searchsorted(self._index, index)
 
 
 def subset(n: int, limit: int | None) -> Tensor:

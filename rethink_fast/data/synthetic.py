@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
+from ..stages import stage
 from .source import Dataset, Images, Progress, Resident, Split, subset
 
 SEED = 161103530
@@ -93,6 +94,8 @@ class Generated:
     base: what is added to a sample index to have the index of the contract.
     """
 
+    resident = False
+
     def __init__(self, base: int, edge: int, channels: int, classes: int, device: torch.device) -> None:
         self.shape = (edge, edge, channels)
         self._base, self._classes = base, classes
@@ -104,7 +107,9 @@ class Generated:
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in batches:
-            yield self.images_of(index), torch.arange(len(index), device=self._table.device)
+            with stage("load"):
+                images = self.images_of(index)
+            yield images, torch.arange(len(index), device=self._table.device)
 
     def images_of(self, index: Tensor) -> Tensor:
         """The images of the int64 [B] sample indices: uint8 [B, H, W, C]."""

@@ -1,67 +1,32 @@
-"""The loop: epochs of steps, each followed by a full evaluation, until the labels are memorised.
+"""The loop: epochs of steps, most followed by a full evaluation, until the labels are memorised.
 
-The training clock runs over the steps alone. Compilation comes before it and evaluation between; both have their own.
+The training clock runs over the steps alone. Compilation comes before it, evaluation and checkpoints between; each has
+its own.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from ..config import DEFAULTS
+from ..config import settled
+from ..stages import stage
+from .choose import choose, warm_up
+from .determinism import cost
 from .evaluate import Scores, evaluate
-from .milestones import Milestones, Moment
-from .optim import learning_rate
+from .milestones import Moment
+from .optim import set_learning_rate
+from .outcome import EpochRow, Outcome
 from .setup import Setup
 from .step import synchronize, trim_heap
 
 TICK_SECONDS = 0.5
 
-StopReason = Literal["until", "epochs", "interrupted", "not_finite"]
-
 
 class Interrupted(Exception):
     """Raised by a check when somebody asked the run to stop."""
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
-
-    train_seconds and images_per_second are of the training clock; online figures are means over the epoch's batches.
-    """
-
-    epoch: int
-    step: int
-    train_seconds: float
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    clean_accuracy: float | None
-    corrupted_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    online_loss: float
-    online_accuracy: float
-    images_per_second: float
-
-
-@dataclass
-class Outcome:
-    """All that a run has found so far; complete in itself at the end of every epoch."""
-
-    rows: list[EpochRow] = field(default_factory=list)
-    milestones: Milestones = field(default_factory=Milestones)
-    steps: int = 0
-    images: int = 0
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    stopped: StopReason = "interrupted"
-    bad_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,120 +41,201 @@ class Tick:
 
 
 class Listener(Protocol):
-    """Somebody who wants to know how the run goes."""
+    """Somebody who wants to know how the run goes, and keeps what it found."""
+
+    def on_ready(self, outcome: Outcome) -> None:
+        """Called when the step is compiled, before the training clock starts."""
+        ...
 
     def on_tick(self, tick: Tick) -> None:
         """Called about twice a second while training."""
         ...
 
     def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
-        """Called when an epoch has been trained and evaluated."""
+        """Called when an epoch has been trained, and evaluated where its turn had come."""
+        ...
+
+    def save(self, outcome: Outcome) -> None:
+        """Called to write a checkpoint: every so often, and when the run is asked to stop."""
         ...
 
 
-def fit(setup: Setup, listener: Listener, check: Callable[[], None]) -> Outcome:
+class _Clock:
+    """The training clock of an epoch: it counts into outcome.train_seconds, and stands still while stopped."""
+
+    def __init__(self, setup: Setup, outcome: Outcome) -> None:
+        self._setup, self._outcome = setup, outcome
+        self._waited = setup.train.wait_seconds
+        self.last = self._start = time.perf_counter()
+        self._seen = setup.step.seen
+        self._before = 0.0
+
+    def stop(self) -> None:
+        """Wait for the device and add what has passed."""
+        synchronize(self._setup.device)
+        self._before += time.perf_counter() - self._start
+        self._outcome.train_seconds += time.perf_counter() - self._start
+        self._outcome.wait_seconds += self._setup.train.wait_seconds - self._waited
+
+    def start(self) -> None:
+        """Go on."""
+        self._waited = self._setup.train.wait_seconds
+        self._start = time.perf_counter()
+
+    def ticks(self) -> bool:
+        """Whether it is time to tell how things stand."""
+        now = time.perf_counter()
+        if now - self.last < TICK_SECONDS:
+            return False
+        self.last = now
+        return True
+
+    def rate(self) -> float:
+        """Images a second of this epoch."""
+        return (self._setup.step.seen - self._seen) / (self._before + time.perf_counter() - self._start)
+
+
+class _Saver:
+    """Asks for a checkpoint every so many seconds, on a clock of its own."""
+
+    def __init__(self, listener: Listener, outcome: Outcome, every: float) -> None:
+        self._listener, self._outcome, self._every = listener, outcome, every
+        self._saved = time.perf_counter()
+
+    def due(self) -> bool:
+        return time.perf_counter() - self._saved >= self._every
+
+    def save(self) -> None:
+        start = time.perf_counter()
+        with stage("checkpoint"):
+            self._listener.save(self._outcome)
+        self._saved = time.perf_counter()
+        self._outcome.checkpoint_seconds += self._saved - start
+
+
+def fit(
+    setup: Setup,
+    listener: Listener,
+    check: Callable[[], None],
+    *,
+    outcome: Outcome | None = None,
+    checkpoint_every: float = float("inf"),
+) -> Outcome:
     """Train until the train accuracy is reached, the epochs are over, the loss is not finite, or `check` says stop.
 
     check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
-    then is returned.
+    then is returned. outcome: where an earlier session stood, with the step's state loaded. checkpoint_every: seconds
+    between the calls of listener.save.
     """
-    outcome = Outcome()
+    resumed, outcome = outcome is not None, outcome or Outcome()
+    epochs = settled(setup.run.train.epochs)
+    saver = _Saver(listener, outcome, checkpoint_every)
     try:
-        _warm_up(setup, outcome)
-        for epoch in range(setup.run.train.epochs):
-            _train_epoch(setup, epoch, outcome, listener, check)
+        _make_ready(setup, outcome, resumed)
+        listener.on_ready(outcome)
+        for epoch in range(outcome.epoch, epochs):
+            _train_epoch(setup, epoch, outcome, listener, check, saver)
             if outcome.bad_step is not None:
                 outcome.stopped = "not_finite"
                 return outcome
-            row = _evaluate_epoch(setup, epoch, outcome, check)
+            row = _finish_epoch(setup, epoch, outcome, check)
             outcome.rows.append(row)
-            moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
-            outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
-            if row.train_accuracy >= setup.run.train.until:
+            outcome.epoch, outcome.batch = epoch + 1, 0
+            if row.train_accuracy is not None and row.train_loss is not None:
+                moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
+                outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
+            if row.train_accuracy is not None and row.train_accuracy >= setup.run.train.until:
                 outcome.stopped = "until"
-            elif epoch + 1 == setup.run.train.epochs:
+            elif epoch + 1 == epochs:
                 outcome.stopped = "epochs"
             listener.on_epoch(row, outcome)
             if outcome.stopped == "until":
                 break
+            if saver.due():
+                saver.save()
     except Interrupted:
         outcome.stopped = "interrupted"
+        saver.save()
     return outcome
 
 
-def _warm_up(setup: Setup, outcome: Outcome) -> None:
-    loaders = [loader for loader in (setup.train, setup.test) if loader is not None]
-    outcome.compile_seconds = setup.step.warm_up(
-        (setup.dataset.train.images.shape[2], *setup.train.how.size),
-        setup.train.how.dtype,
-        set(setup.train.sizes(setup.train.batch_size)),
-        {size for loader in loaders for size in loader.evaluation_sizes()},
-    )
+def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
+    """Compile. A resumed run goes on as it began: another choice would change the last bits of every sum."""
+    with stage("compile"):
+        if resumed:
+            setup.step.compiled = outcome.choice["compiled"]
+            outcome.compile_seconds += warm_up(setup)
+            return
+        choice, outcome.compile_seconds = choose(setup)
+        outcome.choice = choice.as_dict()
+        if setup.run.train.deterministic:
+            outcome.deterministic_cost = cost(setup)
 
 
-def _train_epoch(setup: Setup, epoch: int, outcome: Outcome, listener: Listener, check: Callable[[], None]) -> None:
+def _train_epoch(
+    setup: Setup,
+    epoch: int,
+    outcome: Outcome,
+    listener: Listener,
+    check: Callable[[], None],
+    saver: _Saver,
+) -> None:
     step, loader = setup.step, setup.train
-    for group in step.optimizer.param_groups:
-        group["lr"] = _rate(setup, epoch)
-    step.reset()
-    waited, before = loader.wait_seconds, outcome.train_seconds
-    start = last = time.perf_counter()
+    set_learning_rate(step.optimizer, setup.learning_rate(epoch))
+    if outcome.batch == 0:
+        step.begin_epoch(epoch)
     steps = len(loader)
+    clock = _Clock(setup, outcome)
     try:
-        for number, batch in enumerate(loader.epoch(epoch), start=1):
+        for batch in loader.epoch(epoch, outcome.batch):
             check()
-            step.train(batch.inputs, batch.labels)
+            step.train(loader, batch)
             outcome.steps += 1
-            outcome.images += len(batch.labels)
-            now = time.perf_counter()
-            if now - last >= TICK_SECONDS:
-                last = now
-                listener.on_tick(Tick(epoch, number, steps, step.online()[0], step.seen / (now - start)))
-                if step.bad_step.item() >= 0:
+            outcome.batch += 1
+            outcome.images += len(batch.index)
+            if clock.ticks():
+                loss, bad = step.glance()
+                listener.on_tick(Tick(epoch, outcome.batch, steps, loss, clock.rate()))
+                if bad:
                     break
-        synchronize(setup.device)
+                if saver.due():
+                    clock.stop()
+                    saver.save()
+                    clock.start()
     finally:
-        outcome.train_seconds = before + time.perf_counter() - start
-        outcome.wait_seconds += loader.wait_seconds - waited
-    bad = int(step.bad_step.item())
-    outcome.bad_step = bad if bad >= 0 else None
+        clock.stop()
+    bad_step = int(step.bad_step.item())
+    outcome.bad_step = bad_step if bad_step >= 0 else None
 
 
-def _evaluate_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[], None]) -> EpochRow:
-    start = time.perf_counter()
-    test: Scores | None = None
-    try:
-        train = evaluate(setup.step, setup.train, check)
-        if setup.test is not None:
-            test = evaluate(setup.step, setup.test, check)
-        trim_heap(setup.device)
-    finally:
-        outcome.eval_seconds += time.perf_counter() - start
+def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[], None]) -> EpochRow:
     online_loss, online_accuracy = setup.step.online()
+    train = setup.run.train
+    due = (epoch + 1) % settled(train.eval_every) == 0 or epoch + 1 == train.epochs or online_accuracy >= train.until
+    start = time.perf_counter()
+    scores: Scores | None = None
+    test: Scores | None = None
+    if due:
+        try:
+            with stage("evaluation"):
+                scores = evaluate(setup.step, setup.train, check)
+                if setup.test is not None:
+                    test = evaluate(setup.step, setup.test, check)
+        finally:
+            outcome.eval_seconds += time.perf_counter() - start
+    trim_heap(setup.device)
     return EpochRow(
         epoch=epoch + 1,
         step=outcome.steps,
         train_seconds=outcome.train_seconds,
-        learning_rate=_rate(setup, epoch),
-        train_loss=train.loss,
-        train_accuracy=train.accuracy,
-        clean_accuracy=train.clean_accuracy,
-        corrupted_accuracy=train.corrupted_accuracy,
+        learning_rate=setup.learning_rate(epoch),
+        train_loss=scores.loss if scores else None,
+        train_accuracy=scores.accuracy if scores else None,
+        clean_accuracy=scores.clean_accuracy if scores else None,
+        corrupted_accuracy=scores.corrupted_accuracy if scores else None,
         test_loss=test.loss if test else None,
         test_accuracy=test.accuracy if test else None,
         online_loss=online_loss,
         online_accuracy=online_accuracy,
         images_per_second=outcome.images / outcome.train_seconds,
-    )
-
-
-def _rate(setup: Setup, epoch: int) -> float:
-    train = setup.run.train
-    assert train.lr is not None
-    return learning_rate(
-        train.lr,
-        train.lr_decay,
-        epoch=epoch,
-        images=len(setup.dataset.train.index),
-        full_size=DEFAULTS[setup.run.dataset].full_size,
     )

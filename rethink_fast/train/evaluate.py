@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from ..data.loader import Loader
 from .step import Step
 
@@ -29,19 +27,14 @@ def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
 
     check: called before each batch, and may raise to stop.
     """
-    device = loader.labels.device
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    counts = torch.zeros(4, dtype=torch.int64, device=device)
+    step.begin_scores()
     for batch in loader.sweep():
         check()
-        losses, right = step.score(batch.inputs, batch.labels)
-        loss += losses.double().sum()
-        hit = batch.corrupted & right
-        counts += torch.stack((right.sum(), hit.sum(), batch.corrupted.sum(), torch.ones_like(right).sum()))
-    right_all, right_corrupted, corrupted, total = counts.tolist()
+        step.score(loader, batch)
+    right_all, right_corrupted, corrupted, total = step.score_counts.tolist()
     clean = total - corrupted
     return Scores(
-        loss=loss.item() / total,
+        loss=step.score_loss.item() / total,
         accuracy=right_all / total,
         clean_accuracy=(right_all - right_corrupted) / clean if clean else None,
         corrupted_accuracy=right_corrupted / corrupted if corrupted else None,

@@ -6,6 +6,7 @@ The paper does not state when a network has fitted; its Figures 1a and 1b agree 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 ACCURACIES = (0.5, 0.9, 0.99, 0.999, 1.0)
 PAPER_LOSS = 0.05
@@ -35,6 +36,13 @@ class Milestones:
             if reached and self.moments[name] is None:
                 self.moments[name] = moment
 
-    def as_dict(self) -> dict[str, dict[str, float] | None]:
+    def as_dict(self) -> dict[str, dict[str, Any] | None]:
         """The milestones as plain values."""
         return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, dict[str, Any] | None]) -> Milestones:
+        """The milestones that `as_dict` described."""
+        made = cls()
+        made.moments = {name: Moment(**moment) if moment else None for name, moment in values.items()}
+        return made

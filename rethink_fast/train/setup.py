@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .. import rng
 from ..augment import center_window
-from ..config import DEFAULTS, Run
+from ..config import DEFAULTS, Run, settled
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.loader import Loader, pixel_statistics
 from ..data.prepare import PIXEL_KINDS, Preparation
 from ..errors import UserError
-from ..models import MODELS, build_model
-from .optim import sgd
+from ..models import build_model
+from .optim import learning_rate, make_optimizer
 from .step import Step
 
 
@@ -50,18 +50,21 @@ class Setup:
         index = self.dataset.train.index
         return (self.labels[index] != self.original[index]).double().mean().item()
 
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        return learning_rate(self.run, epoch, images=len(self.dataset.train.index))
 
-def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
+
+def set_up(run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
-    run: resolved (config.resolve). Raises UserError where the data does not fit the network.
+    run: resolved (config.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
+    was compiled for it are taken over, and it must not be used any more. Raises UserError where the data does not fit
+    the network.
     """
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
-    assert run.model.model is not None
-    assert train.batch_size is not None
-    assert train.precision is not None
     how = _preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
@@ -74,7 +77,7 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
 
     torch.manual_seed(seed)
     model = build_model(
-        run.model.model,
+        settled(run.model.model),
         num_classes=dataset.num_classes,
         channels=dataset.train.images.shape[2],
         size=how.size,
@@ -82,12 +85,14 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
         aux_head=run.model.aux_head,
     )
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lr = train.lr if train.lr is not None else MODELS[run.model.model].learning_rate
-    run = replace(run, train=replace(train, lr=lr))
-    optimizer = sgd(model, lr=lr, momentum=train.momentum, weight_decay=train.weight_decay)
-    step = Step(model, optimizer, precision=train.precision, compiled=train.compile == "on")
+    if like is not None:
+        like.step.restart(model)
+        model, step = like.model, like.step
+    else:
+        step = Step(model, make_optimizer(model, train), precision=settled(train.precision), compiled=False)
 
-    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=train.batch_size)
+    batch_size = settled(train.batch_size)
+    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=batch_size)
     test_loader = None
     if dataset.test is not None and len(dataset.test.index):
         clean = torch.zeros(len(dataset.test.labels), dtype=torch.bool, device=device)
@@ -96,7 +101,7 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
             dataset.test.labels.to(device),
             clean,
             how,
-            batch_size=train.batch_size,
+            batch_size=batch_size,
             base=rng.TEST_INDEX,
         )
     return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted)
@@ -104,8 +109,7 @@ def set_up(run: Run, dataset: Dataset, device: torch.device) -> Setup:
 
 def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
     height, width, _ = dataset.train.images.shape
-    assert run.data.size is not None
-    size = run.data.size
+    size = settled(run.data.size)
     if size > min(height, width):
         raise UserError(
             f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}: choose at most "

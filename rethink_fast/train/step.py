@@ -1,14 +1,25 @@
-"""The step: forward, loss, backward, update and the counters, with nothing read back from the device."""
+"""The step: preparation, forward, loss, backward, update and the counters, with nothing read back from the device.
+
+On a GPU each of the two functions below runs as one CUDA graph, replayed by the host:
+
+    train   images, rows, index -> inputs, labels -> loss -> gradients -> weights; counters of the epoch
+    score   images, rows, index -> inputs, labels -> loss and hits, added to the scores
+"""
 
 from __future__ import annotations
 
-import copy
 import ctypes
-import time
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..data.loader import Batch, Loader
+from ..stages import stage, watched
+from .capture import Captured
+from .optim import materialise, optimizer_state
 
 AUX_WEIGHT = 0.4
 
@@ -17,7 +28,7 @@ class Step:
     """One network, its optimizer, and counters that live on the device.
 
     precision: "fp32", or "bf16" for autocast with the weights, the loss and batch norm's statistics in float32.
-    compiled: whether torch.compile makes the forward pass and its gradient.
+    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str, compiled: bool) -> None:
@@ -26,20 +37,111 @@ class Step:
         self.compiled = compiled
         self.autocast = precision == "bf16"
         self.device = next(model.parameters()).device
-        self._loss = torch.compile(self._loss_of, dynamic=False) if compiled else self._loss_of
-        self._score = torch.compile(self._score_of, dynamic=False) if compiled else self._score_of
-        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
-        self.reset()
+        self.seen = 0
+        self._compiled_loss = torch.compile(self._loss_of, dynamic=False)
+        self._compiled_score = torch.compile(self._score_of, dynamic=False)
+        self._graphs: dict[tuple[str, int, int], Captured] = {}
+        self._glance: tuple[Tensor, torch.cuda.Event, int] | None = None
+        self._glanced = math.nan, False
 
-    def reset(self) -> None:
-        """Start the counters of an epoch anew."""
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.right = torch.zeros((), dtype=torch.int64, device=self.device)
+        def counter(dtype: torch.dtype, *shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=self.device)
+
+        self.epoch = counter(torch.int64)
+        self.steps = counter(torch.int64)
+        self.bad_step = counter(torch.int64) - 1
+        self.loss_sum = counter(torch.float64)
+        self.right = counter(torch.int64)
+        self.score_loss = counter(torch.float64)
+        self.score_counts = counter(torch.int64, 4)
+        materialise(optimizer)
+
+    def restart(self, model: nn.Module) -> None:
+        """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
+        self.forget_graphs()
+        self.model.load_state_dict(model.state_dict())
+        for value in optimizer_state(self.optimizer).values():
+            value.zero_()
+        self.steps.zero_()
+        self.bad_step.fill_(-1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start the counters of an epoch anew; `epoch` keys its augmentation."""
+        self.epoch.fill_(epoch)
+        self.loss_sum.zero_()
+        self.right.zero_()
         self.seen = 0
 
+    def begin_scores(self) -> None:
+        """Start the scores of an evaluation anew."""
+        self.score_loss.zero_()
+        self.score_counts.zero_()
+
+    def train(self, loader: Loader, batch: Batch) -> None:
+        """One update. The first step whose loss is not finite is kept in `bad_step`."""
+        if not self.model.training:
+            self.model.train()
+        self.seen += len(batch.index)
+        self._run("train", self._train, loader, batch)
+
+    def score(self, loader: Loader, batch: Batch) -> None:
+        """Add a batch to the scores, in eval mode.
+
+        score_loss: sum of the losses. score_counts: right, right among the corrupted, corrupted, all.
+        """
+        if self.model.training:
+            self.model.eval()
+        self._run("score", self._score, loader, batch)
+
+    def _run(self, name: str, function: Callable[..., None], loader: Loader, batch: Batch) -> None:
+        if self.device.type != "cuda" or watched():
+            return function(loader, batch.images, batch.rows, batch.index)
+        key = (name, id(loader), len(batch.index))
+        if key not in self._graphs:
+            state, resident = self.state(), loader.split.images.resident
+            self.optimizer.zero_grad(set_to_none=True)
+            self._graphs[key] = Captured(
+                lambda *tensors: function(loader, *tensors),
+                (batch.images, batch.rows, batch.index),
+                fixed=(resident, False, False),
+                restore=lambda: self.load_state(state),
+            )
+        self._graphs[key](batch.images, batch.rows, batch.index)
+
+    def forget_graphs(self) -> None:
+        """Drop what was captured: for loaders that are replaced."""
+        self._graphs.clear()
+
+    def _train(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor) -> None:
+        with stage("corruption and augmentation"):
+            inputs, labels, _ = loader.prepared(Batch(images, rows, index), self.epoch)
+        self.update(inputs, labels)
+
+    def update(self, inputs: Tensor, labels: Tensor) -> None:
+        """The network's part of a training step."""
+        with stage("forward"):
+            loss, right = (self._compiled_loss if self.compiled else self._loss_of)(inputs, labels)
+        with stage("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        with stage("update"):
+            self.optimizer.step()
+            self.steps += 1
+            self.loss_sum += loss.detach().double() * len(labels)
+            self.right += right
+            first = ~torch.isfinite(loss.detach()) & (self.bad_step < 0)
+            self.bad_step.copy_(torch.where(first, self.steps, self.bad_step))
+
+    @torch.no_grad()
+    def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor) -> None:
+        inputs, labels, corrupted = loader.prepared(Batch(images, rows, index), None)
+        losses, right = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
+        hit = corrupted & right
+        self.score_loss += losses.double().sum()
+        self.score_counts += torch.stack((right.sum(), hit.sum(), corrupted.sum(), torch.ones_like(right).sum()))
+
     def _loss_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             out = self.model(inputs)
         logits, aux = out if isinstance(out, tuple) else (out, None)
         loss = F.cross_entropy(logits.float(), labels)
@@ -49,60 +151,59 @@ class Step:
         return loss, right
 
     def _score_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             logits = self.model(inputs)
         return F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
-
-    def train(self, inputs: Tensor, labels: Tensor) -> None:
-        """One update. The first step whose loss is not finite is kept in `bad_step`."""
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, right = self._loss(inputs, labels)
-        loss.backward()
-        self.optimizer.step()
-        loss = loss.detach()
-        self.steps += 1
-        self.loss_sum += loss.double() * len(labels)
-        self.right += right
-        self.seen += len(labels)
-        first = ~torch.isfinite(loss) & (self.bad_step < 0)
-        self.bad_step = torch.where(first, self.steps, self.bad_step)
-
-    @torch.no_grad()
-    def score(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each sample, and whether its class is right; in eval mode."""
-        self.model.eval()
-        losses, right = self._score(inputs, labels)
-        return losses, right
 
     def online(self) -> tuple[float, float]:
         """Mean loss and accuracy over the batches of this epoch so far, as they were seen in training."""
         seen = max(1, self.seen)
         return self.loss_sum.item() / seen, self.right.item() / seen
 
-    def warm_up(self, shape: tuple[int, int, int], dtype: torch.dtype, sizes: set[int], scored: set[int]) -> float:
-        """Compile for every batch size that will come, leaving network and random state untouched.
+    def glance(self) -> tuple[float, bool]:
+        """Mean loss of this epoch and whether one was not finite, as far as the device has come: it is not waited for.
 
-        shape: [C, h, w] of an input. Returns the seconds it took; 0.0 if nothing is compiled.
+        On a GPU they are as old as the call before this one.
         """
-        if not self.compiled:
-            return 0.0
-        start = time.perf_counter()
-        before = copy.deepcopy(self.model.state_dict())
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            for batch in sorted(sizes | scored):
-                inputs = torch.zeros(batch, *shape, dtype=dtype, device=self.device)
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-                labels = torch.zeros(batch, dtype=torch.int64, device=self.device)
-                if batch in sizes:
-                    self.model.train()
-                    self._loss(inputs, labels)[0].backward()
-                if batch in scored:
-                    self.score(inputs, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.model.load_state_dict(before)
-        synchronize(self.device)
-        return time.perf_counter() - start
+        if self.device.type != "cuda":
+            return self.online()[0], self.bad_step.item() >= 0
+        if self._glance is None:
+            self._glance = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event(), 1
+        values, event, seen = self._glance
+        if event.query():
+            self._glanced = values[0].item() / seen, values[1].item() >= 0
+            values[0:1].copy_(self.loss_sum[None], non_blocking=True)
+            values[1:2].copy_(self.bad_step[None].double(), non_blocking=True)
+            event.record()
+            self._glance = values, event, max(1, self.seen)
+        return self._glanced
+
+    def _named(self) -> dict[str, Tensor]:
+        """Every tensor that the next step depends on, by name."""
+        named = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        named |= optimizer_state(self.optimizer)
+        for name in ("epoch", "steps", "bad_step", "loss_sum", "right"):
+            named[f"counter.{name}"] = getattr(self, name)
+        return named
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything the next step depends on: weights, statistics, optimizer, counters, generators."""
+        state = {name: value.detach().clone() for name, value in self._named().items()}
+        state["counter.seen"] = torch.tensor(self.seen)
+        state["generator.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go back to a copy, in place, so that captured graphs go on with it. KeyError if it is of another network."""
+        for name, value in self._named().items():
+            value.copy_(state[name])
+        self.seen = int(state["counter.seen"])
+        torch.set_rng_state(state["generator.cpu"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,0 +1,48 @@
+"""The stages a run's wall time is made of. `with stage(NAME):` marks one; it costs nothing unless a watch is on.
+
+order -> load -> decode -> copy -> corruption and augmentation -> forward -> backward -> update
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+STEP_STAGES = ("order", "load", "decode", "copy", "corruption and augmentation", "forward", "backward", "update")
+"""What a training step goes through, in order."""
+
+STAGES = (*STEP_STAGES, "evaluation", "checkpoint", "compile")
+
+
+class Watch(Protocol):
+    """Somebody who times the stages."""
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """A context whose time belongs to the stage `name`, less what belongs to stages inside it."""
+        ...
+
+
+_watch: Watch | None = None
+_NOBODY: AbstractContextManager[None] = nullcontext()
+
+
+def stage(name: str) -> AbstractContextManager[None]:
+    """Mark a block as one of STAGES."""
+    return _NOBODY if _watch is None else _watch.span(name)
+
+
+@contextmanager
+def watching(watch: Watch | None) -> Iterator[None]:
+    """Let `watch` time every stage of this process for the length of a block."""
+    global _watch
+    before, _watch = _watch, watch
+    try:
+        yield
+    finally:
+        _watch = before
+
+
+def watched() -> bool:
+    """Whether somebody times the stages: a captured step cannot be taken apart, so none is made then."""
+    return _watch is not None

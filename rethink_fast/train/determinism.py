@@ -1,0 +1,48 @@
+"""Deterministic algorithms: identical curves, bit for bit, from run to run on one machine, and what that costs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .choose import step_seconds
+from .setup import Setup
+
+_settings: Any = torch.utils.deterministic
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """For the length of a block torch uses deterministic algorithms alone (and refuses what has none), or any.
+
+    cuBLAS reads its setting when it is first used in the process, so this block belongs around the first use.
+    """
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    fill = _settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(on)
+    torch.backends.cudnn.benchmark = not on
+    # It hunts for reads of memory that was never written, at the price of writing all of it.
+    _settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+        _settings.fill_uninitialized_memory = fill
+
+
+def cost(setup: Setup) -> float:
+    """Seconds of a step with deterministic algorithms over those of one without: the best of three turns each."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for on in (False, True) * 3:
+        with deterministic(on):
+            setup.step.forget_graphs()
+            seconds[on].append(step_seconds(setup))
+    setup.step.forget_graphs()
+    return min(seconds[True]) / min(seconds[False])

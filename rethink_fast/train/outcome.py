@@ -1,0 +1,77 @@
+"""What a run has found so far, as plain values: rows of the curve, milestones, clocks, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from .milestones import Milestones
+
+StopReason = Literal["until", "epochs", "interrupted", "not_finite"]
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
+
+    They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
+    clock; online figures are means over the epoch's batches.
+    """
+
+    epoch: int
+    step: int
+    train_seconds: float
+    learning_rate: float
+    train_loss: float | None
+    train_accuracy: float | None
+    clean_accuracy: float | None
+    corrupted_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    online_loss: float
+    online_accuracy: float
+    images_per_second: float
+
+
+@dataclass
+class Outcome:
+    """All that a run has found so far; complete in itself at the end of every epoch.
+
+    epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
+    trained. sessions: processes that worked on it. choice: whether the step is compiled, and why (train/choose.py).
+    deterministic_cost: seconds of a step with deterministic algorithms over those without, where that was asked for.
+    """
+
+    rows: list[EpochRow] = field(default_factory=list)
+    milestones: Milestones = field(default_factory=Milestones)
+    epoch: int = 0
+    batch: int = 0
+    steps: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    sessions: int = 1
+    stopped: StopReason = "interrupted"
+    bad_step: int | None = None
+    choice: dict[str, Any] = field(default_factory=dict)
+    deterministic_cost: float | None = None
+
+    @property
+    def evaluated(self) -> EpochRow | None:
+        """The last row that was evaluated."""
+        return next((row for row in reversed(self.rows) if row.train_accuracy is not None), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "milestones")}
+        return {**values, "rows": [asdict(row) for row in self.rows], "milestones": self.milestones.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Outcome:
+        """The outcome that `as_dict` described."""
+        rest = {name: value for name, value in values.items() if name not in ("rows", "milestones")}
+        rows = [EpochRow(**row) for row in values["rows"]]
+        return cls(rows=rows, milestones=Milestones.from_dict(values["milestones"]), **rest)
