@@ -67,7 +67,7 @@ def row(name: str, spent: float, ratios: list[float], extra: str = "") -> None:
 
 def prepared(images: Tensor, rows: Tensor, kind: str, normalisation: str, dtype: torch.dtype) -> Tensor:
     size = list(images.shape[1:3])
-    rest = (MEAN, STD, size, False, False, False, 1, normalisation, dtype)
+    rest = (MEAN, STD, size, False, False, False, None, normalisation, dtype)
     return OPS.prepare(images, rows, rows, [0, 0, *size], kind, 9, *rest)
 
 

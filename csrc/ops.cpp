@@ -11,6 +11,6 @@ STABLE_TORCH_LIBRARY(rethink_fast, m) {
   m.def("order(int seed, int epoch, int n, int start, int stop) -> Tensor");
   m.def(
       "prepare(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
-      "Tensor? std, int[] size, bool crop, bool flip, bool rotation, int? epoch, str normalisation, "
+      "Tensor? std, int[] size, bool crop, bool flip, bool rotation, Tensor? epoch, str normalisation, "
       "ScalarType dtype) -> Tensor");
 }

@@ -71,7 +71,7 @@ def image_case(
             augment,
             augment,
             stages.get("rotation", False),
-            1 if augment or stages.get("rotation") else None,
+            torch.ones((), dtype=torch.int64) if augment or stages.get("rotation") else None,
             normalisation,
             dtype,
         )

@@ -263,7 +263,8 @@ def test_prepare(shape: tuple[int, ...], corruption: str) -> None:
             if rotation and epoch is not None:
                 exact, more = exact_rotation(exact, index, epoch)
                 bound = bound + more
-            given = (stored, rows, index, window, corruption, 9, mean, std, size, crop, flip, rotation, epoch)
+            keyed = None if epoch is None else torch.tensor(epoch)
+            given = (stored, rows, index, window, corruption, 9, mean, std, size, crop, flip, rotation, keyed)
             for normalisation in ("unit_range", "whiten"):
                 wanted, allowed = exact_last_stage(exact, bound, normalisation)
                 made = OPS.prepare(*given, normalisation, torch.float32)
@@ -291,7 +292,7 @@ def test_whitening_of_an_image_of_one_value(value: int) -> None:
 def all_ops(batch: int = 6) -> dict[str, tuple]:
     images, index = random_images((batch, 40, 41, 3)), indices(batch)
     mean, std = (x[:3] for x in STATISTICS)
-    rest = (mean, std, [32, 33], True, True, True, 4, "whiten", torch.float32)
+    rest = (mean, std, [32, 33], True, True, True, torch.tensor(4), "whiten", torch.float32)
     return {
         "corrupt_labels": (torch.arange(batch), index, 10, 0.5, 1),
         "shuffled_pixels": (images, 1),
@@ -323,7 +324,7 @@ def test_a_large_output_is_the_same() -> None:
     rows = torch.arange(136) % 8
 
     def prepared(part: slice, kind: str, dtype: torch.dtype) -> Tensor:
-        rest = (1, None, None, [149, 150], True, True, False, 4, "unit_range", dtype)
+        rest = (1, None, None, [149, 150], True, True, False, torch.tensor(4), "unit_range", dtype)
         return OPS.prepare(images, rows[part], index[part], [0, 0, 150, 151], kind, *rest)
 
     for kind in ("", "shuffled_pixels"):

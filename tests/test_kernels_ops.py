@@ -71,7 +71,7 @@ def noise(index: Tensor = INDEX, mean: Tensor = MEAN, std: Tensor = MEAN, seed: 
 
 
 def prepared(
-    images: Tensor = IMAGES, rows: Tensor = INDEX, index: Tensor = INDEX, epoch: int = 0, **changes: object
+    images: Tensor = IMAGES, rows: Tensor = INDEX, index: Tensor = INDEX, epoch: int | Tensor = 0, **changes: object
 ) -> Tensor:
     return prepare(images, rows, index, replace(HOW, **changes), epoch=epoch)
 
@@ -114,6 +114,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: prepared(images=IMAGES.float()), "images of torch.float32 are not allowed: give uint8"),
     (lambda: prepared(images=IMAGES[:, :5]), "window .0, 0, 6, 5. is out of range: it must lie in images of 5 x 5"),
     (lambda: prepared(epoch=-1), r"epoch -1 is out of range: choose one in \[0, 2\^63\)"),
+    (lambda: prepared(epoch=2**63), "epoch 9223372036854775808 is out of range"),
+    (lambda: prepared(epoch=INDEX[:1]), r"epoch of torch.int64 \[1\] is not allowed: give an int or int64 \[\]"),
+    (lambda: prepared(epoch=MEAN[0]), r"epoch of torch.float32 \[\] is not allowed"),
+    (lambda: prepared(epoch=META[0]), "epoch is on meta: move it to cpu, where the samples are"),
     (lambda: prepared(corruption="random"), "corruption 'random' is unknown: choose one of '', 'shuffled_pixels'"),
     (lambda: prepared(corruption="gaussian"), "gaussian needs the mean and std"),
     (lambda: prepared(normalisation="none"), "normalisation 'none' is unknown"),
@@ -149,6 +153,10 @@ def test_the_op_itself_keeps_to_its_memory() -> None:
         rest = ("", 1, None, None, size, False, False, False, None, "whiten", torch.float32)
         with pytest.raises(RuntimeError):
             op.prepare(IMAGES, INDEX, INDEX, window, *rest)
+    for epoch in (INDEX[1:1], INDEX[:1], INDEX[0].int(), torch.tensor(-1)):
+        rest = ("", 1, None, None, [6, 5], False, True, False, epoch, "whiten", torch.float32)
+        with pytest.raises(RuntimeError, match="epoch must be"):
+            op.prepare(IMAGES, INDEX, INDEX, [0, 0, 6, 5], *rest)
     with pytest.raises(RuntimeError):
         op.random_pixels(IMAGES, INDEX[:3], 1)
     with pytest.raises(RuntimeError):

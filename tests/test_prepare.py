@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rethink_fast import rng
 from rethink_fast.augment import fixed_crop, random_crop, random_flip, random_rotation
@@ -100,6 +102,55 @@ def test_each_augmentation_acts_alone_and_by_epoch(option: str) -> None:
     first, second = (prepare(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 1))
     assert not torch.equal(first, second)
     assert not torch.equal(first, prepare(STORED, ROWS, INDEX, replace(PLAIN, size=(9, 8)), epoch=0))
+
+
+@pytest.mark.parametrize("epoch", [0, 5, 2**32 + 1, rng.LARGEST])
+def test_an_epoch_may_be_an_int_or_a_tensor(epoch: int) -> None:
+    assert torch.equal(
+        prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch),
+        prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=torch.tensor(epoch)),
+    )
+
+
+def test_compiled_once_for_every_epoch() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def inputs(images: torch.Tensor, index: torch.Tensor, epoch: torch.Tensor) -> torch.Tensor:
+        return prepare(images, ROWS, index, AUGMENTED, epoch=epoch) + 0
+
+    compiled = torch.compile(inputs, fullgraph=True, backend=counter)
+    made = [compiled(STORED, INDEX, torch.tensor(epoch)) for epoch in (0, 1, 7)]
+    torch.compiler.reset()
+    assert counter.frame_count == 1
+    for epoch, ours in zip((0, 1, 7), made, strict=True):
+        assert torch.equal(ours, prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch))
+
+
+def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
+    with FakeTensorMode():
+        images = torch.empty(STORED.shape, dtype=torch.uint8, device="cuda:0")
+        index = torch.empty(6, dtype=torch.int64, device="cuda:0")
+        for epoch in (None, 3, torch.empty((), dtype=torch.int64, device="cuda:0")):
+            made = prepare(images, index, index, AUGMENTED, epoch=epoch)
+            assert made.device == images.device
+            assert made.shape == (6, 3, 9, 8)
+        with pytest.raises(RuntimeError):  # what a read would do here
+            int(epoch)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_captured_graph_reads_the_epoch_anew() -> None:
+    how = replace(AUGMENTED, rotation=False, normalisation="unit_range")  # exact on every device
+    images, rows, index, epoch = (x.to("cuda") for x in (STORED, ROWS, INDEX, torch.tensor(0)))
+    prepare(images, rows, index, how, epoch=epoch)  # the kernels are compiled before the capture
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = prepare(images, rows, index, how, epoch=epoch)
+    for now in (0, 5):
+        epoch.fill_(now)
+        graph.replay()
+        assert torch.equal(made.cpu(), prepare(STORED, ROWS, INDEX, how, epoch=now))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

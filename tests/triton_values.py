@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethink_fast import rng
 from rethink_fast.corruptions.gaussian import gaussian_reference
@@ -167,14 +168,15 @@ def prepare_both(
     mean, std = torch.linspace(100, 140, shape[3]), torch.linspace(50, 80, shape[3])
     rows = torch.tensor([shape[0] - 1, 0, shape[0] - 1])[:batch]
     given = (some_images(*shape), rows, INDEX[-3:][:batch], window, corruption, 2**63 - 1, mean, std, size, *stages)
-    out = triton_prepare.prepare(*given, epoch, normalisation, dtype)
-    expected = cast(prepare_reference(*given, epoch, normalisation, torch.float32), dtype)
+    keyed = None if epoch is None else torch.tensor(epoch)
+    out = triton_prepare.prepare(*given, keyed, normalisation, dtype)
+    expected = cast(prepare_reference(*given, keyed, normalisation, torch.float32), dtype)
     assert out.shape == expected.shape
     assert out.dtype == expected.dtype
     assert out.stride() == expected.stride()
     if normalisation == "unit_range" and corruption != "gaussian" and not stages[2]:
         return out, expected
-    _assert_near(out, prepare_reference(*given, epoch, "unit_range", torch.float32), expected, stages[2], normalisation)
+    _assert_near(out, prepare_reference(*given, keyed, "unit_range", torch.float32), expected, stages[2], normalisation)
     return expected, expected
 
 
@@ -237,6 +239,31 @@ def test_prepare_evaluates_without_augmentation_in_bfloat16() -> None:
             (3, 8, 9, 3), [0, 0, 8, 9], [5, 5], corruption, "whiten", stages, epoch=None, dtype=torch.bfloat16
         )
         assert torch.equal(out, expected)
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses what brings a tensor's value to the host: on a GPU that would wait, and a graph could not be captured."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a value was read on the host"
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("size", [5, 40], ids=["whole", "in parts"])
+def test_the_epoch_is_read_by_the_kernels_alone(size: int) -> None:
+    images, rows, epoch = some_images(2, size + 3, size + 3, 3), torch.tensor([1, 0]), torch.tensor(0)
+    window, stages = [0, 0, size + 3, size + 3], (True, True, False, epoch, "unit_range", torch.float32)
+    given = (images, rows, INDEX[-2:], window, "random_pixels", 5, None, None, [size, size], *stages)
+    # the first call finds the keys of the seed, on the host, and the launcher keeps them
+    first = triton_prepare.prepare(*given)
+    for now in (0, 2**40 + 1, rng.LARGEST):
+        epoch.fill_(now)
+        with NothingRead():
+            out = triton_prepare.prepare(*given)
+        assert torch.equal(out, prepare_reference(*given))
+        assert torch.equal(out, first) == (now == 0)
+    with pytest.raises(AssertionError, match="read on the host"), NothingRead():
+        prepare_reference(*given)
 
 
 def test_prepare_an_empty_batch() -> None:

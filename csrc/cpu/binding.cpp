@@ -60,6 +60,14 @@ uint64_t checked_seed(int64_t seed) {
   return static_cast<uint64_t>(seed);
 }
 
+// Read at every call: a graph that holds the call must not hold one epoch.
+uint64_t checked_epoch(const Tensor& epoch) {
+  STD_TORCH_CHECK(epoch.scalar_type() == ScalarType::Long && epoch.dim() == 0, "epoch must be int64 of no dimensions");
+  const int64_t value = *data<int64_t>(epoch);
+  STD_TORCH_CHECK(value >= 0, "epoch must be in [0, 2^63)");
+  return static_cast<uint64_t>(value);
+}
+
 // A fresh large output is mapped page by page as it is first written; huge pages make that several times cheaper, and
 // only where the system lets programs ask for them. Measured in benchmarks/bench_cpu_ops.py.
 void ask_for_huge_pages(void* data, size_t bytes) {
@@ -234,7 +242,7 @@ Corruption corruption_named(const std::string& name) {
 
 Tensor prepare(const Tensor& images, const Tensor& rows, const Tensor& index, std::vector<int64_t> window,
                std::string corruption, int64_t seed, std::optional<Tensor> mean, std::optional<Tensor> std,
-               std::vector<int64_t> size, bool crop, bool flip, bool rotation, std::optional<int64_t> epoch,
+               std::vector<int64_t> size, bool crop, bool flip, bool rotation, std::optional<Tensor> epoch,
                std::string normalisation, ScalarType dtype) {
   STD_TORCH_CHECK(images.scalar_type() == ScalarType::Byte, "images must be uint8");
   const Tensor from = checked_images(images);
@@ -249,7 +257,6 @@ Tensor prepare(const Tensor& images, const Tensor& rows, const Tensor& index, st
   STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::BFloat16, "dtype must be float32 or bfloat16");
   STD_TORCH_CHECK(normalisation == "whiten" || normalisation == "unit_range", "normalisation '", normalisation,
                   "' is unknown");
-  STD_TORCH_CHECK(!epoch.has_value() || *epoch >= 0, "epoch must be in [0, 2^63)");
   const bool bfloat16 = dtype == ScalarType::BFloat16, random = epoch.has_value();
   const bool resized = size[0] != height || size[1] != width;
   const uint64_t key_seed = checked_seed(seed);
@@ -262,7 +269,7 @@ Tensor prepare(const Tensor& images, const Tensor& rows, const Tensor& index, st
   plan.out_height = size[0], plan.out_width = size[1];
   plan.corruption = corruption_named(corruption);
   plan.augment = make_key(key_seed, Stream::kAugment);
-  plan.epoch = static_cast<uint64_t>(epoch.value_or(0));
+  plan.epoch = random ? checked_epoch(*epoch) : 0;
   plan.crop = crop && random && resized, plan.flip = flip && random, plan.rotation = rotation && random;
   plan.whiten = normalisation == "whiten", plan.bfloat16 = bfloat16;
 

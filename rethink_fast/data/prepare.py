@@ -68,11 +68,12 @@ class Preparation:
             raise ValueError("gaussian needs the mean and std of the training set, one float for each channel")
 
 
-def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | None) -> Tensor:
+def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | Tensor | None) -> Tensor:
     """The network input for the samples `index`, stored at `rows` of `images`.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
-    (evaluation), and a crop is then the centre crop. Returns how.dtype [B, C, *how.size], channels_last. Raises
+    (evaluation), and a crop is then the centre crop. A graph that is captured or compiled keeps an int for good, but
+    reads a tensor, int64 [], anew each time it runs. Returns how.dtype [B, C, *how.size], channels_last. Raises
     ValueError for what does not fit.
     """
     height, width, channels = check_images(images).shape[1:]
@@ -83,18 +84,30 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, ep
         raise ValueError(f"window {how.window} is out of range: it must lie in images of {height} x {width}")
     rows = check_rows(rows, images)
     index = check_index(index, len(rows), images.device)
-    if epoch is not None:
-        check_epoch(epoch)
     mean = std = None
     if how.corruption == "gaussian":
         assert how.mean is not None
         assert how.std is not None
         mean = check_statistics(how.mean, channels, images.device, "mean")
         std = check_statistics(how.std, channels, images.device, "std")
-    stages = (how.crop, how.flip, how.rotation, epoch, how.normalisation, how.dtype)
+    stages = (how.crop, how.flip, how.rotation, _epoch_on(images.device, epoch), how.normalisation, how.dtype)
     return torch.ops.rethink_fast.prepare(
         images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size, *stages
     )
+
+
+def _epoch_on(device: torch.device, epoch: int | Tensor | None) -> Tensor | None:
+    """The epoch as the op takes it. A tensor's value is not looked at: that would wait for the device."""
+    if epoch is None:
+        return None
+    if not isinstance(epoch, Tensor):
+        # filled in on the device, where a copy from the host would wait
+        return torch.full((), check_epoch(epoch), dtype=torch.int64, device=device)
+    if epoch.dtype != torch.int64 or epoch.dim() != 0:
+        raise ValueError(f"epoch of {epoch.dtype} {list(epoch.shape)} is not allowed: give an int or int64 []")
+    if epoch.device != device:
+        raise ValueError(f"epoch is on {epoch.device}: move it to {device}, where the samples are")
+    return epoch
 
 
 @kernels.reference("prepare")
@@ -111,11 +124,12 @@ def prepare_reference(
     crop: bool,
     flip: bool,
     rotation: bool,
-    epoch: int | None,
+    epoch: Tensor | None,
     normalisation: str,
     dtype: torch.dtype,
 ) -> Tensor:
     """What the op does, stage by stage in plain torch."""
+    now = None if epoch is None else check_epoch(int(epoch))
     top, left, height, width = window
     x = fixed_crop(images[rows], (top, left, height, width))
     if corruption == "shuffled_pixels":
@@ -127,13 +141,13 @@ def prepare_reference(
         assert std is not None
         x = gaussian_reference(index, height, width, mean, std, seed)
     if (height, width) != (size[0], size[1]):
-        if crop and epoch is not None:
-            x = random_crop(x, index, (size[0], size[1]), seed=seed, epoch=epoch)
+        if crop and now is not None:
+            x = random_crop(x, index, (size[0], size[1]), seed=seed, epoch=now)
         else:
             x = fixed_crop(x, center_window(height, width, (size[0], size[1])))
-    if flip and epoch is not None:
-        x = random_flip(x, index, seed=seed, epoch=epoch)
-    if rotation and epoch is not None:
-        x = random_rotation(x, index, seed=seed, epoch=epoch)
+    if flip and now is not None:
+        x = random_flip(x, index, seed=seed, epoch=now)
+    if rotation and now is not None:
+        x = random_rotation(x, index, seed=seed, epoch=now)
     x = whiten(x) if normalisation == "whiten" else unit_range(x)
     return x.to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -29,7 +29,7 @@ SCHEMAS = {
     "gaussian": "(Tensor index, int height, int width, Tensor mean, Tensor std, int seed) -> Tensor",
     "order": "(int seed, int epoch, int n, int start, int stop) -> Tensor",
     "prepare": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
-    "Tensor? std, int[] size, bool crop, bool flip, bool rotation, int? epoch, str normalisation, "
+    "Tensor? std, int[] size, bool crop, bool flip, bool rotation, Tensor? epoch, str normalisation, "
     "ScalarType dtype) -> Tensor",
 }
 """The same text as csrc/ops.cpp, for when the library is absent."""

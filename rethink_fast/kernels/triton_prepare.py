@@ -69,7 +69,7 @@ def _inverse_deviation(squares, plan: tl.constexpr):
     return tl.math.div_rn(tl.full((), 1.0, tl.float32), tl.maximum(std, plan.least_deviation))
 
 
-@triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch"])
+@triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch_ptr"])
 def _statistics_kernel(
     partial_ptr,
     images_ptr,
@@ -81,11 +81,12 @@ def _statistics_kernel(
     k1: tl.uint32,
     a0: tl.uint32,
     a1: tl.uint32,
-    epoch: tl.int64,
+    epoch_ptr,
     plan: tl.constexpr,
 ):
     """Mean and sum of squared deviations of each part of each image: float32 [B, PARTS, 2]."""
     CHUNKS: tl.constexpr = plan.chunks
+    epoch = tl.load(epoch_ptr) if plan.augments else 0
     image, part = tl.program_id(0) // plan.parts, tl.program_id(0) % plan.parts
     index = tl.load(index_ptr + image)
     stored_ptr = images_ptr + tl.load(rows_ptr + image) * plan.stored_elements
@@ -128,7 +129,7 @@ def _total(partial_ptr, image, plan: tl.constexpr):
     return mean, _inverse_deviation(squares, plan)
 
 
-@triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch", "batch"])
+@triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch_ptr", "batch"])
 def _prepare_kernel(
     out_ptr,
     partial_ptr,
@@ -141,11 +142,13 @@ def _prepare_kernel(
     k1: tl.uint32,
     a0: tl.uint32,
     a1: tl.uint32,
-    epoch: tl.int64,
+    epoch_ptr,
     batch: tl.int32,
     plan: tl.constexpr,
 ):
     CHUNKS: tl.constexpr = plan.chunks
+    # before the loop: inside it, the load costs 16 registers more
+    epoch = tl.load(epoch_ptr) if plan.augments else 0
     group, part = tl.program_id(0) // plan.parts, tl.program_id(0) % plan.parts
     first = group * plan.images
     zero = tl.full((), 0, tl.int64)
@@ -227,13 +230,13 @@ def prepare(
     crop: bool,
     flip: bool,
     rotation: bool,
-    epoch: int | None,
+    epoch: Tensor | None,
     normalisation: str,
     dtype: torch.dtype,
 ) -> Tensor:
     """The network input of a batch: see `Preparation` in data/prepare.py, whose fields these are.
 
-    images: uint8 [M, H, W, C]; rows, index: int64 [B]. Returns dtype [B, C, *size], channels_last.
+    images: uint8 [M, H, W, C]; rows, index: int64 [B]; epoch: int64 []. Returns dtype [B, C, *size], channels_last.
     """
     random = epoch is not None
     plan = _plan(
@@ -249,7 +252,7 @@ def prepare(
     batch = rows.numel()
     out = torch.empty((batch, *size, plan.channels), dtype=dtype, device=images.device)
     if out.numel():
-        _launch(out, images.contiguous(), rows.contiguous(), index.contiguous(), mean, std, seed, epoch or 0, plan)
+        _launch(out, images.contiguous(), rows.contiguous(), index.contiguous(), mean, std, seed, epoch, plan)
     return out.permute(0, 3, 1, 2)
 
 
@@ -261,12 +264,14 @@ def _launch(
     mean: Tensor | None,
     std: Tensor | None,
     seed: int,
-    epoch: int,
+    epoch: Tensor | None,
     plan: Plan,
 ) -> None:
     if mean is not None and std is not None:
         mean, std = mean.to(torch.float32).contiguous(), std.to(torch.float32).contiguous()
     corruption_key = key(seed, _STREAMS[plan.corruption]) if plan.corruption else (0, 0)
+    # none where no stage reads it, so that evaluation and training without augmentation are one kernel
+    epoch = epoch if plan.augments else None
     given = (images, rows, index, mean, std, *corruption_key, *key(seed, rng.Stream.AUGMENT), epoch)
     batch = out.shape[0]
     partial = None
