@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.reference_loop import SIZE, ImageDataset, main, random_labels, train
+from benchmarks import bench_engine, reference_loop
+from benchmarks.reference_loop import SIZE, ImageDataset, ReferenceLoop, random_labels, train
 from rethink_fast.augment import center_window
 from rethink_fast.data.prepare import Preparation, prepare
 
@@ -76,15 +78,85 @@ def test_epochs_or_steps_not_both() -> None:
             train("mlp_1x512", made_images(8), random_labels(8), **given)
 
 
-def test_the_command_prints_its_rate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def small_cifar10(tmp_path: Path) -> Path:
+    """The binary form, of 50 and 10 images."""
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
     for seed, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
         labels = np.arange(10, dtype=np.uint8)[:, None]
         pixels = made_images(10, seed).transpose(0, 3, 1, 2).reshape(10, -1)
-        (tmp_path / f"{name}.bin").write_bytes(np.concatenate((labels, pixels), axis=1).tobytes())
-    monkeypatch.setattr(sys, "argv", ["reference_loop", "--data", str(tmp_path), "--workers", "0", "--epochs", "2"])
-    main()
+        (folder / f"{name}.bin").write_bytes(np.concatenate((labels, pixels), axis=1).tobytes())
+    return folder
+
+
+def test_an_update_is_the_engines_own(small_cifar10: Path) -> None:
+    cpu = torch.device("cpu")
+    setup = bench_engine.make_setup(reference_loop.open_cifar10(str(small_cifar10), cpu), "mlp_1x512", "random", cpu)
+    loop = ReferenceLoop("mlp_1x512", made_images(8), random_labels(8))
+    ours, theirs = list(setup.model.parameters()), list(loop.model.parameters())
+    start = [p.detach().clone() for p in ours]
+    for before, parameter in zip(start, theirs, strict=True):
+        assert torch.equal(before, parameter)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(5):
+        inputs, labels = torch.randn(32, 3, SIZE, SIZE, generator=generator), torch.arange(32) % 10
+        setup.step.update(inputs, labels)
+        loop.step(inputs, labels)
+    # The same operators on the same values, but that the engine's fused optimizer may round elsewhere: products and
+    # sums of momentum and weight are four roundings an update on each side, of terms no larger than the largest
+    # weight. What they change in the next gradient reaches the weights times 0.01, the learning rate, and is left out.
+    for before, one, other in zip(start, ours, theirs, strict=True):
+        bound = 5 * 2 * 4 * 2**-24 * float(one.detach().abs().max())
+        assert float((one.detach() - other.detach()).abs().max()) <= bound
+        assert float((one.detach() - before).abs().max()) > 100 * bound
+    assert setup.step.loss_sum.item() / 160 == pytest.approx(loop.loss.mean, rel=1e-6)
+
+
+def test_the_command_prints_its_rate(
+    small_cifar10: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["reference_loop", "--data", str(small_cifar10), "--workers", "0", "--epochs", "2"]
+    )
+    reference_loop.main()
     printed = capsys.readouterr().out
     assert "mlp_1x512, 50 images, 2 epoch(s), 0 worker(s), on" in printed
     assert "images/s in training" in printed
+
+
+def test_the_batch_that_is_there_already_is_the_engines_first(small_cifar10: Path) -> None:
+    cpu = torch.device("cpu")
+    dataset = reference_loop.open_cifar10(str(small_cifar10), cpu)
+    loader = bench_engine.make_setup(dataset, "mlp_1x512", "random-pixels", cpu).train
+    same = bench_engine.SameBatch(loader)
+    first = loader.prepared(next(loader.epoch(0)), 0)
+    batches = list(same.epoch(3))
+    assert len(batches) == len(loader)
+    for batch in batches:
+        for a, b in zip(same.prepared(batch, 3), first, strict=True):
+            assert torch.equal(a, b)
+    assert len(same.prepared(next(same.sweep()), None).inputs) == 50
+
+
+def test_the_benchmark_writes_what_it_shows(
+    small_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "engine.json"
+    given = ["bench_engine", "--data", str(small_cifar10), "--seconds", "0.5", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", given)
+    bench_engine.main()
+    found = json.loads(out.read_text())
+    speed = found["speed"]
+    # Two products of 2352 x 512 and 512 x 10 forward; backward the same for the weights, and 512 x 10 for the input.
+    assert speed["flops_per_image"] == 2 * (2 * 2352 * 512 + 3 * 512 * 10)
+    assert speed["images"] == 50
+    assert str(speed["workers"]) == max(speed["workers_tried"], key=speed["workers_tried"].__getitem__)
+    for name in ("reference", "engine", "ratio", "matrix_share"):
+        assert 0 < speed[name]["min"] <= speed[name]["median"] <= speed[name]["max"]
+    assert speed["ratio"]["max"] <= speed["engine"]["max"] / speed["reference"]["min"]
+    assert list(found["data_path"]) == list(bench_engine.CORRUPTIONS)
+    assert all(values["max"] < 1 for values in found["data_path"].values())
+    printed = capsys.readouterr().out
+    assert f"{speed['ratio']['median']:.2f}" in printed
+    assert "gaussian" in printed
