@@ -12,7 +12,7 @@ import rethink_fast
 
 ROOT = Path(rethink_fast.__file__).parent
 LAYERS = (
-    ("errors", "env", "rng", "stages"),
+    ("errors", "env", "quiet", "rng", "stages"),
     ("kernels",),
     ("corruptions", "augment"),
     ("data",),

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +23,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from ..errors import UserError
+from ..quiet import quiet
 from ..stages import stage
 
 CROP = 0.875
@@ -273,7 +272,7 @@ def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[lis
 
     def decodes(files: list[np.ndarray]) -> bool:
         try:
-            with _quiet():
+            with quiet():  # what its C++ says about a damaged file is said in one line
                 return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
         except DecodeError:
             return False
@@ -286,20 +285,6 @@ def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[lis
                 reason or (None if decodes([data]) else "corrupt") for data, reason in zip(batch, reasons, strict=True)
             ]
         yield reasons
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what the decoder's C++ writes to stderr about a file that is damaged: the caller says it in one line."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def torn(data: np.ndarray) -> str | None:

@@ -113,7 +113,8 @@ class Loader:
         read = source.read(iter(parts))
         for part in parts:
             before = time.perf_counter()
-            images, rows = next(read)
+            with stage("load"):
+                images, rows = next(read)
             self.wait_seconds += time.perf_counter() - before
             with stage("copy"):
                 index = part.to(device, non_blocking=True)
