@@ -63,6 +63,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "eval_seconds": ("float", "evaluation passes"),
     "checkpoint_seconds": ("float", "writing checkpoints"),
     "peak_memory_bytes": ("int", "most memory held: of the GPU, or of the process on a CPU"),
+    "profile": ("dict?", "with --profile, once the run has ended: stages of the wall time, rates, arithmetic, epochs"),
     "interrupted": ("bool", "whether the run was stopped from outside; true too while it runs"),
     "environment": ("dict", "versions, processor, GPU, git revision and dirty flag"),
 }
@@ -78,11 +79,14 @@ TIMINGS = (
     "deterministic_cost",
     "step",
     "peak_memory_bytes",
+    "profile",
 )
 """Keys that differ between two runs of one configuration (and the seconds within time_to_memorize)."""
 
 
-def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
+def result(
+    setup: Setup, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The record's figures as plain values, with the keys of SCHEMA in order."""
     run, dataset = setup.run, setup.dataset
     last = outcome.evaluated
@@ -131,6 +135,7 @@ def result(setup: Setup, outcome: Outcome, *, interrupted: bool) -> dict[str, An
         "eval_seconds": outcome.eval_seconds,
         "checkpoint_seconds": outcome.checkpoint_seconds,
         "peak_memory_bytes": _peak_memory(setup.device),
+        "profile": profile,
         "interrupted": interrupted,
         "environment": environment(),
     }

@@ -19,12 +19,15 @@ from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, res
 from ..data import Dataset, open_dataset
 from ..env import choose_device, cores
 from ..errors import UserError
+from ..stages import stage, watching
 from ..train.checkpoint import Checkpoints
 from ..train.determinism import deterministic
 from ..train.engine import Interrupted, Tick, fit
 from ..train.memory import advice, is_out_of_memory
 from ..train.outcome import EpochRow, Outcome
-from ..train.setup import Setup, set_up
+from ..train.profile import Profile
+from ..train.setup import Choice, Setup, set_up
+from .profile_view import save_pictures, show
 from .record import RecordFolder, result
 from .screen import Screen
 from .seeds import combine
@@ -63,28 +66,39 @@ class Keeper:
 
     def __init__(self, setup: Setup, folder: RecordFolder, screen: Screen) -> None:
         self.setup, self.folder, self.screen = setup, folder, screen
+        self.profile: Profile | None = None
         self.checkpoints = Checkpoints(folder.path)
         self._told: set[str] = set()
 
     def on_ready(self, outcome: Outcome) -> None:
         self.screen.on_ready(outcome)
+        if self.profile is not None:
+            self.profile.ready(outcome)
 
     def on_tick(self, tick: Tick) -> None:
         self.screen.on_tick(tick)
 
     def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
-        self._try("the record", lambda: self.folder.add(row))
-        self.keep(outcome, interrupted=True)
+        with stage("checkpoint"):
+            self._try("the record", lambda: self.folder.add(row))
+            self.keep(outcome, interrupted=True)
         self.screen.on_epoch(row, outcome)
+        if self.profile is not None:
+            self.profile.end_epoch(outcome)
 
     def save(self, outcome: Outcome) -> None:
         self._try("a checkpoint", lambda: self.checkpoints.save(self.setup, outcome))
 
-    def keep(self, outcome: Outcome, *, interrupted: bool) -> dict[str, Any]:
+    def keep(self, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the record of the run as it stands, and return it."""
-        record = result(self.setup, outcome, interrupted=interrupted)
+        record = result(self.setup, outcome, interrupted=interrupted, profile=profile)
         self._try("the record", lambda: self.folder.write("result.json", record))
         return record
+
+    def keep_profile(self, profile: Profile, record: dict[str, Any]) -> None:
+        """Write what lies beside the record of a run that has ended: its trace and its pictures."""
+        self._try("the trace", lambda: profile.save_trace(self.folder.path / "trace.json"))
+        self._try("the pictures", lambda: save_pictures(record, self.folder.path))
 
     def _try(self, what: str, write: Callable[[], None]) -> None:
         try:
@@ -162,7 +176,8 @@ def _run_seeds(
             records.append(finished)
             screen.note(f"seed {seed} is finished: {folder.path}")
             continue
-        setup = set_up(seeded, dataset, device, like=setup)
+        choice = Choice(**records[-1]["step"]) if setup is not None else None
+        setup = set_up(seeded, dataset, device, like=setup, choice=choice)
         records.append(_run_one(setup, folder, session, screen, stop, resumed=resumed))
         if session.seeds > 1:
             combined = combine(records, wanted=session.seeds)
@@ -189,13 +204,21 @@ def _run_one(
     screen.begin(setup)
     folder.begin(setup, outcome.rows if outcome else [])
     keeper.keep(outcome or Outcome(), interrupted=True)
+    keeper.profile = profile = Profile(setup) if session.profile else None
     try:
-        outcome = fit(setup, keeper, stop.check, outcome=outcome, checkpoint_every=session.checkpoint_every)
+        with watching(profile):
+            outcome = fit(setup, keeper, stop.check, outcome=outcome, checkpoint_every=session.checkpoint_every)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(advice(setup)) from None
-    record = keeper.keep(outcome, interrupted=outcome.stopped == "interrupted")
+    if profile is not None:
+        profile.finish(outcome)
+    found = profile.as_dict(outcome) if profile is not None else None
+    record = keeper.keep(outcome, interrupted=outcome.stopped == "interrupted", profile=found)
+    if profile is not None:
+        keeper.keep_profile(profile, record)
+        show(record, screen.console)
     if outcome.stopped == "until":
         keeper.checkpoints.remove()
     screen.close(record, str(folder.path))

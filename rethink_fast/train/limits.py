@@ -1,0 +1,123 @@
+"""What a run is held against: the device's own rates, and the network and the loader each without the other.
+
+Everything here leaves the network, the generators and the loader as they were.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .setup import Setup
+from .step import synchronize
+
+RATE_SECONDS = 1.0
+"""How long each rate of images is measured, at least."""
+
+MATRIX = {"cpu": 2048, "cuda": 8192}
+"""Height and width of the product that stands for a device's matrix rate."""
+
+COPY_BYTES = {"cpu": 2**26, "cuda": 2**30}
+"""On a GPU well above any cache; on a CPU, whose peak memory is part of the record, no more than one core's share."""
+
+TURNS = 3
+
+
+def _best_seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of a few calls, after one to warm up. The host's part of a call is counted as well."""
+    best = float("inf")
+    for turn in range(1 + TURNS):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        if turn:
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product, in this process's settings for float32."""
+    size = MATRIX[device.type]
+    # constant matrices would leave a GPU cooler, and so faster, than any training does
+    generator = torch.Generator(device).manual_seed(0)
+    a = torch.randn(size, size, dtype=dtype, device=device, generator=generator)
+    out = torch.empty_like(a)
+    return 2 * size**3 / _best_seconds(lambda: torch.mm(a, a, out=out), device)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second of a large copy within the device's memory, read plus written."""
+    source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    to = torch.ones_like(source)
+    return 2 * len(source) / _best_seconds(lambda: to.copy_(source), device)
+
+
+@contextmanager
+def untouched(setup: Setup) -> Iterator[None]:
+    """Put network, optimizer, counters, generators and the loader's clock back after a block."""
+    state, waited = setup.step.state(), setup.train.wait_seconds
+    try:
+        yield
+    finally:
+        setup.step.load_state(state)
+        setup.train.wait_seconds = waited
+
+
+def _prepared(setup: Setup) -> tuple[Tensor, Tensor]:
+    loader = setup.train
+    batch = loader.example(loader.sizes(loader.batch_size)[0])
+    inputs, labels, _ = loader.prepared(batch, setup.step.epoch)
+    setup.step.model.train()
+    return inputs, labels
+
+
+def training_flops(setup: Setup) -> tuple[int, int]:
+    """Floating-point operations of one training step (matrix products and convolutions alone), and its images."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
+    step = setup.step
+    compiled = step.compiled
+    with untouched(setup):
+        inputs, labels = _prepared(setup)
+        step.compiled = False
+        with FlopCounterMode(display=False) as counter:
+            step.update(inputs, labels)
+        step.compiled = compiled
+    return counter.get_total_flops(), len(labels)
+
+
+def model_rate(setup: Setup) -> float:
+    """Images a second of training on one prepared batch, again and again: a loader that costs nothing."""
+    with untouched(setup):
+        inputs, labels = _prepared(setup)
+        setup.step.update(inputs, labels)
+        synchronize(setup.device)
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < RATE_SECONDS:
+            setup.step.update(inputs, labels)
+            steps += 1
+        synchronize(setup.device)
+        return steps * len(labels) / (time.perf_counter() - start)
+
+
+def loader_rate(setup: Setup) -> float:
+    """Images a second of reading and preparing batches, the first left out: a network that costs nothing."""
+    loader, seen, start = setup.train, 0, 0.0
+    with untouched(setup):
+        for batch in itertools.chain.from_iterable(loader.epoch(0) for _ in itertools.count()):
+            loader.prepared(batch, setup.step.epoch)
+            if not start:
+                synchronize(setup.device)
+                start = time.perf_counter()
+                continue
+            seen += len(batch.index)
+            if time.perf_counter() - start >= RATE_SECONDS:
+                break
+        synchronize(setup.device)
+        return seen / (time.perf_counter() - start)
