@@ -36,9 +36,9 @@ from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.train.engine import Interrupted, Tick, fit
+from rethink_fast.train.limits import matrix_rate
 from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.setup import Setup, set_up
-from rethink_fast.train.step import synchronize
 
 from .reference_loop import (
     ReferenceLoop,
@@ -53,7 +53,6 @@ from .reference_loop import (
 PAIRS = 9
 SHORT_PAIRS = 31  # for differences of a few hundredths, which is less than a neighbour's work on the machine takes away
 TRIAL = 0.05  # of --seconds, for each number of workers
-MATRIX = {"cpu": 2048, "cuda": 8192}
 CORRUPTIONS: dict[CorruptionName, float | None] = {
     "true": None,
     "partial": 0.5,
@@ -160,20 +159,6 @@ def flops_per_image(setup: Setup) -> float:
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(inputs.float()), labels).backward()
     return float(counter.get_total_flops()) / len(labels)
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product in the precision of the run, the better of two."""
-    n = MATRIX[device.type]
-    a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
-    out, best = torch.empty_like(a), float("inf")
-    for _ in range(2):
-        synchronize(device)
-        start = time.perf_counter()
-        torch.mm(a, b, out=out)
-        synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
 
 
 def spread(values: list[float]) -> dict[str, float]:

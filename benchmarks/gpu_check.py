@@ -49,19 +49,23 @@ def main() -> int:
         print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
         return 2
     build()
+    from rethink_fast.train.limits import matrix_rate
+    from rethink_fast.train.power import condition
+
     from . import gpu_report
     from .gpu_cases import cases
-    from .gpu_measure import condition, copy_bandwidth, matrix_rate, measure
+    from .gpu_measure import copy_bandwidth, measure
 
-    before = condition()
-    copy, matrix = copy_bandwidth(), matrix_rate()
+    device = torch.device("cuda", torch.cuda.current_device())
+    before = condition(device)
+    copy, matrix = copy_bandwidth(), matrix_rate(device, torch.bfloat16) / 1e12
     print(f"{torch.cuda.get_device_name()}: copies {copy:.0f} GB/s, multiplies {matrix:.0f} TFLOP/s in bfloat16")
     rows = []
     for case in cases():
         print(f"  {case.name}", flush=True)
         rows.append(measure(case))
     print(gpu_report.table(rows, copy))
-    noted = {**facts(), "condition_before": before, "condition_after": condition()}
+    noted = {**facts(), "condition_before": before, "condition_after": condition(device)}
     print(f"written to {gpu_report.write(gpu_report.record(rows, copy, matrix, noted), ROOT / 'benchmarks/results')}")
     return 1 if any(row.wrong and "build" not in row.wrong for row in rows) else 0
 

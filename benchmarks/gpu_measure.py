@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,12 +51,6 @@ def copy_bandwidth() -> float:
     return 2 * 2**30 / microseconds(lambda: to.copy_(source))[0] / 1e3
 
 
-def matrix_rate() -> float:
-    """TFLOP/s of a bfloat16 matrix product of 8192 x 8192."""
-    a = torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda")
-    return 2 * 8192**3 / microseconds(lambda: a @ a)[0] / 1e6
-
-
 def wrong_values(case: Case) -> dict[str, str]:
     """What differs from the reference on the CPU, by the way the op ran: eager, compiled, in a CUDA graph."""
     case = smaller(case)
@@ -86,25 +79,3 @@ def measure(case: Case) -> Row:
         return Row(case.name, case.bytes, case.target, wrong)
     given = arguments(case, "cuda")
     return Row(case.name, case.bytes, case.target, {}, microseconds(lambda: op(*given)))
-
-
-def condition() -> dict[str, Any]:
-    """Clocks, temperature, power and what holds the clocks back, of the current device, from NVML."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        return {
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "sm_mhz": pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM),
-            "memory_mhz": pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_MEM),
-            "celsius": pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
-            "watts": pynvml.nvmlDeviceGetPowerUsage(device) / 1000,
-            "power_limit_watts": pynvml.nvmlDeviceGetEnforcedPowerLimit(device) / 1000,
-            "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)),
-        }
-    except pynvml.NVMLError as error:
-        return {"unavailable": str(error)}
-    finally:
-        pynvml.nvmlShutdown()
