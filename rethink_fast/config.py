@@ -23,7 +23,7 @@ ModelName = Literal[
 AugmentName = Literal["crop", "flip", "rotation"]
 PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast"]
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
 ScheduleName = Literal["decay", "linear"]
 
 
@@ -82,11 +82,11 @@ class Train:
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
     eval_every: int | None = None
     """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
-    batches as they were seen in training) reaches --until. Default: 1."""
+    batches as they were seen in training) comes within 2 points of --until. Default: 1."""
     batch_size: int | None = None
     """Images in a step."""
     optimizer: OptimizerName | None = None
-    """sgd: with momentum, as in the paper; adam. Default: sgd."""
+    """sgd: with momentum, as in the paper; adam; or preconditioned-adam, for the perceptrons. Default: sgd."""
     lr: float | None = None
     """Learning rate at the start."""
     schedule: ScheduleName | None = None

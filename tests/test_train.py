@@ -45,13 +45,19 @@ def a_step(model: torch.nn.Module, **values: Any) -> Step:
 
 
 def test_the_learning_rate_decays_once_an_epoch_of_the_full_set() -> None:
-    rates = [learning_rate(options(lr=0.1), e, images=50_000) for e in range(4)]
+    rates = [learning_rate(options(lr=0.1), e, images=50_000, batches=391) for e in range(4)]
     assert rates == pytest.approx([0.1, 0.095, 0.09025, 0.0857375])
 
 
 def test_a_subset_keeps_the_length_of_the_schedule_in_images() -> None:
-    rates = [learning_rate(options(lr=0.1), e, images=500) for e in (0, 99, 100, 199, 200)]
+    rates = [learning_rate(options(lr=0.1), e, images=500, batches=4) for e in (0, 99, 100, 199, 200)]
     assert rates == pytest.approx([0.1, 0.1, 0.095, 0.095, 0.09025])
+
+
+def test_the_linear_schedule_falls_step_by_step_to_zero() -> None:
+    run = options(lr=0.1, schedule="linear", epochs=2)
+    rates = [learning_rate(run, epoch, batch, images=500, batches=4) for epoch in range(2) for batch in range(4)]
+    assert rates == pytest.approx([0.1 * (1 - step / 8) for step in range(8)])
 
 
 def test_weight_decay_leaves_biases_and_batch_norm_alone() -> None:

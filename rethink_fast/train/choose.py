@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from torch import nn
 
 from ..config import settled
-from .setup import Setup
+from .setup import Choice, Setup
 from .step import synchronize
 
 SAMPLES = 5
 ENOUGH_SECONDS = 1.0
 
-COMPILE_SECONDS = 4.0
+COMPILE_SECONDS = 10.0
 COMPILE_SECONDS_A_LAYER = 0.6
 BEST_GAIN = 0.4
 """What compiling costs at least, and how much of a step it saves at most: by these a run too short is told from one
 that is worth the trial. Measured on 2 cores of an AMD EPYC with torch 2.13."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The way the step runs. eager_seconds, compiled_seconds: of one step, where it was measured."""
-
-    compiled: bool
-    why: str
-    eager_seconds: float | None = None
-    compiled_seconds: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def step_seconds(setup: Setup) -> float:
@@ -74,9 +59,11 @@ def warm_up(setup: Setup) -> float:
 def choose(setup: Setup) -> tuple[Choice, float]:
     """Decide, and leave the step ready. Returns the choice, and the seconds that compiling took.
 
-    With --compile on or off there is nothing to decide.
+    With --compile on or off there is nothing to decide, nor for a step that an earlier seed decided about.
     """
     step, wanted = setup.step, setup.run.train.compile
+    if setup.earlier_choice is not None:
+        return setup.earlier_choice, warm_up(setup)
     if wanted != "auto" or setup.device.type == "cuda":
         step.compiled = wanted != "off"
         return Choice(step.compiled, f"--compile {wanted}" if wanted != "auto" else "on a GPU"), warm_up(setup)

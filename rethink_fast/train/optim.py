@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..config import DEFAULTS, Run, Train, settled
+from .preconditioner import PreconditionedAdam
+
+BETA2 = 0.99
+"""Adam's second beta: a memory of about a hundred steps, as long as these runs' epochs."""
 
 
 def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
@@ -19,10 +25,16 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     groups = [{"params": weights, "weight_decay": train.weight_decay}]
     if others:
         groups.append({"params": others, "weight_decay": 0.0})
-    device = weights[0].device
+    device, momentum = weights[0].device, settled(train.momentum)
     lr = torch.tensor(settled(train.lr), device=device) if device.type == "cuda" else settled(train.lr)
     # fused: one pass over weights, gradients and momentum, in place of a call for each operation.
-    return torch.optim.SGD(groups, lr=lr, momentum=settled(train.momentum), fused=True)
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    adam: dict[str, Any] = {"lr": lr, "betas": (momentum, BETA2), "fused": True, "capturable": device.type == "cuda"}
+    if train.optimizer == "adam":
+        return torch.optim.Adam(groups, **adam)
+    dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
+    return PreconditionedAdam(model, groups, dtype=dtype, **adam)
 
 
 def materialise(optimizer: torch.optim.Optimizer) -> None:
@@ -46,7 +58,8 @@ def materialise(optimizer: torch.optim.Optimizer) -> None:
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Every tensor of the optimizer's state, by the place of its parameter."""
-    return {
+    shared = {"optimizer.matrix": optimizer.matrix} if isinstance(optimizer, PreconditionedAdam) else {}
+    return shared | {
         f"optimizer.{place}.{number}.{name}": value
         for place, group in enumerate(optimizer.param_groups)
         for number, parameter in enumerate(group["params"])
@@ -64,12 +77,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def learning_rate(run: Run, epoch: int, *, images: int) -> float:
-    """The learning rate of an epoch (from 0): the first one times `lr_decay` for every full data set seen before it.
+def learning_rate(run: Run, epoch: int, batch: int = 0, *, images: int, batches: int) -> float:
+    """The learning rate of a step: batch `batch` of epoch `epoch`, both from 0.
 
-    images: in the training set. On the full data set this is the paper's "decay factor of 0.95 per training epoch". On
-    a subset the schedule keeps its length in images, because 0.95 after every few steps would stop the training before
-    it has begun.
+    decay: the first one times `lr_decay` for every full data set seen before this epoch; images: in the training set.
+    On the full data set this is the paper's "decay factor of 0.95 per training epoch". On a subset the schedule keeps
+    its length in images, because 0.95 after every few steps would stop the training before it has begun.
+    linear: from the first one down to zero at the end of the last epoch, step by step; batches: in an epoch.
     """
     train = run.train
+    if train.schedule == "linear":
+        return settled(train.lr) * (1 - (epoch * batches + batch) / (settled(train.epochs) * batches))
     return settled(train.lr) * settled(train.lr_decay) ** (epoch * images // DEFAULTS[run.dataset].full_size)

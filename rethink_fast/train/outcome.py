@@ -15,7 +15,7 @@ class EpochRow:
     """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
-    clock; online figures are means over the epoch's batches.
+    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches.
     """
 
     epoch: int

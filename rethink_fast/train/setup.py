@@ -17,7 +17,18 @@ from ..data.prepare import PIXEL_KINDS, Preparation
 from ..errors import UserError
 from ..models import build_model
 from .optim import learning_rate, make_optimizer
+from .preconditioner import PreconditionedAdam
 from .step import Step
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way the step runs. eager_seconds, compiled_seconds: of one step, where it was measured."""
+
+    compiled: bool
+    why: str
+    eager_seconds: float | None = None
+    compiled_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,8 @@ class Setup:
     """A run ready to start.
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
-    before and after the corruption; corrupted: bool [N], whose label was drawn anew.
+    before and after the corruption; corrupted: bool [N], whose label was drawn anew. earlier_choice: what was decided
+    for the step by a setup that it was taken over from.
     """
 
     run: Run
@@ -38,6 +50,7 @@ class Setup:
     original: Tensor
     labels: Tensor
     corrupted: Tensor
+    earlier_choice: Choice | None = None
 
     @property
     def parameters(self) -> int:
@@ -50,12 +63,21 @@ class Setup:
         index = self.dataset.train.index
         return (self.labels[index] != self.original[index]).double().mean().item()
 
-    def learning_rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return learning_rate(self.run, epoch, images=len(self.dataset.train.index))
+    def learning_rate(self, epoch: int, batch: int = 0) -> float:
+        """The learning rate of a step, epoch and batch counted from 0."""
+        images, batches = len(self.dataset.train.index), len(self.train)
+        return learning_rate(self.run, epoch, batch, images=images, batches=batches)
+
+    def fit_optimizer(self) -> None:
+        """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
+        optimizer = self.step.optimizer
+        if isinstance(optimizer, PreconditionedAdam):
+            optimizer.fit(self.train.prepared(batch, None).inputs for batch in self.train.epoch(0))
 
 
-def set_up(run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None) -> Setup:
+def set_up(
+    run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None, choice: Choice | None = None
+) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
     run: resolved (config.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
@@ -104,7 +126,7 @@ def set_up(run: Run, dataset: Dataset, device: torch.device, like: Setup | None 
             batch_size=batch_size,
             base=rng.TEST_INDEX,
         )
-    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted)
+    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
 
 
 def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
