@@ -1,11 +1,12 @@
-"""The command line: `rethink-fast bench ...` and `rethink-fast env`, made from the dataclasses of config.py."""
+"""The command line: `rethink-fast bench ...`, `compare ...` and `env`, made from the dataclasses of config.py."""
 
 from __future__ import annotations
 
 import json as json_module
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -16,6 +17,7 @@ from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
 from ..env import Backend, backends, environment
 from ..errors import UserError
 from ..kernels import native
+from .compare.statistics import THRESHOLD
 from .run import EXIT_BAD_INPUT, run_bench
 
 app = App(
@@ -56,6 +58,51 @@ def bench(
     record, code = run_bench(run, session, Console(stderr=json, highlight=False))
     if json and record is not None:
         print(json_module.dumps(record, indent=2))
+    return code
+
+
+@app.command
+def compare(
+    old: str,
+    new: str,
+    /,
+    *,
+    threshold: float = THRESHOLD,
+    strict: bool = False,
+    cases: str = "",
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Tell whether NEW is slower than OLD: two records, a folder of records and one, or two git revisions.
+
+    Exit code 0; 1 if a figure is slower by more than the threshold; 2 for bad input; 3 with --strict if one is
+    ambiguous. Revisions are built in throw-away worktrees and timed by turns on this machine.
+
+    Parameters
+    ----------
+    old:
+        A record (result.json or its folder, a record of gpu-check, the JSON of `pytest benchmarks`), a folder of
+        records such as benchmarks/results, or a git revision.
+    new:
+        The same; a record where OLD is a folder of them.
+    threshold:
+        The least change that counts, as a fraction.
+    strict:
+        Exit with 3 if a figure is ambiguous and none is slower.
+    cases:
+        Of revisions, time only the cases whose name contains this.
+    out:
+        Folder for comparison.json and comparison.md. Default: a new one under runs/.
+    json:
+        Print comparison.json on stdout, and everything else on stderr.
+    """
+    from .compare.main import run_compare
+
+    console = Console(stderr=json, highlight=False)
+    options: dict[str, Any] = {"threshold": threshold, "strict": strict, "cases": cases, "out": out}
+    found, code = run_compare(old, new, **options, console=console)
+    if json:
+        print(json_module.dumps(found, indent=2))
     return code
 
 

@@ -1,0 +1,134 @@
+"""The stages of the loader on the CPU: the order, reading a resident set, decoding JPEG, and the whole of a batch."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rethink_fast import kernels, rng
+from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, resolve
+from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.data.prepare import prepare_reference
+from rethink_fast.data.source import Resident
+from rethink_fast.train.setup import Setup, set_up
+
+from ..timing import Made
+from . import Case
+
+CPU = torch.device("cpu")
+IMAGES, BATCH, JPEGS, SIDE = 2000, 128, 32, 256
+
+
+@functools.cache
+def synthetic(dataset: str = "cifar10", limit: int = IMAGES, size: int = 28) -> Dataset:
+    """A synthetic data set, made once."""
+    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+    return open_dataset(dataset, "synthetic", size=size, limit=limit, **rest)
+
+
+def setup_of(corruption: CorruptionName, model: str = "mlp_1x512") -> Setup:
+    """A run on it, as the command line resolves it."""
+    run = Run("cifar10", Data(limit=IMAGES), Corruption(corruption), Model(model))
+    return set_up(resolve(run, on_gpu=False, cores=1), synthetic(), CPU)
+
+
+def make_order() -> Made:
+    """The order of an epoch of all of ImageNet: where each of 1,281,167 samples is."""
+    n, few = 1_281_167, 1000
+    call = partial(kernels.order, 1, 2, n)
+    expected = rng.order(1, 2, n, 0, few)
+    target, source = torch.empty(n, dtype=torch.int64), torch.arange(n)
+    wrong = lambda: "" if torch.equal(call()[:few], expected) else "another order"  # noqa: E731
+    return Made(call, wrong, partial(target.copy_, source), "copying as many numbers", bytes=8 * n)
+
+
+def make_read() -> Made:
+    """Reading a batch of a set that is resident: nothing is copied until the preparation gathers."""
+    images = torch.randint(0, 256, (IMAGES, 32, 32, 3), dtype=torch.uint8)
+    resident, rows = Resident(images, CPU), torch.arange(0, 10 * BATCH, 10)
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        return next(iter(resident.read([rows])))
+
+    def wrong() -> str:
+        stored, places = call()
+        return "" if torch.equal(stored[places], images[rows]) else "other images"
+
+    return Made(call, wrong, partial(images.index_select, 0, rows), "index_select")
+
+
+def make_batch(corruption: CorruptionName) -> Made:
+    """Order, read, corrupt, whiten, and the labels: a batch as the network takes it, beside the plain reference."""
+    loader = setup_of(corruption).train
+    batch = next(iter(loader.epoch(0)))
+    how, stored = loader.how, batch.images
+
+    def plain() -> torch.Tensor:
+        stages = (how.crop, how.flip, how.rotation, None, how.normalisation, how.dtype)
+        given = (stored, batch.rows, batch.index, list(how.window), how.corruption, how.seed, how.mean, how.std)
+        return prepare_reference(*given, list(how.size), *stages)
+
+    def wrong() -> str:
+        off = (loader.prepared(batch, None).inputs - plain()).abs().max().item()
+        # whitened values are below 56 and float32 sums over 2352 of them agree to 2^-17 of that
+        return "" if off <= 1e-3 else f"off by {off:.1e}"
+
+    size = stored[0].numel() * BATCH + 4 * BATCH * how.size[0] * how.size[1] * 3
+    return Made(partial(loader.prepared, batch, None), wrong, plain, "reference", bytes=size)
+
+
+@functools.cache
+def jpegs() -> tempfile.TemporaryDirectory:
+    """A folder of class folders of JPEGs with structure at every scale, as photographs have."""
+    from PIL import Image
+
+    folder = tempfile.TemporaryDirectory(prefix="rethink_fast-jpegs-")
+    generator = np.random.default_rng(0)
+    for k in range(JPEGS):
+        values = np.zeros((SIDE, SIDE, 3))
+        for side in (4, 16, 64, SIDE):
+            grid = generator.normal(0, 128 / side**0.5, (side, side, 3))
+            values += np.kron(grid, np.ones((SIDE // side, SIDE // side, 1)))
+        path = Path(folder.name) / "train" / f"class{k % 2}" / f"{k}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((128 + values).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return folder
+
+
+def make_decode() -> Made:
+    """JPEG through DALI in batches of the epoch's order, beside PIL one by one, each resized to 224."""
+    from PIL import Image
+
+    root = jpegs()
+    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+    split = open_dataset("imagenet", root.name, size=224, limit=None, **rest).train
+    order = torch.arange(JPEGS).flip(0)
+    files = sorted((Path(root.name) / "train").glob("*/*.jpg"))
+
+    def call() -> torch.Tensor:
+        images, rows = next(iter(split.images.read([order])))
+        return images[rows]
+
+    def plain() -> list[np.ndarray]:
+        return [np.asarray(Image.open(path).convert("RGB").resize((224, 224))) for path in files]
+
+    def wrong() -> str:
+        alone = torch.cat([images[rows] for images, rows in split.images.read(list(order.split(1)))])
+        return "" if torch.equal(call(), alone) else "a batch is not what its images are alone"
+
+    return Made(call, wrong, plain, "PIL, one by one")
+
+
+def cases() -> list[Case]:
+    """at_least: half of what two cores of an AMD EPYC gave, rounded down."""
+    out = [Case("order of 1,281,167 samples", "loader", make_order)]
+    out.append(Case(f"read {BATCH} resident images", "loader", make_read))
+    kinds: tuple[CorruptionName, ...] = ("true", "shuffled-pixels", "random-pixels", "gaussian")
+    out += [Case(f"batch of {BATCH}, {kind}", "loader", partial(make_batch, kind)) for kind in kinds]
+    out.append(Case(f"decode {JPEGS} JPEGs of {SIDE}x{SIDE}", "loader", make_decode))
+    return out

@@ -1,0 +1,110 @@
+"""The ops on the CPU, by their public functions; shapes, bytes, references and tolerances are those of gpu_cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rethink_fast import corruptions, kernels, rng
+from rethink_fast.data.prepare import Preparation, prepare
+
+from ..gpu_cases import REFERENCES, SEED, arguments, difference, smaller
+from ..gpu_cases import Case as Op
+from ..timing import Made
+from . import Case
+
+KINDS = ("", "shuffled_pixels", "random_pixels", "gaussian")
+ORDERED = 100_000
+
+
+def public(op: Op, given: tuple) -> Callable[[], Tensor]:
+    """The op as people call it. given: the arguments of the op itself."""
+    if op.op == "corrupt_labels":
+        labels, index, classes, probability, seed = given
+        named = {"num_classes": classes, "probability": probability, "seed": seed}
+        return partial(corruptions.partially_corrupted_labels, labels, index, **named)
+    if op.op == "prepare":
+        images, rows, index, window, corruption, seed, mean, std, size, _, _, _, _, normalisation, dtype = given
+        stages = {"normalisation": normalisation, "mean": mean, "std": std, "dtype": dtype}
+        how = Preparation(tuple(window), corruption, seed, tuple(size), **stages)
+        return partial(prepare, images, rows, index, how, epoch=None)
+    if op.op == "gaussian":
+        index, height, width, mean, std, seed = given
+        images = torch.empty(len(index), height, width, len(mean), dtype=torch.uint8)
+        return partial(corruptions.gaussian, images, index, seed=seed, mean=mean, std=std)
+    if op.op == "shuffled_pixels":
+        return partial(corruptions.shuffled_pixels, given[0], torch.arange(len(given[0])), seed=given[1])
+    return partial(corruptions.random_pixels, *given[:-1], seed=given[-1])
+
+
+def make(op: Op, against: str) -> Made:
+    """against: "reference", or "copy" for copying as many bytes within the memory there is."""
+    given, few = arguments(op, "cpu"), smaller(op)
+
+    def wrong() -> str:
+        small = arguments(few, "cpu")
+        return difference(few, public(few, small)(), REFERENCES[op.op](*small))
+
+    baseline: Callable[[], object]
+    if against == "copy":
+        source = torch.ones(op.bytes // 2, dtype=torch.uint8)
+        baseline = partial(torch.ones_like(source).copy_, source)
+    else:
+        baseline = partial(REFERENCES[op.op], *given)
+    return Made(public(op, given), wrong, baseline, against, bytes=op.bytes)
+
+
+def make_order() -> Made:
+    """An epoch's order, as the loader asks for it: before there was an op, of the reference."""
+    reference = partial(rng.order, 1, 2, ORDERED)
+    call = partial(getattr(kernels, "order", rng.order), 1, 2, ORDERED)
+    wrong = lambda: "" if torch.equal(call(), reference()) else "another order"  # noqa: E731
+    return Made(call, wrong, reference, "reference", bytes=8 * ORDERED)
+
+
+def make_single() -> Made:
+    """One small image with every augmentation: mostly what a call itself costs."""
+    images, one = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([2])
+    how = Preparation((0, 0, 32, 32), "", SEED, (28, 28), crop=True, flip=True, normalisation="unit_range")
+
+    def plain() -> Tensor:
+        from rethink_fast.augment import random_crop, random_flip, unit_range
+
+        cropped = random_crop(images[one], one, (28, 28), seed=SEED, epoch=3)
+        return unit_range(random_flip(cropped, one, seed=SEED, epoch=3)).permute(0, 3, 1, 2)
+
+    call = partial(prepare, images, one, one, how, epoch=3)
+    return Made(call, lambda: "" if torch.equal(call(), plain()) else "another image", plain, "reference")
+
+
+def row(op: Op, against: str, at_least: float | None = None, compared: bool = False) -> Case:
+    """A case of an op; its name says what it is held against."""
+    return Case(f"{op.name} / {against}", "op", partial(make, op, against), at_least, compared)
+
+
+def cases() -> list[Case]:
+    """Against the reference on few images, where that takes long; against a copy at the paper's shapes.
+
+    at_least: half of what two cores of an AMD EPYC with AVX-512 gave, rounded down: AVX2 alone halves most of them.
+    """
+    out = []
+    for size, channels in ((224, 3), (28, 1)):
+        few = 4 if size > 100 else 64
+        for op, floor in (("random_pixels", 20.0), ("shuffled_pixels", 2.0), ("gaussian", 8.0)):
+            out.append(row(Op(op, few, size, channels), "reference", floor if size > 100 else None))
+    out.append(row(Op("corrupt_labels", 100_000), "reference", 20.0, compared=True))
+    out.append(Case(f"order {ORDERED}", "op", make_order, 20.0, compared=True))
+    for op in ("random_pixels", "shuffled_pixels", "gaussian"):
+        out.append(row(Op(op, 2, 224, 3), "copy", compared=True))
+    for kind in KINDS:
+        out.append(row(Op("prepare", 2, 224, 3, kind), "copy", compared=True))
+        out.append(row(Op("prepare", 64, 28, 3, kind, "whiten", torch.float32), "copy", compared=True))
+        out.append(row(Op("prepare", 128, 299, 3, kind), "copy"))
+        out.append(row(replace(Op("prepare", 4, 224, 3, kind), dtype=torch.float32), "reference"))
+    out.append(row(Op("prepare", 32, 224, 3, dtype=torch.float32), "copy", compared=True))
+    out.append(Case("prepare a single image, augmented", "op", make_single, 2.0, compared=True))
+    return out

@@ -1,0 +1,193 @@
+"""What a JSON file measured: its figures, the scale they were measured at, and the machine and versions.
+
+Three kinds of file are known: result.json of a run or of several seeds, a record of `make gpu-check`, and what
+`pytest benchmarks --benchmark-json` writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+
+KINDS = "result.json of a run, a record of gpu-check, or the JSON of `pytest benchmarks`"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that was measured. values: one or more samples, each above 0. more_is_better: a rate, or a time.
+
+    travels: whether it means the same on another machine, as ratios within one process do.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    more_is_better: bool = False
+    travels: bool = False
+
+    def costs(self) -> list[float]:
+        """The samples such that more is worse."""
+        return [1.0 / value for value in self.values] if self.more_is_better else list(self.values)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file. scale: what the figures must agree in to be compared at all; machine: hardware and versions."""
+
+    path: Path
+    kind: str
+    date: str
+    scale: dict[str, Any]
+    machine: dict[str, Any]
+    figures: dict[str, Figure]
+
+
+def read(path: Path) -> Record:
+    """The record in a file, or in the result.json of a folder. Raises UserError for what is none, in one line."""
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', 'no text')}): give {KINDS}.") from None
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not whole JSON ({error}): it may be truncated; give {KINDS}.") from None
+    kind = _kind(values)
+    if kind is None:
+        raise UserError(f"{path} is JSON, but nothing that is known here: give {KINDS}.")
+    try:
+        return {"run": _run, "seeds": _seeds, "gpu-check": _gpu_check, "benchmarks": _benchmarks}[kind](path, values)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"has a value that does not fit ({error})"
+        raise UserError(f"{path} looks like a record ({kind}), but {what}: give {KINDS}.") from None
+
+
+def _kind(values: Any) -> str | None:
+    if not isinstance(values, dict):
+        return None
+    if values.get("kind") == "gpu-check":
+        return "gpu-check"
+    if "benchmarks" in values and "machine_info" in values:
+        return "benchmarks"
+    if "schema" in values and "runs" in values:
+        return "seeds"
+    return "run" if "schema" in values and "time_to_memorize" in values else None
+
+
+def _figures(figures: Iterable[Figure]) -> dict[str, Figure]:
+    """By name, without what was not measured: nothing, 0, and not a number."""
+    kept = {}
+    for figure in figures:
+        values = tuple(float(v) for v in figure.values if v is not None and math.isfinite(v) and v > 0)
+        if values:
+            kept[figure.name] = Figure(figure.name, values, figure.more_is_better, figure.travels)
+    return kept
+
+
+def _run(path: Path, values: dict[str, Any]) -> Record:
+    figures = _figures_of_runs([values])
+    epochs = _epoch_rates(path.parent / "curve.csv")
+    if epochs:
+        figures["images_per_second"] = Figure("images_per_second", epochs, more_is_better=True)
+    return Record(path, "run", path.parent.name, _scale(values), _machine(values["environment"]), figures)
+
+
+def _seeds(path: Path, values: dict[str, Any]) -> Record:
+    runs = values["runs"]
+    scale, machine = _scale(runs[0]), _machine(runs[0]["environment"])
+    return Record(path, "seeds", path.parent.name, scale, machine, _figures_of_runs(runs))
+
+
+def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Figure]:
+    def each(*keys: str) -> tuple[float, ...]:
+        found = []
+        for value in runs:
+            inner: Any = value
+            for key in keys:
+                inner = inner.get(key) if isinstance(inner, dict) else None
+            found.append(inner)
+        return tuple(value for value in found if value is not None)
+
+    figures = [
+        Figure("images_per_second", each("images_per_second"), more_is_better=True),
+        Figure("eval_seconds", each("eval_seconds")),
+        Figure("peak_memory_bytes", each("peak_memory_bytes")),
+    ]
+    for part in ("training", "model"):
+        key = f"{part}_share_of_matrix_rate"
+        figures.append(Figure(key, each("profile", "arithmetic", key), more_is_better=True, travels=True))
+    for name in runs[0]["time_to_memorize"]:
+        figures.append(Figure(f"seconds to {name}", each("time_to_memorize", name, "seconds")))
+        figures.append(Figure(f"epochs to {name}", each("time_to_memorize", name, "epochs"), travels=True))
+    return _figures(figures)
+
+
+def _epoch_rates(path: Path) -> tuple[float, ...]:
+    """Images a second of each epoch but the first, which warms up; empty where there is no such curve."""
+    try:
+        with path.open(newline="") as file:
+            rates = [float(row["images_per_second"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError):
+        return ()
+    return tuple(rate for rate in rates[1:] if rate > 0)
+
+
+def _scale(values: dict[str, Any]) -> dict[str, Any]:
+    keys = ("dataset", "n_train", "n_test", "image_size", "model", "parameters", "precision", "batch_size")
+    return {
+        **{key: values[key] for key in keys},
+        "synthetic images": "synthetic" in values["data_source"],
+        "corruption": f"{values['corruption']['kind']} at {values['corruption']['probability']}",
+        "recipe": values.get("recipe", {}).get("name"),
+        "deterministic": values.get("deterministic", False),
+        "device": values["device"].partition(":")[0],
+    }
+
+
+def _machine(environment: dict[str, Any]) -> dict[str, Any]:
+    gpu = environment.get("gpu") or {}
+    return {
+        "processor": environment["processor"],
+        "cores": environment["cores"],
+        "threads": environment["threads"],
+        "GPU": gpu.get("name"),
+        "driver": gpu.get("driver"),
+        "cuda": environment.get("cuda"),
+        **environment["packages"],
+    }
+
+
+def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
+    figures = []
+    for row in values["rows"]:
+        if row["microseconds"] is not None:
+            samples = row.get("samples") or row["microseconds"][:1]
+            figures.append(Figure(f"{row['case']}, us", tuple(samples)))
+            share = (row["share_of_copy"],)
+            figures.append(Figure(f"{row['case']}, share of the copy bandwidth", share, True, travels=True))
+    machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
+    scale = {"contract": values["contract"]}
+    return Record(path, "gpu-check", values["date"], scale, machine, _figures(figures))
+
+
+def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
+    figures: list[Figure] = []
+    machine: dict[str, Any] = {}
+    for case in values["benchmarks"]:
+        extra = case["extra_info"]
+        machine = _machine(extra["environment"]) if "environment" in extra else machine
+        figures.append(Figure(f"{case['name']}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
+        for key in ("times_as_fast", "share_of_copy", "share_of_matrix"):
+            if key in extra:
+                name = f"{case['name']}, {key.replace('_', ' ')} {extra.get('baseline', '')}".rstrip()
+                figures.append(Figure(name, tuple(extra[key]), True, travels=True))
+    if not machine:
+        raise KeyError("environment")
+    return Record(path, "benchmarks", values["datetime"], {}, machine, _figures(figures))

@@ -1,0 +1,126 @@
+"""What `rethink-fast compare` does: tells what it was given, compares, shows, writes, and finds the exit code."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ...env import processor
+from ...errors import UserError
+from ..record import RecordFolder
+from ..screen import duration
+from . import figures, history, records, revisions, view
+from .records import Comparison, Line
+from .statistics import LOOKS, THRESHOLD, verdict
+
+EXIT_SLOWER, EXIT_AMBIGUOUS = 1, 3
+PLAIN_SECONDS = 15.0
+
+
+def run_compare(
+    old: str,
+    new: str,
+    *,
+    threshold: float = THRESHOLD,
+    strict: bool = False,
+    cases: str = "",
+    out: Path | None = None,
+    console: Console,
+) -> tuple[dict[str, Any], int]:
+    """Compare two records, a record with a folder of them, or two revisions. Returns plain values and the exit code.
+
+    The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`. Raises UserError for bad
+    input. Writes comparison.json and comparison.md into `out`, or into a new folder under runs/.
+    """
+    if not 0.0 < threshold < 1.0:
+        raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.03 for 3 %.")
+    paths = [Path(side) for side in (old, new)]
+    if paths[1].exists() and paths[0].exists():
+        if cases:
+            raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
+        record = figures.read(paths[1])
+        if paths[0].is_dir() and not (paths[0] / "result.json").exists():
+            found = history.compare(history.load(paths[0]), record, threshold)
+        else:
+            found = records.compare(figures.read(paths[0]), record, threshold)
+    elif any(path.exists() and path.suffix == ".json" for path in paths):
+        missing = next(path for path in paths if not path.exists())
+        raise UserError(f"{missing} does not exist: give two records, or two git revisions.")
+    else:
+        found = compare_revisions(old, new, threshold, cases, console)
+    folder = RecordFolder(out or _default_folder())
+    values = view.as_dict(found)
+    folder.write("comparison.json", values)
+    (folder.path / "comparison.md").write_text(view.markdown(found))
+    view.show(found, console)
+    console.print(Text(f"written: {folder.path}/comparison.json and comparison.md"), soft_wrap=True)
+    said = view.overall(found)
+    return values, EXIT_SLOWER if said == "slower" else EXIT_AMBIGUOUS if said == "ambiguous" and strict else 0
+
+
+def _default_folder() -> Path:
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-compare"
+
+
+def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> Comparison:
+    """Build both, time them by turns, and put what was found into words."""
+    start = time.perf_counter()
+    top = revisions.repository(Path.cwd())
+    commits = [revisions.commit_of(top, revision) for revision in (old, new)]
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(console=console, transient=True)) if console.is_terminal else None
+        said = 0.0
+
+        def progress(line: str) -> None:
+            nonlocal said
+            if live is not None:
+                live.update(Text(line))
+            elif time.perf_counter() - said >= PLAIN_SECONDS:
+                said = time.perf_counter()
+                console.print(Text(line), soft_wrap=True)
+
+        trees: list[Path] = []
+        for revision, commit in zip((old, new), commits, strict=True):
+            progress(f"checking out {revision} and compiling its C++")
+            tree = stack.enter_context(revisions.worktree(top, commit))
+            if trees and revisions.same_sources(top, *commits):
+                for library in (trees[0] / "rethink_fast").glob("*.so"):
+                    shutil.copy(library, tree / "rethink_fast" / library.name)
+            else:
+                revisions.build(tree)
+            trees.append(tree)
+        timed = revisions.compare((trees[0], trees[1]), threshold, progress, cases)
+    names = [f"{revision} ({commit[:10]})" for revision, commit in zip((old, new), commits, strict=True)]
+    return _comparison(timed, names, threshold, time.perf_counter() - start, cases)
+
+
+def _comparison(
+    timed: list[revisions.Timed], names: list[str], threshold: float, seconds: float, cases: str
+) -> Comparison:
+    lines, left_out = [], []
+    for case in timed:
+        if not case.rounds:
+            left_out.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
+            continue
+        pairs = [pair for pairs in case.rounds for pair in pairs]
+        found = case.estimate()
+        sides = [median(side) for side in zip(*pairs, strict=True)]
+        lines.append(Line(f"{case.name}, s", sides[0], sides[1], found, verdict(found, threshold)))
+    if not lines:
+        why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        what = f"no case has {cases!r} in its name" if not timed else "no case runs in both revisions"
+        raise UserError(f"{what}{why}.")
+    rounds = max(case.found.values for case in lines)
+    note = (
+        f"processor time of one thread on {processor()}; both revisions by turns, in {rounds} rounds of fresh "
+        f"processes (at least {LOOKS[0]}, more while ambiguous), {duration(seconds)}"
+    )
+    return Comparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))

@@ -1,0 +1,107 @@
+"""A comparison for people and for machines: the table in the terminal, plain values for JSON, Markdown for a review."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .records import Comparison, Line
+from .statistics import Verdict, worst
+
+COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold red", "ambiguous": "yellow"}
+HEADER = ("figure", "old", "new", "cost, new over old", "interval", "verdict")
+SCHEMA = 1
+SAYS: dict[Verdict, str] = {
+    "same": "nothing changed by more than {0:.0%}",
+    "faster": "faster by more than {0:.0%}, nothing slower",
+    "slower": "slower by more than {0:.0%}",
+    "ambiguous": "not slower as far as can be told, but not everything could be told at {0:.0%}",
+}
+
+
+def overall(found: Comparison) -> Verdict:
+    """The verdict on all lines."""
+    return worst([line.verdict for line in found.lines])
+
+
+def sentence(found: Comparison) -> str:
+    """The overall verdict in words, with the lines that it rests on."""
+    said = overall(found)
+    names = [line.name for line in found.lines if line.verdict == said] if said != "same" else []
+    rest = f": {', '.join(names)}" if names else ""
+    return f"{said}: {SAYS[said].format(found.threshold)}{rest}"
+
+
+def _value(value: float) -> str:
+    return f"{value:.4g}" if value < 1e6 else f"{value:,.0f}"
+
+
+def _cells(line: Line) -> list[str]:
+    found = line.found
+    interval = f"{found.low:.3f} - {found.high:.3f}" if found.values and math.isfinite(found.high) else "-"
+    return [line.name, _value(line.old), _value(line.new), f"{found.ratio:.3f}", interval, line.verdict]
+
+
+def _others(found: Comparison) -> list[str]:
+    return [*found.notes, *(f"not compared: {name}: {why}" for name, why in found.left_out)]
+
+
+def show(found: Comparison, console: Console) -> None:
+    """Print the table, the notes and the verdict."""
+    table = Table(header_style="bold")
+    for place, column in enumerate(HEADER):
+        table.add_column(column, justify="left" if place in (0, 5) else "right")
+    for line in found.lines:
+        table.add_row(*_cells(line), style=COLOURS[line.verdict])
+    console.print(table)
+    for other in _others(found):
+        console.print(Text(other), soft_wrap=True)
+    console.print(Text(sentence(found)), soft_wrap=True)
+
+
+def as_dict(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain values; an interval without an end has null there."""
+    lines = []
+    for line in found.lines:
+        values = asdict(line)
+        interval = values.pop("found")
+        values |= {name: value if math.isfinite(value) else None for name, value in interval.items()}
+        lines.append(values)
+    return {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "old": found.old,
+        "new": found.new,
+        "threshold": found.threshold,
+        "verdict": overall(found),
+        "lines": lines,
+        "notes": list(found.notes),
+        "left_out": [{"name": name, "why": why} for name, why in found.left_out],
+    }
+
+
+def markdown(found: Comparison) -> str:
+    """The summary for a pull request: the verdict, then the table, with what stayed the same folded away."""
+
+    def table(lines: list[Line]) -> list[str]:
+        rows = [" | ".join(cell.replace("|", "\\|") for cell in _cells(line)) for line in lines]
+        return [
+            f"| {' | '.join(HEADER)} |",
+            "| --- | ---: | ---: | ---: | ---: | --- |",
+            *(f"| {row} |" for row in rows),
+        ]
+
+    changed = [line for line in found.lines if line.verdict != "same"]
+    same = [line for line in found.lines if line.verdict == "same"]
+    out = [f"**{sentence(found)}**", "", f"`{found.old}` and `{found.new}`", ""]
+    if changed:
+        out += [*table(changed), ""]
+    if same:
+        out += [f"<details><summary>{len(same)} the same</summary>", "", *table(same), "", "</details>", ""]
+    out += [f"- {other}" for other in _others(found)]
+    return "\n".join(out).rstrip() + "\n"
