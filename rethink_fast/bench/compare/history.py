@@ -17,7 +17,7 @@ from ...errors import UserError
 from .figures import Figure, Record, read
 from .records import Comparison, differing, line
 
-PRICE = 4.0
+PRICE = 8.0
 """Of a cut, in standard deviations of the noise and for each doubling of the length: no cut in 99 of 100 series of
 noise alone (tests/test_compare_history.py)."""
 LEAST_NOISE = 1e-3

@@ -43,19 +43,17 @@ def run_compare(
     if not 0.0 < threshold < 1.0:
         raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.03 for 3 %.")
     paths = [Path(side) for side in (old, new)]
-    if paths[1].exists() and paths[0].exists():
-        if cases:
-            raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
-        record = figures.read(paths[1])
-        if paths[0].is_dir() and not (paths[0] / "result.json").exists():
-            found = history.compare(history.load(paths[0]), record, threshold)
-        else:
-            found = records.compare(figures.read(paths[0]), record, threshold)
-    elif any(path.exists() and path.suffix == ".json" for path in paths):
-        missing = next(path for path in paths if not path.exists())
-        raise UserError(f"{missing} does not exist: give two records, or two git revisions.")
-    else:
+    missing = [path for path in paths if not path.exists()]
+    if len(missing) == 2:
         found = compare_revisions(old, new, threshold, cases, console)
+    elif missing:
+        raise UserError(f"{missing[0]} does not exist: give two records, or two git revisions.")
+    elif cases:
+        raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
+    elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
+        found = history.compare(history.load(paths[0]), figures.read(paths[1]), threshold)
+    else:
+        found = records.compare(figures.read(paths[0]), figures.read(paths[1]), threshold)
     folder = RecordFolder(out or _default_folder())
     values = view.as_dict(found)
     folder.write("comparison.json", values)

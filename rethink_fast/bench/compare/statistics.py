@@ -82,7 +82,7 @@ def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: fl
 
     With FEW samples or more a side: of the medians, its interval from the intervals of the two by their ranks. With
     fewer, ranks say nothing: of the geometric means, the logarithms taken as normal (Welch's interval, with the
-    smaller side's degrees of freedom). One value on each side has no interval; one on one side leaves it infinite.
+    smaller side's degrees of freedom; a single value has the spread of the other side). One on each has no interval.
     """
     fewest = min(len(old), len(new))
     if len(old) == len(new) == 1:
@@ -94,10 +94,9 @@ def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: fl
         return Estimate(ratio, new_low / old_high, new_high / old_low, fewest)
     logs = [[math.log(value) for value in side] for side in (old, new)]
     middle = statistics.fmean(logs[1]) - statistics.fmean(logs[0])
-    if fewest == 1:
-        return Estimate(math.exp(middle), 0.0, math.inf, 1)
-    error = math.sqrt(sum(statistics.variance(side) / len(side) for side in logs))
-    half = error * t_quantile((1.0 + confidence) / 2.0, fewest - 1)
+    variances = [statistics.variance(side if len(side) > 1 else max(logs, key=lambda each: len(each))) for side in logs]
+    error = math.sqrt(sum(variance / len(side) for variance, side in zip(variances, logs, strict=True)))
+    half = error * t_quantile((1.0 + confidence) / 2.0, max(len(old), len(new)) - 1 if fewest == 1 else fewest - 1)
     return Estimate(math.exp(middle), math.exp(middle - half), _exp(middle + half), fewest)
 
 
