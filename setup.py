@@ -146,7 +146,8 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-setup(
-    ext_modules=[Extension("rethink_fast._native", []), Extension("rethink_fast._native_cuda", [])],
-    cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[Extension("rethink_fast._native", []), Extension("rethink_fast._native_cuda", [])],
+        cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
+    )

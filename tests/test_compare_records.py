@@ -147,7 +147,7 @@ def test_on_another_machine_only_what_travels_is_compared(
 def test_with_nothing_that_travels_another_machine_is_refused(write: Callable[[str, Any], Path]) -> None:
     old, new = benchmarks(copy={"seconds": 1.0}), benchmarks(copy={"seconds": 1.0})
     new["benchmarks"][0]["extra_info"]["environment"] = {**ENVIRONMENT, "processor": "EPYC"}
-    with pytest.raises(UserError, match="processor Xeon and EPYC.*no ratio in common that would travel"):
+    with pytest.raises(UserError, match=r"processor Xeon and EPYC.*no ratio in common that would travel"):
         compare(read(write("old.json", old)), read(write("new.json", new)), 0.03)
 
 

@@ -30,7 +30,7 @@ from .statistics import LOOKS, Estimate, Pair, estimate, log_ratios, verdict
 CASES = Path(rethink_fast.__file__).resolve().parents[1] / "benchmarks"
 ROUND_PAIRS = 8
 """Pairs of a case in one round: enough that their median is not an interrupted one. What counts are the rounds."""
-ROUND_SECONDS = 1.5
+ROUND_SECONDS = 0.6
 """The most that one case may take of a round: slow cases get fewer pairs."""
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",

@@ -94,7 +94,7 @@ def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: fl
         return Estimate(ratio, new_low / old_high, new_high / old_low, fewest)
     logs = [[math.log(value) for value in side] for side in (old, new)]
     middle = statistics.fmean(logs[1]) - statistics.fmean(logs[0])
-    variances = [statistics.variance(side if len(side) > 1 else max(logs, key=lambda each: len(each))) for side in logs]
+    variances = [statistics.variance(side if len(side) > 1 else logs[len(new) > len(old)]) for side in logs]
     error = math.sqrt(sum(variance / len(side) for variance, side in zip(variances, logs, strict=True)))
     half = error * t_quantile((1.0 + confidence) / 2.0, max(len(old), len(new)) - 1 if fewest == 1 else fewest - 1)
     return Estimate(math.exp(middle), math.exp(middle - half), _exp(middle + half), fewest)

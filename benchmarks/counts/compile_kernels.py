@@ -1,4 +1,4 @@
-"""Compiles what the Triton launchers launch, for a GPU that is not there. Run by test_kernels_compile.py.
+"""Compiles what the Triton launchers launch, for a GPU that is not there. Run by kernels.py.
 
 The launchers run as they are, on CPU tensors, under a driver that names the target and launches nothing: so these are
 the very signatures, specialisations and options of a real run. Prints one JSON object: case -> resources by kernel.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from benchmarks.counts.resources import of_cubin
 from rethink_fast.kernels import triton_gaussian, triton_labels, triton_pixels, triton_prepare
 
 SHARED_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes a block may opt in to
@@ -108,26 +107,13 @@ def cases() -> dict[str, Callable[[], Tensor]]:
 
 
 def resources(kernel: Any) -> dict[str, Any]:
-    """Registers, bytes of stack (where spills go) and of shared memory, and instructions, from the machine code; the
-    casts to bfloat16 from the PTX."""
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    """What the machine code says of itself, the shared memory of a launch, and the casts to bfloat16 from the PTX."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        command = [str(tools / "cuobjdump"), "-res-usage", "-sass", file.name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", text))
-    opcodes = [
-        op.split(".")[0] for op in re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", text, re.M)
-    ]
-    return {
-        "registers": int(usage["REG"]),
-        "stack": int(usage["STACK"]) + int(usage["LOCAL"]),
-        "spills": sum(op in ("STL", "LDL") for op in opcodes),
-        "shared": int(kernel.metadata.shared),
-        "instructions": sum(op not in ("NOP", "BRA") for op in opcodes),
-        "casts": sorted(set(re.findall(r"cvt[\w.]*bf16[\w.]*", kernel.asm["ptx"]))),
-    }
+        (found,) = of_cubin(Path(file.name)).values()
+    casts = sorted(set(re.findall(r"cvt[\w.]*bf16[\w.]*", kernel.asm["ptx"])))
+    return {**found, "shared": int(kernel.metadata.shared), "casts": casts}
 
 
 def main(capability: int, wanted: list[str]) -> None:
