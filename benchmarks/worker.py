@@ -50,6 +50,8 @@ def serve(cases: dict[str, Any], answers: Any) -> None:
             else:
                 made.clear()
                 try:
+                    if name not in cases:
+                        raise ImportError("what its module imports is not there")
                     made[name] = cases[name].make()
                     if rest[0]:
                         checked(name, made[name])

@@ -1,4 +1,4 @@
-"""Every Triton and CUDA kernel, compiled for GPUs that are not there: registers, spills, memory, mix of instructions."""
+"""Every Triton and CUDA kernel, compiled for a GPU that is not there: registers, spills, memory, instruction mix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every case that is benchmarked: a row in ops.py, loader.py or training.py. Adding a case is adding a row.
+"""Every case that is benchmarked: a row in ops.py, loader.py, training.py or runs.py. Adding a case is adding a row.
 
 A case is made when it is wanted, checked against its reference before it is timed (timing.checked), and reports beside
 its time a share of this machine's copy bandwidth or matrix rate, or a ratio to its baseline.
@@ -6,6 +6,7 @@ its time a share of this machine's copy bandwidth or matrix rate, or a ratio to 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -30,13 +31,24 @@ class Case:
     compared: bool = False
 
 
+COMPARED = ("ops", "runs")
+"""The modules of the rows that revisions are compared by."""
+
+
 def cases() -> list[Case]:
     """All of them. Names are distinct."""
-    from . import loader, ops, training
+    from . import loader, ops, runs, training
 
-    return [*ops.cases(), *loader.cases(), *training.cases()]
+    return [*ops.cases(), *loader.cases(), *training.cases(), *runs.cases()]
 
 
 def compared_cases() -> list[Case]:
-    """Those that two revisions are compared by."""
-    return [case for case in cases() if case.compared]
+    """Those that two revisions are compared by, without modules that an older package cannot serve."""
+    out = []
+    for name in COMPARED:
+        try:
+            module = importlib.import_module(f".{name}", __name__)
+        except ImportError:
+            continue
+        out += [case for case in module.cases() if case.compared]
+    return out

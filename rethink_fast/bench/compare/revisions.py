@@ -197,7 +197,7 @@ def compare(trees: tuple[Path, Path], threshold: float, progress: Progress, want
             workers = [Worker(tree) for tree in trees]
             for worker in workers:
                 stack.callback(worker.close)
-            names, _ = (worker.hello() for worker in workers)
+            names = [name for worker in workers for name in worker.hello()]
             cases = cases or {name: Timed(name) for name in names if wanted in name}
             todo = [case for case in cases.values() if case.undecided(threshold)]
             for place, case in enumerate(todo):
