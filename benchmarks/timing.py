@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 Call = Callable[[], object]
+Clock = Callable[[], float]
 
 SAMPLE_SECONDS = 0.01
 """A sample is as many calls as fill this: long against the clock's and the loop's own cost, short against the bursts
@@ -60,7 +61,7 @@ def quiet() -> Iterator[None]:
             gc.enable()
 
 
-def sample(call: Call, times: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def sample(call: Call, times: int, clock: Clock = time.perf_counter) -> float:
     """Seconds of one call, from so many in a row. Where there are several, one more goes before: caches are warm."""
     if times > 1:
         call()
@@ -79,7 +80,7 @@ def times_for(call: Call, seconds: float = SAMPLE_SECONDS) -> int:
     return max(1, round(seconds / max(best, 1e-7)))
 
 
-def by_turns(old: Call, new: Call) -> Callable[[int], list[tuple[float, float]]]:
+def by_turns(old: Call, new: Call, clock: Clock = time.perf_counter) -> Callable[[int], list[tuple[float, float]]]:
     """Gives so many pairs of seconds of two calls in this process, each pair in the other order than the one before."""
     times = [times_for(old), times_for(new)]
     taken = 0
@@ -91,11 +92,11 @@ def by_turns(old: Call, new: Call) -> Callable[[int], list[tuple[float, float]]]
             for _ in range(count):
                 taken += 1
                 if taken % 2:
-                    first = sample(old, times[0])
-                    pairs.append((first, sample(new, times[1])))
+                    first = sample(old, times[0], clock)
+                    pairs.append((first, sample(new, times[1], clock)))
                 else:
-                    second = sample(new, times[1])
-                    pairs.append((sample(old, times[0]), second))
+                    second = sample(new, times[1], clock)
+                    pairs.append((sample(old, times[0], clock), second))
         return pairs
 
     return more

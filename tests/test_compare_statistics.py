@@ -30,10 +30,10 @@ def chance_of_missing(n: int, rank: int) -> float:
     return 2 * sum(math.comb(n, k) for k in range(rank)) / 2**n
 
 
-@pytest.mark.parametrize("n", [1, 2, 9, 10, 11, 14, 20, 28, 33, 1000, 1500])
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 14, 20, 28, 33, 1000, 1500])
 def test_the_interval_takes_the_largest_rank_that_the_confidence_allows(n: int) -> None:
     low, high = median_interval(list(range(1, n + 1)))
-    if n < 10:
+    if n < 8:
         assert (low, high) == (-math.inf, math.inf)
         assert chance_of_missing(n, 1) > 1 - CONFIDENCE
         return
@@ -60,7 +60,7 @@ def test_few_samples_are_taken_as_normal() -> None:
     found = estimate_unpaired([1.0, 1.1], [2.0, 2.1])
     assert found.ratio == pytest.approx(math.sqrt(2.0 * 2.1 / 1.1))
     spread = [math.log(1.1) / 2, math.log(2.1 / 2.0) / 2]
-    half = t_quantile(0.999, 1) * math.hypot(*spread)
+    half = t_quantile(0.996, 1) * math.hypot(*spread)
     assert found.high / found.low == pytest.approx(math.exp(2 * half))
 
 
@@ -71,7 +71,7 @@ def test_many_samples_are_compared_by_ranks_and_single_ones_have_no_interval() -
     assert estimate_unpaired([2.0], [3.0]) == Estimate(1.5, 1.5, 1.5, 0)
     spread = math.log(1.2) / math.sqrt(2) * math.sqrt(1 + 1 / 2)
     assert estimate_unpaired([2.0], [3.0, 3.6]).high == pytest.approx(
-        math.sqrt(3.0 * 3.6) / 2.0 * math.exp(spread * t_quantile(0.999, 1))
+        math.sqrt(3.0 * 3.6) / 2.0 * math.exp(spread * t_quantile(0.996, 1))
     )
 
 
@@ -122,7 +122,7 @@ def test_an_ambiguous_verdict_asks_for_more_and_a_clear_one_does_not() -> None:
     assert found.values == doubled()[-1] == 1024
     asked.clear()
     assert decide(hopeless, looks=LOOKS)[0].values == LOOKS[-1]
-    assert asked == [10, 4, 6, 8]
+    assert asked == [8, 6, 6, 8]
 
 
 def test_the_worst_verdict() -> None:

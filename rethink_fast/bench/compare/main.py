@@ -19,7 +19,7 @@ from ..record import RecordFolder
 from ..screen import duration
 from . import figures, history, records, revisions, view
 from .records import Comparison, Line
-from .statistics import LOOKS, THRESHOLD, verdict
+from .statistics import LOOKS, THRESHOLD, best_of, verdict
 
 EXIT_SLOWER, EXIT_AMBIGUOUS = 1, 3
 PLAIN_SECONDS = 15.0
@@ -108,9 +108,8 @@ def _comparison(
         if not case.rounds:
             left_out.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
             continue
-        pairs = [pair for pairs in case.rounds for pair in pairs]
         found = case.estimate()
-        sides = [median(side) for side in zip(*pairs, strict=True)]
+        sides = [median(side) for side in zip(*map(best_of, case.rounds), strict=True)]
         lines.append(Line(f"{case.name}, s", sides[0], sides[1], found, verdict(found, threshold)))
     if not lines:
         why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,11 @@ import torch
 import rethink_fast
 
 from ...errors import UserError
-from .statistics import LOOKS, Estimate, Pair, estimate, log_ratios, verdict
+from .statistics import LOOKS, Estimate, Pair, best_of, estimate, log_ratios, verdict
 
 CASES = Path(rethink_fast.__file__).resolve().parents[1] / "benchmarks"
 ROUND_PAIRS = 8
-"""Pairs of a case in one round: enough that their median is not an interrupted one. What counts are the rounds."""
+"""Pairs of samples of a case in one round: enough that one on each side is not disturbed."""
 ROUND_SECONDS = 0.6
 """The most that one case may take of a round: slow cases get fewer pairs."""
 KEEP_MEMORY = {
@@ -52,8 +51,8 @@ class Timed:
     wrong: str = ""
 
     def estimate(self) -> Estimate:
-        """The ratio, each round a value."""
-        return estimate([statistics.median(log_ratios(pairs)) for pairs in self.rounds])
+        """The ratio, each round a pair: the best of either side."""
+        return estimate(log_ratios([best_of(pairs) for pairs in self.rounds]))
 
     def undecided(self, threshold: float) -> bool:
         """Whether it wants another round."""
