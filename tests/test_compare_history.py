@@ -51,7 +51,7 @@ def test_short_and_constant_series_have_none() -> None:
 def store(folder: Path, day: int, seconds: float, **environment: Any) -> Path:
     values = benchmarks(op={"seconds": seconds})
     values["datetime"] = f"2026-01-{day:02}T00:00:00"
-    values["benchmarks"][0]["extra_info"]["environment"] = {**ENVIRONMENT, **environment}
+    values["machine_info"] = {**ENVIRONMENT, **environment}
     path = folder / f"{day}-{environment.get('processor', 'same')}.json"
     path.write_text(json.dumps(values))
     return path

@@ -30,13 +30,13 @@ def benchmarks(**cases: dict[str, Any]) -> dict[str, Any]:
     """What `pytest benchmarks --benchmark-json` writes, as far as it is read."""
     rows = [
         {
-            "name": name,
+            "name": f"test_case[{name}]",
             "stats": {"median": case.get("seconds", 1.0)},
-            "extra_info": {"environment": ENVIRONMENT, **case.get("extra", {})},
+            "extra_info": case.get("extra", {}),
         }
         for name, case in cases.items()
     ]
-    return {"machine_info": {}, "datetime": "2026-01-01T00:00:00", "benchmarks": rows}
+    return {"machine_info": ENVIRONMENT, "datetime": "2026-01-01T00:00:00", "benchmarks": rows}
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_on_another_machine_only_what_travels_is_compared(
 
 def test_with_nothing_that_travels_another_machine_is_refused(write: Callable[[str, Any], Path]) -> None:
     old, new = benchmarks(copy={"seconds": 1.0}), benchmarks(copy={"seconds": 1.0})
-    new["benchmarks"][0]["extra_info"]["environment"] = {**ENVIRONMENT, "processor": "EPYC"}
+    new["machine_info"] = {**ENVIRONMENT, "processor": "EPYC"}
     with pytest.raises(UserError, match=r"processor Xeon and EPYC.*no ratio in common that would travel"):
         compare(read(write("old.json", old)), read(write("new.json", new)), 0.03)
 
@@ -157,7 +157,7 @@ def test_benchmarks_are_compared_in_seconds_and_ratios(write: Callable[[str, Any
     found = compare(read(write("old.json", old)), read(write("new.json", new)), 0.03)
     assert [(line.name, line.verdict) for line in found.lines] == [
         ("a, s", "same"),
-        ("a, times as fast copy", "slower"),
+        ("a, times as fast as copy", "slower"),
     ]
     assert found.lines[1].found.ratio == pytest.approx(1.5)
     assert found.left_out == (("gone, s", "in the old alone"), ("fresh, s", "in the new alone"))
@@ -187,7 +187,7 @@ def test_gpu_checks_are_compared(write: Callable[[str, Any], Path]) -> None:
         ('{"schema": 2, "time_to_memorize": {}}', "looks like a record .run., but lacks 'dataset'"),
         ('{"schema": 2, "runs": []}', "does not fit"),
         ('{"kind": "gpu-check", "rows": 3}', "does not fit"),
-        ('{"benchmarks": [], "machine_info": {}, "datetime": ""}', "lacks 'environment'"),
+        ('{"benchmarks": [], "machine_info": {}, "datetime": ""}', "lacks 'processor'"),
     ],
 )
 def test_what_is_no_record_is_one_line(

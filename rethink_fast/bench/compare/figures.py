@@ -179,15 +179,12 @@ def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
 
 def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
     figures: list[Figure] = []
-    machine: dict[str, Any] = {}
     for case in values["benchmarks"]:
-        extra = case["extra_info"]
-        machine = _machine(extra["environment"]) if "environment" in extra else machine
-        figures.append(Figure(f"{case['name']}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
+        extra, name = case["extra_info"], case["name"].removeprefix("test_case[").removesuffix("]")
+        figures.append(Figure(f"{name}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
         for key in ("times_as_fast", "share_of_copy", "share_of_matrix"):
             if key in extra:
-                name = f"{case['name']}, {key.replace('_', ' ')} {extra.get('baseline', '')}".rstrip()
-                figures.append(Figure(name, tuple(extra[key]), True, travels=True))
-    if not machine:
-        raise KeyError("environment")
-    return Record(path, "benchmarks", values["datetime"], {}, machine, _figures(figures))
+                rival = f" as {extra['baseline']}" if key == "times_as_fast" else ""
+                words = f"{name}, {key.replace('_', ' ')}{rival}"
+                figures.append(Figure(words, tuple(extra[key]), True, travels=True))
+    return Record(path, "benchmarks", values["datetime"], {}, _machine(values["machine_info"]), _figures(figures))
