@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rethink_fast.bench.compare import history
+from rethink_fast.bench.cli import main
+from rethink_fast.bench.compare import chart, history
 from rethink_fast.bench.compare.figures import read
 from rethink_fast.errors import UserError
 from tests.test_compare_records import ENVIRONMENT, benchmarks
@@ -77,3 +78,30 @@ def test_a_record_is_held_against_the_last_level(tmp_path: Path) -> None:
         history.compare(records, read(store(tmp_path / "new", 22, 0.9, processor="yet another")), 0.03)
     # a record of the history itself is not held against itself
     assert "19 records" in history.compare(records, records[0], 0.03).notes[0]
+
+
+def test_the_history_is_drawn_with_its_steps(tmp_path: Path) -> None:
+    for day in range(1, 16):
+        store(tmp_path, day, 1.0 if day <= 8 else 0.8)
+    picture = chart.draw(history.series(history.load(tmp_path)), "a title")
+    (panel,) = picture.axes
+    assert panel.get_title() == "op\ns (lower is better)"
+    points, *levels, step = panel.lines
+    assert list(points.get_ydata()) == [1.0] * 8 + [0.8] * 7
+    assert [tuple(level.get_ydata()) for level in levels] == [(1.0, 1.0), (0.8, 0.8)]
+    assert (step.get_xdata()[0], step.get_color()) == (7.5, chart.BETTER)
+    assert [text.get_text() for text in panel.texts] == ["-20%"]
+    with pytest.raises(ValueError, match="no history to draw"):
+        chart.draw(history.series(history.load(tmp_path)[:1]), "a title")
+
+
+def test_the_command_line_holds_a_record_against_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "past").mkdir()
+    for day in range(1, 13):
+        store(tmp_path / "past", day, 1.0 + 0.001 * (day % 3))
+    new = store(tmp_path, 13, 1.1)
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", str(tmp_path / "past"), str(new), "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 1
+    assert (tmp_path / "out" / "history.png").read_bytes().startswith(b"\x89PNG")
+    assert "slower" in (tmp_path / "out" / "comparison.md").read_text()

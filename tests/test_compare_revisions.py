@@ -1,4 +1,4 @@
-"""Two revisions: what git and the workers are asked, on the real ones. That it all tells is shown by the guard's tests."""
+"""Two revisions: what git and the workers are asked, the real ones. That verdicts are right is the guard's to test."""
 
 from __future__ import annotations
 
@@ -64,12 +64,17 @@ def test_outside_a_checkout_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         revisions.repository(tmp_path)
 
 
-def test_a_worktree_is_thrown_away_whatever_happens(checkout: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), revisions.worktree(checkout, git(checkout, "rev-parse", "HEAD~1")) as tree:
+def interrupted(checkout: Path) -> None:
+    with revisions.worktree(checkout, git(checkout, "rev-parse", "HEAD~1")) as tree:
         assert (tree / "rethink_fast" / "__init__.py").read_text() == ""
         assert str(tree) in git(checkout, "worktree", "list")
-        raise KeyboardInterrupt
-    assert not tree.exists()
+        raise KeyboardInterrupt(str(tree))
+
+
+def test_a_worktree_is_thrown_away_whatever_happens(checkout: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        interrupted(checkout)
+    assert not Path(str(stopped.value)).parent.exists()
     assert len(git(checkout, "worktree", "list").splitlines()) == 1
 
 
