@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rethink_fast.train.power import Clocks
+
 from .gpu_cases import REFERENCES, Case, arguments, difference, operator, smaller
-from .gpu_report import Row, quantiles
+from .gpu_report import Row, Sample, kept, quantiles, timed_row
 
 FLUSH_BYTES = 512 * 2**20  # ten times the largest L2
 WARM_UPS, SAMPLES = 5, 30
@@ -28,20 +30,26 @@ def captured(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     return graph, out
 
 
-def microseconds(call: Callable[[], Tensor]) -> tuple[float, float, float]:
-    """Median, p20 and p80 of one call on the device, with nothing of its data in the L2 cache."""
+def samples(call: Callable[[], Tensor]) -> list[Sample]:
+    """Of one call on the device, with nothing of its data in the L2 cache, each with the clocks it was taken at."""
     graph, _ = captured(call)
     flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
-    times = []
-    for i in range(WARM_UPS + SAMPLES):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        flush.fill_(i)  # long enough for the host to queue the three below
-        start.record()
-        graph.replay()
-        stop.record()
-        stop.synchronize()
-        times.append(start.elapsed_time(stop) * 1e3)
-    return quantiles(times[WARM_UPS:])
+    found = []
+    with Clocks(torch.device("cuda", torch.cuda.current_device())) as clocks:
+        for i in range(WARM_UPS + SAMPLES):
+            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            flush.fill_(i)  # long enough for the host to queue the three below
+            start.record()
+            graph.replay()
+            stop.record()
+            stop.synchronize()
+            found.append(Sample(start.elapsed_time(stop) * 1e3, *clocks.now()))
+    return found[WARM_UPS:]
+
+
+def microseconds(call: Callable[[], Tensor]) -> tuple[float, float, float]:
+    """Median, p20 and p80 of the samples that were not throttled."""
+    return quantiles([sample.microseconds for sample in kept(samples(call))])
 
 
 def copy_bandwidth() -> float:
@@ -78,4 +86,4 @@ def measure(case: Case) -> Row:
     if wrong:
         return Row(case.name, case.bytes, case.target, wrong)
     given = arguments(case, "cuda")
-    return Row(case.name, case.bytes, case.target, {}, microseconds(lambda: op(*given)))
+    return timed_row(case.name, case.bytes, case.target, samples(lambda: op(*given)))

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+SLOW_CLOCK = 0.75
+"""A sample taken at less than this share of the median clock is left out, whatever the reason (as NVBench does)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timing. sm_mhz: the clock right after it; throttled: NVML's bits of what held it back, without idling and the
+    clocks that were asked for. Both None where NVML cannot tell."""
+
+    microseconds: float
+    sm_mhz: int | None = None
+    throttled: int | None = None
+
+
+def kept(samples: list[Sample]) -> list[Sample]:
+    """The samples that nothing slowed down; all of them where that would leave fewer than half."""
+    clocks = [sample.sm_mhz for sample in samples if sample.sm_mhz is not None]
+    least = SLOW_CLOCK * statistics.median(clocks) if clocks else 0.0
+    good = [s for s in samples if not s.throttled and (s.sm_mhz is None or s.sm_mhz >= least)]
+    return good if 2 * len(good) >= len(samples) else samples
+
 
 @dataclass(frozen=True)
 class Row:
-    """One case. microseconds: median, 20th and 80th percentile with a cold cache. wrong: what was, by way it ran."""
+    """One case. microseconds: median, 20th and 80th percentile with a cold cache. wrong: what was, by way it ran.
+
+    samples: microseconds of each that was kept; sm_mhz: its clock; dropped: how many were throttled.
+    """
 
     case: str
     bytes: int
     target: float | None
     wrong: dict[str, str]
     microseconds: tuple[float, float, float] | None = None
+    samples: tuple[float, ...] = ()
+    sm_mhz: tuple[int | None, ...] = ()
+    dropped: int = 0
 
     def gigabytes_per_second(self) -> float | None:
         return self.bytes / self.microseconds[0] / 1e3 if self.microseconds else None
@@ -28,6 +56,14 @@ def quantiles(samples: list[float]) -> tuple[float, float, float]:
     ordered = sorted(samples)
     last = len(ordered) - 1
     return ordered[round(0.5 * last)], ordered[round(0.2 * last)], ordered[round(0.8 * last)]
+
+
+def timed_row(case: str, size: int, target: float | None, samples: list[Sample]) -> Row:
+    """The row of a case that was right."""
+    good = kept(samples)
+    times = [sample.microseconds for sample in good]
+    clocks = tuple(sample.sm_mhz for sample in good)
+    return Row(case, size, target, {}, quantiles(times), tuple(times), clocks, len(samples) - len(good))
 
 
 def table(rows: list[Row], copy_gb_per_s: float) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import gpu_check
 from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
-from benchmarks.gpu_report import Row, quantiles, record, table, write
+from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, timed_row, write
+from rethink_fast.train.power import Clocks
 
 SMALL = [
     Case("corrupt_labels", 9),
@@ -79,6 +80,26 @@ ROWS = [
     Row("slow", 1_000_000, 0.6, {}, (1.0, 0.9, 1.1)),
     Row("broken", 1_000_000, None, {"graph": "7 of 9 values differ"}),
 ]
+
+
+def test_throttled_samples_are_dropped() -> None:
+    fine = [Sample(10.0 + k, 1900, 0) for k in range(6)]
+    throttled, slow = Sample(30.0, 1900, 4), Sample(40.0, 1000, 0)
+    row = timed_row("op", 100, None, [*fine, throttled, slow])
+    assert row.samples == (10.0, 11.0, 12.0, 13.0, 14.0, 15.0)
+    assert row.sm_mhz == (1900,) * 6
+    assert row.dropped == 2
+    assert row.microseconds == quantiles(list(row.samples))
+    # a GPU that is held back all the time is timed as it is, and the record says so
+    assert kept([throttled] * 5 + fine[:2]) == [throttled] * 5 + fine[:2]
+    unknown = [Sample(1.0), Sample(2.0)]
+    assert kept(unknown) == unknown
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_clocks_are_unknown_without_nvml() -> None:
+    with Clocks(torch.device("cpu")) as clocks:
+        assert clocks.now() == (None, None)
 
 
 def test_table() -> None:

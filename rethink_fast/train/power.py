@@ -56,6 +56,50 @@ def condition(device: torch.device) -> dict[str, Any]:
         pynvml.nvmlShutdown()
 
 
+HARMLESS = ("GpuIdle", "ApplicationsClocksSetting")
+"""Reasons that are no throttling: nothing to do, and clocks that somebody asked for."""
+
+
+class Clocks:
+    """The clock of a GPU and what holds it back, beside each sample of a timing. Use as a context manager."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._handle: Any = None
+
+    def __enter__(self) -> Clocks:
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            self._handle = _handle(self._device)
+        except pynvml.NVMLError:
+            self._handle = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import pynvml
+
+        if self._handle is not None:
+            pynvml.nvmlShutdown()
+
+    def now(self) -> tuple[int | None, int | None]:
+        """MHz of the multiprocessors, and the bits of NVML's throttle reasons; None where it cannot tell."""
+        import pynvml
+
+        if self._handle is None:
+            return None, None
+        harmless = 0
+        for name in HARMLESS:
+            harmless |= getattr(pynvml, f"nvmlClocksEventReason{name}", 0)
+        try:
+            clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
+            reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
+        except pynvml.NVMLError:
+            return None, None
+        return clock, reasons & ~harmless
+
+
 class Meter:
     """Watches a GPU from a thread between `start` and `stop`: five samples a second, and the energy counter."""
 
