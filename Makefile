@@ -1,12 +1,13 @@
 # make bench   install into .venv, then memorise random labels       make test    install, then the tests
 # make check   style, types and import order                         make env     what this machine can do
+# make perf    count what needs no clock, time every case by turns   make peers   beside what one would use instead
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install bench test check env gpu-check clean
+.PHONY: install bench test check env perf peers gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +34,17 @@ check: install
 
 env: install
 	@$(VENV)/bin/rethink-fast env
+
+# glibc keeps freed memory, or mapping it anew would cost more than what is timed.
+perf: export MALLOC_MMAP_THRESHOLD_ = 4000000000
+perf: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+perf: export MALLOC_TOP_PAD_ = 400000000
+perf: install
+	$(RUN) -m benchmarks.counts
+	$(RUN) -m pytest benchmarks --benchmark-columns=median,iqr,rounds $(ARGS)
+
+peers: install
+	$(RUN) -m benchmarks.peers $(ARGS)
 
 gpu-check: install
 	$(RUN) -m benchmarks.gpu_check $(ARGS)
