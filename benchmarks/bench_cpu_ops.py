@@ -19,7 +19,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 
+from benchmarks.timing import sample
 from rethink_fast import env, kernels, rng
+from rethink_fast.bench.compare.revisions import KEEP_MEMORY
 from rethink_fast.corruptions.gaussian import gaussian_reference
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
@@ -40,21 +41,12 @@ SIZES = (299, 224)
 KINDS = ("", "shuffled_pixels", "random_pixels", "gaussian")
 IMAGENET = 1_281_167
 WARM_UP = 2  # rounds, in which the allocator's memory is mapped
-KEEP = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "400000000"}
 MEAN, STD = torch.tensor([120.0, 115.0, 100.0]), torch.tensor([70.0, 68.0, 71.0])
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    kept = call()
-    spent = time.perf_counter() - start
-    del kept
-    return spent
 
 
 def compare(ours: Callable[[], object], rival: Callable[[], object], rounds: int) -> tuple[float, list[float]]:
     """Median seconds of ours, and the quartiles of rival's time over ours, round by round."""
-    pairs = [(seconds(ours), seconds(rival)) for _ in range(WARM_UP + rounds)][WARM_UP:]
+    pairs = [(sample(ours, 1), sample(rival, 1)) for _ in range(WARM_UP + rounds)][WARM_UP:]
     each = [theirs / spent for spent, theirs in pairs]
     ratios = statistics.quantiles(each, n=4) if rounds > 1 else each * 3
     return statistics.median(spent for spent, _ in pairs), ratios
@@ -121,12 +113,12 @@ def main() -> None:
     if not status.usable:
         sys.exit(f"{status.why}; {status.do}")
     torch.set_num_threads(arguments.threads)
-    if all(os.environ.get(name) == value for name, value in KEEP.items()):
+    if all(os.environ.get(name) == value for name, value in KEEP_MEMORY.items()):
         torch.ones(1 << 29, dtype=torch.uint8)  # the memory that is then reused, mapped once
         preparations(False, arguments.rounds)
         return
     print(f"{env.processor()}, {arguments.threads} threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
-    subprocess.run([sys.executable, *sys.argv], env={**os.environ, **KEEP}, check=True)
+    subprocess.run([sys.executable, *sys.argv], env={**os.environ, **KEEP_MEMORY}, check=True)
     preparations(True, arguments.rounds)
     against_references(arguments.rounds)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +96,36 @@ def test_what_does_not_compile_is_one_line(checkout: Path) -> None:
     (checkout / "setup.py").write_text("raise SystemExit('no compiler')\n")
     with pytest.raises(UserError, match=r"the C\+\+ of project could not be compiled here: no compiler"):
         revisions.build(checkout)
+
+
+def test_sigterm_is_an_interruption_and_what_was_found_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After two rounds; the rounds themselves are made up, the signal and the worktrees are real."""
+    if not (TOP / ".git").exists():
+        pytest.skip("needs a git checkout of the project")
+    names = ("HEAD", "HEAD")
+    trees: list[Path] = []
+
+    def rounds(found: tuple[Path, Path], *_: Any, into: list[Timed], **__: Any) -> None:
+        trees.extend(found)
+        into.append(Timed("op", [[(1.0, 1.1)], [(1.0, 1.1)]]))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(revisions, "compare", rounds)
+    monkeypatch.setattr(revisions, "build", lambda tree: None)
+    monkeypatch.chdir(TOP)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *names, "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(trees) == 2
+    assert not any(tree.exists() for tree in trees)
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert found["lines"][0]["verdict"] == "ambiguous"
+    assert found["lines"][0]["high"] is None
+    assert any(note.startswith("interrupted") for note in found["notes"])
 
 
 @pytest.mark.slow

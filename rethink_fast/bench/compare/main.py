@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +24,8 @@ from . import chart, figures, history, records, revisions, view
 from .records import Comparison, Line
 from .statistics import LOOKS, THRESHOLD, best_of, verdict
 
-EXIT_SLOWER, EXIT_AMBIGUOUS = 1, 3
+EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
+INTERRUPTED = "interrupted: the verdicts rest on fewer rounds than they should"
 PLAIN_SECONDS = 15.0
 
 
@@ -37,8 +41,9 @@ def run_compare(
 ) -> tuple[dict[str, Any], int]:
     """Compare two records, a record with a folder of them, or two revisions. Returns plain values and the exit code.
 
-    The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`. Raises UserError for bad
-    input. Writes comparison.json, comparison.md and, of a history, history.png into `out` or a new folder under runs/.
+    The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`; 130 after an interruption,
+    with what was found until then. Raises UserError for bad input. Writes comparison.json, comparison.md and, of a
+    history, history.png into `out` or a new folder under runs/.
     """
     if not 0.0 < threshold < 1.0:
         raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.03 for 3 %.")
@@ -66,11 +71,27 @@ def run_compare(
     view.show(found, console)
     console.print(Text(f"written: {folder.path}/comparison.json and comparison.md"), soft_wrap=True)
     said = view.overall(found)
+    if INTERRUPTED in found.notes:
+        return values, EXIT_INTERRUPTED
     return values, EXIT_SLOWER if said == "slower" else EXIT_AMBIGUOUS if said == "ambiguous" and strict else 0
 
 
 def _default_folder() -> Path:
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-compare"
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that worktrees and workers go in any case."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> Comparison:
@@ -79,6 +100,7 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
     top = revisions.repository(Path.cwd())
     commits = [revisions.commit_of(top, revision) for revision in (old, new)]
     with ExitStack() as stack:
+        stack.enter_context(sigterm_interrupts())
         live = stack.enter_context(Live(console=console, transient=True)) if console.is_terminal else None
         said = 0.0
 
@@ -100,9 +122,17 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
             else:
                 revisions.build(tree)
             trees.append(tree)
-        timed = revisions.compare((trees[0], trees[1]), threshold, progress, cases)
+        timed: list[revisions.Timed] = []
+        interrupted = False
+        try:
+            revisions.compare((trees[0], trees[1]), threshold, progress, cases, into=timed)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not any(case.rounds for case in timed):
+                raise
     names = [f"{revision} ({commit[:10]})" for revision, commit in zip((old, new), commits, strict=True)]
-    return _comparison(timed, names, threshold, time.perf_counter() - start, cases)
+    found = _comparison(timed, names, threshold, time.perf_counter() - start, cases)
+    return replace(found, notes=(*found.notes, INTERRUPTED)) if interrupted else found
 
 
 def _comparison(

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ ROUND_PAIRS = 8
 """Pairs of samples of a case in one round: enough that one on each side is not disturbed."""
 ROUND_SECONDS = 0.6
 """The most that one case may take of a round: slow cases get fewer pairs."""
+MOST_SECONDS = 240.0
+"""Once the least rounds are there, none is begun after this."""
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
@@ -188,23 +191,31 @@ def time_case(timed: Timed, old: Worker, new: Worker) -> None:
     timed.rounds.append(pairs)
 
 
-def compare(trees: tuple[Path, Path], threshold: float, progress: Progress, wanted: str = "") -> list[Timed]:
-    """Time every case (whose name contains `wanted`) in both trees until each has a verdict, or the rounds are used."""
-    cases: dict[str, Timed] = {}
+def compare(
+    trees: tuple[Path, Path], threshold: float, progress: Progress, wanted: str = "", into: list[Timed] | None = None
+) -> list[Timed]:
+    """Time every case (with `wanted` in its name) in both trees until each has a verdict, or rounds or time are used.
+
+    into: filled as it goes, so that an interruption loses nothing.
+    """
+    cases = into if into is not None else []
+    start = time.perf_counter()
     for number in range(LOOKS[-1]):
         with ExitStack() as stack:
             workers = [Worker(tree) for tree in trees]
             for worker in workers:
                 stack.callback(worker.close)
-            names = [name for worker in workers for name in worker.hello()]
-            cases = cases or {name: Timed(name) for name in names if wanted in name}
-            todo = [case for case in cases.values() if case.undecided(threshold)]
+            names = dict.fromkeys(name for worker in workers for name in worker.hello())
+            if not number:
+                cases += [Timed(name) for name in names if wanted in name]
+            todo = [case for case in cases if case.undecided(threshold)]
             for place, case in enumerate(todo):
                 progress(f"round {number + 1}, {place + 1} of {len(todo)}: {case.name}")
                 time_case(case, *workers)
-        if not any(case.undecided(threshold) for case in cases.values()):
+        late = number + 1 >= LOOKS[0] and time.perf_counter() - start > MOST_SECONDS
+        if late or not any(case.undecided(threshold) for case in cases):
             break
-    return list(cases.values())
+    return cases
 
 
 def _git(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
