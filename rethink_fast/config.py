@@ -210,7 +210,7 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
         "weight_decay": 0.0,
         "precision": "bf16" if on_gpu else "fp32",
     }
-    ordered = recipe(run.train.recipe, run.dataset, model, on_gpu=on_gpu) if run.train.recipe else {}
+    ordered = recipe(run.train.recipe, model) if run.train.recipe else {}
     given = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
     changed = {name: value for name, value in ordered.items() if given.get(name, value) != value}
     changes = tuple(f"{name} {given[name]} in place of {value}" for name, value in changed.items())
