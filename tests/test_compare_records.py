@@ -168,12 +168,16 @@ def test_gpu_checks_are_compared(write: Callable[[str, Any], Path]) -> None:
     paths = []
     for name, microseconds in (("old", 10.0), ("new", 11.0)):
         rows = [Row("prepare", 1000, None, {}, (microseconds, 9.0, 12.0)), Row("bad", 1, None, {"eager": "off"})]
-        values = record(rows, 3200.0, 700.0, {**facts, "condition_before": {"driver": "1"}})
+        run = {"case": "mlp", "seconds": None, "images_per_second": 1e6, "share_of_matrix": 2.0 / microseconds}
+        noted = {**facts, "condition_before": {"driver": "1"}, "engine": {"runs": [run]}}
+        values = record(rows, 3200.0, 700.0, noted)
         paths.append(write(f"{name}.json", values))
     found = compare(read(paths[0]), read(paths[1]), 0.03)
     assert [(line.name, line.verdict) for line in found.lines] == [
         ("prepare, us", "slower"),
         ("prepare, share of the copy bandwidth", "slower"),
+        ("run of mlp, images/s", "same"),
+        ("run of mlp, share of the matrix rate", "slower"),
     ]
 
 

@@ -165,13 +165,18 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
-    figures = []
+    figures: list[Figure] = []
     for row in values["rows"]:
         if row["microseconds"] is not None:
             samples = row.get("samples") or row["microseconds"][:1]
             figures.append(Figure(f"{row['case']}, us", tuple(samples)))
             share = (row["share_of_copy"],)
             figures.append(Figure(f"{row['case']}, share of the copy bandwidth", share, True, travels=True))
+    for run in values.get("engine", {}).get("runs", []):
+        name = f"run of {run['case']}"
+        figures.append(Figure(f"{name}, s to 99.9 %", (run["seconds"],)))
+        figures.append(Figure(f"{name}, images/s", (run["images_per_second"],), True))
+        figures.append(Figure(f"{name}, share of the matrix rate", (run["share_of_matrix"],), True, travels=True))
     machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
     scale = {"contract": values["contract"]}
     return Record(path, "gpu-check", values["date"], scale, machine, _figures(figures))
