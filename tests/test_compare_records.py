@@ -120,6 +120,22 @@ def test_ambiguous_ends_with_3_where_asked(run: Path, tmp_path: Path) -> None:
     assert cli(old, new, "--strict", "--threshold", "0.25", "--out", tmp_path / "wide") == 0
 
 
+def test_several_seeds_are_samples(run: Path, write: Callable[[str, Any], Path]) -> None:
+    whole = json.loads((run / "result.json").read_text())
+
+    def seeds(name: str, rates: list[float]) -> Path:
+        runs = [{**whole, "images_per_second": rate} for rate in rates]
+        return write(name, {"schema": 2, "seeds": list(range(len(runs))), "runs": runs})
+
+    paths = [seeds("old/result.json", [100.0, 101.0, 102.0]), seeds("new/result.json", [80.0, 81.0, 82.0])]
+    found = {line.name: line for line in compare(*map(read, paths), 0.03).lines}["images_per_second"]
+    assert (found.old, found.new) == (101.0, 81.0)
+    assert found.found.ratio == pytest.approx(101 / 81, rel=1e-3)
+    assert (found.found.values, found.verdict) == (3, "slower")
+    assert read(paths[0]).date == "old"
+    assert read(seeds("2026-01-01.json", [1.0])).date == "2026-01-01"
+
+
 def test_another_scale_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = changed(run, tmp_path / "other", batch_size=7, model="mlp_3x512")
     assert cli(run, other) == 2

@@ -96,13 +96,18 @@ def _run(path: Path, values: dict[str, Any]) -> Record:
     epochs = _epoch_rates(path.parent / "curve.csv")
     if epochs:
         figures["images_per_second"] = Figure("images_per_second", epochs, more_is_better=True)
-    return Record(path, "run", path.parent.name, _scale(values), _machine(values["environment"]), figures)
+    return Record(path, "run", _date(path), _scale(values), _machine(values["environment"]), figures)
 
 
 def _seeds(path: Path, values: dict[str, Any]) -> Record:
     runs = values["runs"]
     scale, machine = _scale(runs[0]), _machine(runs[0]["environment"])
-    return Record(path, "seeds", path.parent.name, scale, machine, _figures_of_runs(runs))
+    return Record(path, "seeds", _date(path), scale, machine, _figures_of_runs(runs))
+
+
+def _date(path: Path) -> str:
+    """Runs carry none: the name of their folder, or of a file that was kept under another name, begins with it."""
+    return path.parent.name if path.name == "result.json" else path.stem
 
 
 def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Figure]:
