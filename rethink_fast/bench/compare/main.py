@@ -145,7 +145,7 @@ def _comparison(
             continue
         found = case.estimate()
         sides = [median(side) for side in zip(*map(best_of, case.rounds), strict=True)]
-        lines.append(Line(f"{case.name}, s", sides[0], sides[1], found, verdict(found, threshold)))
+        lines.append(Line(f"{case.name.partition(' / ')[0]}, s", sides[0], sides[1], found, verdict(found, threshold)))
     if not lines:
         why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         what = f"no case has {cases!r} in its name" if not timed else "no case runs in both revisions"

@@ -99,7 +99,6 @@ def worktree(top: Path, commit: str) -> Iterator[Path]:
             raise UserError(f"git could not check out {commit[:12]}: {' '.join(done.stderr.split())}")
         yield tree
     finally:
-        _git(top, "worktree", "remove", "--force", str(tree))
         shutil.rmtree(folder, ignore_errors=True)
         _git(top, "worktree", "prune")
 

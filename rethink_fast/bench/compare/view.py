@@ -14,7 +14,8 @@ from .records import Comparison, Line
 from .statistics import Verdict, worst
 
 COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold red", "ambiguous": "yellow"}
-HEADER = ("figure", "old", "new", "cost, new over old", "interval", "verdict")
+HEADER = ("figure", "old", "new", "new / old", "interval", "verdict")
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 SCHEMA = 1
 SAYS: dict[Verdict, str] = {
     "same": "nothing changed by more than {0:.0%}",
@@ -32,19 +33,24 @@ def overall(found: Comparison) -> Verdict:
 def sentence(found: Comparison) -> str:
     """The overall verdict in words, with the lines that it rests on."""
     said = overall(found)
-    names = [line.name for line in found.lines if line.verdict == said] if said != "same" else []
+    names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == said] if said != "same" else []
     rest = f": {', '.join(names)}" if names else ""
     return f"{said}: {SAYS[said].format(found.threshold)}{rest}"
 
 
-def _value(value: float) -> str:
+def _value(name: str, value: float) -> str:
+    """With a unit that suits, where the name ends in seconds."""
+    if name.endswith(", s"):
+        scale, unit = next(((scale, unit) for scale, unit in UNITS if value >= scale), UNITS[-1])
+        return f"{value / scale:.3g} {unit}"
     return f"{value:.4g}" if value < 1e6 else f"{value:,.0f}"
 
 
 def _cells(line: Line) -> list[str]:
     found = line.found
     interval = f"{found.low:.3f} - {found.high:.3f}" if found.values and math.isfinite(found.high) else "-"
-    return [line.name, _value(line.old), _value(line.new), f"{found.ratio:.3f}", interval, line.verdict]
+    values = [_value(line.name, value) for value in (line.old, line.new)]
+    return [line.name.removesuffix(", s"), *values, f"{found.ratio:.3f}", interval, line.verdict]
 
 
 def _others(found: Comparison) -> list[str]:
@@ -53,9 +59,9 @@ def _others(found: Comparison) -> list[str]:
 
 def show(found: Comparison, console: Console) -> None:
     """Print the table, the notes and the verdict."""
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", caption="new / old: of the cost, above 1 where it grew", caption_justify="left")
     for place, column in enumerate(HEADER):
-        table.add_column(column, justify="left" if place in (0, 5) else "right")
+        table.add_column(column, justify="left" if place in (0, 5) else "right", no_wrap=place > 0)
     for line in found.lines:
         table.add_row(*_cells(line), style=COLOURS[line.verdict])
     console.print(table)
@@ -98,7 +104,7 @@ def markdown(found: Comparison) -> str:
 
     changed = [line for line in found.lines if line.verdict != "same"]
     same = [line for line in found.lines if line.verdict == "same"]
-    out = [f"**{sentence(found)}**", "", f"`{found.old}` and `{found.new}`", ""]
+    out = [f"**{sentence(found)}**", "", f"`{found.old}` and `{found.new}`; new / old is of the cost", ""]
     if changed:
         out += [*table(changed), ""]
     if same:
