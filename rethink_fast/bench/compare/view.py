@@ -18,10 +18,10 @@ HEADER = ("figure", "old", "new", "new / old", "interval", "verdict")
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 SCHEMA = 1
 SAYS: dict[Verdict, str] = {
-    "same": "nothing changed by more than {0:.0%}",
+    "same": "the same: nothing changed by more than {0:.0%}",
     "faster": "faster by more than {0:.0%}, nothing slower",
     "slower": "slower by more than {0:.0%}",
-    "ambiguous": "not slower as far as can be told, but not everything could be told at {0:.0%}",
+    "ambiguous": "ambiguous: nothing is slower as far as can be told, but not all could be told at {0:.0%}",
 }
 
 
@@ -35,7 +35,7 @@ def sentence(found: Comparison) -> str:
     said = overall(found)
     names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == said] if said != "same" else []
     rest = f": {', '.join(names)}" if names else ""
-    return f"{said}: {SAYS[said].format(found.threshold)}{rest}"
+    return SAYS[said].format(found.threshold) + rest
 
 
 def _value(name: str, value: float) -> str:
