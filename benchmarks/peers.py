@@ -174,10 +174,15 @@ class Row:
     ours_over: Estimate | None
 
 
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def by_turns(sides: dict[str, Callable[[], float]], rounds: int) -> list[Row]:
     """Each side once a round, ours first in the table; the ratios are of neighbours in time."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
+        say(f"round {turn + 1} of {rounds}")
         for name in list(sides)[:: 1 if turn % 2 else -1]:
             found[name].append(sides[name]())
     rows = []
@@ -199,6 +204,7 @@ def loading(
         if peer.package and version_of(peer.package) is None:
             absent.append(f"{peer.name}: {peer.package} is not installed")
             continue
+        say(f"{peer.name}: with how many workers")
         try:
             best, started = fastest(partial(peer.start, images, labels), seconds)
         except (ImportError, NotImplementedError, RuntimeError) as error:  # the last: built for another torch
