@@ -24,7 +24,7 @@ def make_step(model: str) -> Made:
     """The engine's step on a prepared batch, beside the plain loop's step on it: same network, same optimizer."""
     big = model == "inception_v3"
     dataset = synthetic("imagenet", 16, 75) if big else synthetic()
-    run = Run("imagenet" if big else "cifar10", model=Model(model), train=Train(lr=1e-6, batch_size=8 if big else 128))
+    run = Run("imagenet" if big else "cifar10", model=Model(model), train=Train(lr=1e-6, batch_size=8 if big else 32))
     setup = set_up(resolve(run, on_gpu=False, cores=1), dataset, CPU)
     loader, step = setup.train, setup.step
     step.model.train()
@@ -51,7 +51,7 @@ def make_step(model: str) -> Made:
 
 def cases() -> list[Case]:
     """at_least: of the plain loop's step, from which it must not fall behind by more than noise allows."""
-    out = [Case(f"step of {model}", "step", partial(make_step, model), 0.8) for model in CIFAR]
+    out = [Case(f"step of {model}, 32 images", "step", partial(make_step, model), 0.8) for model in CIFAR]
     out.append(Case("step of inception_v3 at 75 px, 8 images", "step", partial(make_step, "inception_v3")))
     assert set(CIFAR) | {"inception_v3"} <= set(MODELS)
     return out
