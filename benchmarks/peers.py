@@ -3,8 +3,9 @@
 `python -m benchmarks.peers [--data PATH] [--rounds N] [--seconds S] [--markdown FILE]`
 
 Loading: CIFAR-10 from memory to shuffled batches of 128 for a network, cropped to 28 x 28, flipped at random, float32,
-each image whitened (or, where a peer cannot, scaled by fixed numbers, which is less work). Training: the same with a
-network behind it. All on the CPU with every core: what starts workers is given the fastest number of them.
+each image whitened (or, where a peer cannot, scaled by fixed numbers, which is less work). It is given in images a
+second of processor time, all threads added up and no worker processes, because those multiply every loader alike, by
+the cores that are free. Training: images a second on the clock, with a network behind it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Peer:
 
     name: str
     package: str
-    start: Callable[[np.ndarray, np.ndarray, int], Batches]
+    start: Callable[[np.ndarray, np.ndarray], Batches]
 
 
 class Plain(Dataset):
@@ -82,30 +83,30 @@ def repeated(loader: Any) -> Batches:
         yield len(inputs)
 
 
-def pil(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
+def pil(images: np.ndarray, labels: np.ndarray) -> Batches:
     """The data set of the reference loop; it does not flip."""
-    return repeated(DataLoader(ImageDataset(images, labels), BATCH, shuffle=True, num_workers=workers))
+    return repeated(DataLoader(ImageDataset(images, labels), BATCH, shuffle=True))
 
 
-def torchvision(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
+def torchvision(images: np.ndarray, labels: np.ndarray) -> Batches:
     from torchvision.transforms import v2
 
     steps = [v2.ToImage(), v2.CenterCrop(SIZE), v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True)]
     transform = v2.Compose([*steps, v2.Normalize([0.5] * 3, [0.25] * 3)])
-    return repeated(DataLoader(Plain(images, labels, transform), BATCH, shuffle=True, num_workers=workers))
+    return repeated(DataLoader(Plain(images, labels, transform), BATCH, shuffle=True))
 
 
-def timm(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
+def timm(images: np.ndarray, labels: np.ndarray) -> Batches:
     from timm.data import create_loader
 
     dataset = Plain(images, labels, lambda image: image)
     size = (3, SIZE, SIZE)
-    options = {"is_training": True, "use_prefetcher": False, "no_aug": True, "hflip": 0.5, "num_workers": workers}
+    options = {"is_training": True, "use_prefetcher": False, "no_aug": True, "hflip": 0.5, "num_workers": 0}
     return repeated(create_loader(dataset, size, BATCH, device=CPU, persistent_workers=False, **options))
 
 
-def dali(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
-    """DALI's own random operators in a graph; it needs no workers."""
+def dali(images: np.ndarray, labels: np.ndarray) -> Batches:
+    """DALI's own random operators in a graph."""
     from nvidia.dali import fn, pipeline_def, types
 
     generator = np.random.default_rng(0)
@@ -130,7 +131,7 @@ def dali(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
         yield len(torch.from_numpy(inputs.as_array()))
 
 
-def ffcv(images: np.ndarray, labels: np.ndarray, workers: int) -> Batches:
+def ffcv(images: np.ndarray, labels: np.ndarray) -> Batches:
     raise NotImplementedError("installed, but not timed: it wants the images in a file of its own first")
 
 
@@ -151,18 +152,12 @@ def ours(setup: Setup) -> Batches:
             yield len(loader.prepared(batch, epoch).inputs)
 
 
-def fastest(start: Callable[[int], Batches], seconds: float) -> tuple[int, Batches]:
-    """The batches with the best number of workers of 0, 1, and one a core, the first batch taken."""
-    rates: dict[int, float] = {}
-    for workers in sorted({0, 1, cores()}):
-        batches = start(workers)
-        next(batches)
-        rates[workers] = rate(batches, seconds, CPU)
-        del batches
-    best = max(rates, key=rates.__getitem__)
-    batches = start(best)
-    next(batches)
-    return best, batches
+def per_core(batches: Batches, seconds: float) -> float:
+    """Images a second of processor time, over so many of them."""
+    images, start = 0, time.process_time()
+    while (spent := time.process_time() - start) < seconds or not images:
+        images += next(batches)
+    return images / spent
 
 
 @dataclass(frozen=True)
@@ -187,7 +182,6 @@ def by_turns(sides: dict[str, Callable[[], float]], rounds: int) -> list[Row]:
             found[name].append(sides[name]())
     rows = []
     for name, rates in found.items():
-        # seconds of theirs over ours: how many times as fast ours is
         logs = log_ratios([(1 / a, 1 / b) for a, b in zip(found[OURS], rates, strict=True)])
         rows.append(Row(name, median(rates), None if name == OURS else estimate(logs)))
     return rows
@@ -204,17 +198,14 @@ def loading(
         if peer.package and version_of(peer.package) is None:
             absent.append(f"{peer.name}: {peer.package} is not installed")
             continue
-        say(f"{peer.name}: with how many workers")
         try:
-            best, started = fastest(partial(peer.start, images, labels), seconds)
+            started = peer.start(images, labels)
+            next(started)
         except (ImportError, NotImplementedError, RuntimeError) as error:  # the last: built for another torch
             absent.append(f"{peer.name}: {error}")
             continue
-        version = f" {version_of(peer.package)}" if peer.package else ""
-        workers = "" if peer.start is dali else f", {best} workers"
-        batches[f"{peer.name}{version}{workers}"] = started
-    sides = {name: partial(rate, each, seconds, CPU) for name, each in batches.items()}
-    return by_turns(sides, rounds), absent
+        batches[f"{peer.name} {version_of(peer.package or 'pillow')}"] = started
+    return by_turns({name: partial(per_core, each, seconds) for name, each in batches.items()}, rounds), absent
 
 
 def training(source: Source, images: np.ndarray, labels: np.ndarray, rounds: int, seconds: float) -> list[Row]:
@@ -255,7 +246,10 @@ def main() -> None:
     labels = random_labels(len(images))
     loaders, absent = loading(source, images, labels, given.rounds, given.seconds)
     day = time.strftime("%Y-%m-%d")
-    tables = {"loading": loaders, "training, mlp_1x512": training(source, images, labels, given.rounds, given.seconds)}
+    tables = {
+        "loading, a second of processor time": loaders,
+        "training, mlp_1x512, a second on the clock": training(source, images, labels, given.rounds, given.seconds),
+    }
     where = f"{day}, {processor()}, {cores()} cores, on the CPU; torch {torch.__version__}, {len(images):,} images"
     notes = [where, *(f"absent: {line}" for line in absent)]
     console = Console(highlight=False)
