@@ -41,7 +41,7 @@ perf: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 perf: export MALLOC_TOP_PAD_ = 400000000
 perf: install
 	$(RUN) -m benchmarks.counts
-	$(RUN) -m pytest benchmarks --benchmark-columns=median,iqr,rounds $(ARGS)
+	$(RUN) -m pytest benchmarks --benchmark-timer=time.process_time --benchmark-columns=median,iqr,rounds $(ARGS)
 
 peers: install
 	$(RUN) -m benchmarks.peers $(ARGS)
