@@ -1,8 +1,9 @@
 """`pytest benchmarks`: every row of the suite, checked, timed, and held against its baseline by turns.
 
 A row fails whose result is not the reference's (it is not timed), or that is surely slower than its `at_least` allows.
-All in processor time, on one thread (--benchmark-timer=time.process_time, as `make perf` says): a shared machine's clock
-also counts what others were given. With --benchmark-json FILE it leaves a record that `rethink-fast compare` reads.
+All in processor time, on one thread (--benchmark-timer=time.process_time, as `make perf` says): the clock of a shared
+machine also counts what others were given. With --benchmark-json FILE it leaves a record that `rethink-fast compare`
+reads.
 """
 
 from __future__ import annotations
