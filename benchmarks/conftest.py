@@ -21,6 +21,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info |= environment()
 
 
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """Without the cases' own text, which holds addresses."""
+    for case in output_json["benchmarks"]:
+        case.pop("params", None)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     session = getattr(config, "_benchmarksession", None)
     rows = [row for row in session.benchmarks if row.stats and row.stats.data] if session is not None else []

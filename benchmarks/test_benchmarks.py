@@ -35,9 +35,9 @@ def test_case(case: Case, benchmark: Any) -> None:
     extra["area"] = case.area
     # what this machine can do at most, on one thread, is measured right after: a busy one can do less
     if made.bytes:
-        extra["share_of_copy"] = [made.bytes / seconds / copy_bandwidth(CPU)]
+        extra["share_of_copy"] = [made.bytes / seconds / copy_bandwidth(CPU, time.process_time)]
     if made.flops:
-        extra["share_of_matrix"] = [made.flops / seconds / matrix_rate(CPU, torch.float32)]
+        extra["share_of_matrix"] = [made.flops / seconds / matrix_rate(CPU, torch.float32, time.process_time)]
     if made.baseline is None:
         return
     more = by_turns(made.call, made.baseline, time.process_time)

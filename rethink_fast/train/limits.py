@@ -28,34 +28,37 @@ COPY_BYTES = {"cpu": 2**26, "cuda": 2**30}
 TURNS = 3
 
 
-def _best_seconds(call: Callable[[], object], device: torch.device) -> float:
+Clock = Callable[[], float]
+
+
+def _best_seconds(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
     """Seconds of the fastest of a few calls, after one to warm up. The host's part of a call is counted as well."""
     best = float("inf")
     for turn in range(1 + TURNS):
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         call()
         synchronize(device)
         if turn:
-            best = min(best, time.perf_counter() - start)
+            best = min(best, clock() - start)
     return best
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter) -> float:
     """Floating-point operations a second of a large matrix product, in this process's settings for float32."""
     size = MATRIX[device.type]
     # constant matrices would leave a GPU cooler, and so faster, than any training does
     generator = torch.Generator(device).manual_seed(0)
     a = torch.randn(size, size, dtype=dtype, device=device, generator=generator)
     out = torch.empty_like(a)
-    return 2 * size**3 / _best_seconds(lambda: torch.mm(a, a, out=out), device)
+    return 2 * size**3 / _best_seconds(lambda: torch.mm(a, a, out=out), device, clock)
 
 
-def copy_bandwidth(device: torch.device) -> float:
+def copy_bandwidth(device: torch.device, clock: Clock = time.perf_counter) -> float:
     """Bytes a second of a large copy within the device's memory, read plus written."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     to = torch.ones_like(source)
-    return 2 * len(source) / _best_seconds(lambda: to.copy_(source), device)
+    return 2 * len(source) / _best_seconds(lambda: to.copy_(source), device, clock)
 
 
 @contextmanager
