@@ -204,7 +204,8 @@ def loading(
         except (ImportError, NotImplementedError, RuntimeError) as error:  # the last: built for another torch
             absent.append(f"{peer.name}: {error}")
             continue
-        batches[f"{peer.name} {version_of(peer.package or 'pillow')}"] = started
+        package = peer.package or "pillow"
+        batches[f"{peer.name} ({package} {version_of(package)})"] = started
     return by_turns({name: partial(per_core, each, seconds) for name, each in batches.items()}, rounds), absent
 
 
@@ -214,7 +215,7 @@ def training(source: Source, images: np.ndarray, labels: np.ndarray, rounds: int
     workers = next(iter(best_workers("mlp_1x512", images, labels, seconds=seconds, device=CPU)))
     steps = endless(ReferenceLoop("mlp_1x512", images, labels, workers=workers))
     next(steps)
-    name = f"the plain torch loop (benchmarks/reference_loop.py), {workers} workers"
+    name = f"the plain torch loop (benchmarks/reference_loop.py), {workers} worker(s)"
     return by_turns({OURS: partial(engine.slice, seconds), name: partial(rate, steps, seconds, CPU)}, rounds)
 
 

@@ -40,7 +40,7 @@ def test_the_absent_are_named_and_the_present_are_timed(monkeypatch: pytest.Monk
     source = open_dataset("cifar10", "synthetic", size=28, limit=256, **options)  # type: ignore[arg-type]
     rows, absent = loading(source, IMAGES, LABELS, 8, 0.02)
     assert absent == ["nothing: no-such-package is not installed", "broken: built for another torch"]
-    assert [row.name for row in rows] == [OURS, f"PIL and a DataLoader {version_of('pillow')}"]
+    assert [row.name for row in rows] == [OURS, f"PIL and a DataLoader (pillow {version_of('pillow')})"]
     # a batch at a time in C++ beside an image at a time in Python: by far more than noise
     assert rows[1].ours_over is not None
     assert rows[1].ours_over.low > 2
