@@ -1,4 +1,4 @@
-"""The command line: `rethink-fast bench`, `show` and `env`; the options of bench are the dataclasses of config.py."""
+"""The command line: bench, show, plan and env; the options of bench are the dataclasses of config.py."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Ses
 from ..env import Backend, backends, environment
 from ..errors import UserError
 from ..kernels import native
+from . import plan as planning
+from .plan_inputs import Plan, gather
 from .run import EXIT_BAD_INPUT, run_bench
 from .show import ShownName, run_show
 
@@ -100,6 +102,25 @@ def show(
     """
     console = Console(highlight=False)
     run_show(dataset, corruption, samples, out, data, size, augment, seed, probability, console)
+    return 0
+
+
+@app.command
+def plan(dataset: DatasetName, /, *, plan: Annotated[Plan, Parameter(name="*")] = Plan(), json: bool = False) -> int:
+    """Say what a full run will take: hours, energy, disk, memory, the bottleneck, and the floor of its arithmetic.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    json:
+        Print it as JSON.
+    """
+    inputs = gather(dataset, plan)
+    if json:
+        print(json_module.dumps(planning.as_dict(inputs), indent=2))
+    else:
+        planning.show(inputs, Console(highlight=False))
     return 0
 
 
