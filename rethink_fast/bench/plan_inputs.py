@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..config import DEFAULTS, DatasetName, ModelName, PrecisionName
 from ..data.synthetic import SHAPES
 from ..errors import UserError
 from .plan_count import Count, count
-
-MEASURED, GIVEN, COUNTED, ASSUMED = "measured", "given", "counted", "assumed"
+from .plan_record import ASSUMED, COUNTED, GIVEN, Figure, Record
 
 
 @dataclass(frozen=True)
@@ -51,18 +48,6 @@ class Plan:
     """Watts of one GPU in training. Without a record an assumption: 700, an H100's or H200's limit."""
     file_bytes: float | None = None
     """Mean bytes of an original image. For imagenet an assumption: 110,000; for the others their pixels."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number and where it came from: one of the four words above, and the option or file."""
-
-    value: float
-    source: str
-    whence: str
-
-    def __str__(self) -> str:
-        return f"{self.source}, {self.whence}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +113,7 @@ def gather(dataset: DatasetName, plan: Plan) -> Inputs:
     default, shape = DEFAULTS[dataset], SHAPES[dataset]
     model, size = plan.model or default.model, plan.size or default.size
     counted = count(model, size=size, channels=shape.channels, num_classes=shape.classes, precision=plan.precision)
-    found = _Record.read(plan.record) if plan.record is not None else None
+    found = Record.read(plan.record) if plan.record is not None else None
     measured = found.figures(dataset, model, size, plan.precision) if found is not None else {}
 
     def pick(name: str, option: str, given: float | None, assumed: float, why: str) -> Figure:
@@ -177,92 +162,3 @@ def gather(dataset: DatasetName, plan: Plan) -> Inputs:
         device_bytes=measured.get("device_bytes") if same_batch else None,
         notes=found.notes if found is not None else (),
     )
-
-
-@dataclass(frozen=True)
-class _Record:
-    """A record as it was read."""
-
-    path: Path
-    values: dict[str, Any]
-
-    @staticmethod
-    def read(path: Path) -> _Record:
-        try:
-            values = json.loads(path.read_text())
-        except OSError as error:
-            raise UserError(f"--record {path} cannot be read ({error.strerror}): name a run's result.json.") from None
-        except ValueError:
-            raise UserError(f"--record {path} is not whole JSON: name a run's result.json that is.") from None
-        if not isinstance(values, dict) or not (values.get("kind") == "gpu-check" or "profile" in values):
-            raise UserError(
-                f"--record {path} is no record: name the result.json of a run with --profile, or a record of make "
-                f"gpu-check."
-            )
-        return _Record(path, values)
-
-    @property
-    def batch_size(self) -> int | None:
-        return self.values.get("batch_size")
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What somebody who reads the plan must know of the record."""
-        if self.values.get("kind") == "gpu-check":
-            return (f"{self.path} holds the matrix rate of a {self.values.get('gpu', 'GPU')} and no rate of images",)
-        said = []
-        if self.values.get("device") == "cpu":
-            said.append(f"{self.path} was measured on a CPU: a GPU of this plan stands for such a machine")
-        if self.values.get("data_source") == "synthetic":
-            said.append(f"{self.path} was measured on synthetic images: its loader decoded nothing")
-        return tuple(said)
-
-    def figures(self, dataset: str, model: str, size: int, precision: str) -> dict[str, Figure]:
-        """What was measured, by name. Raises UserError for a record of another run than this, or without rates."""
-        try:
-            return self._figures(dataset, model, size, precision)
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"--record {self.path} lacks what a record has: measure again with --profile.") from None
-
-    def _figures(self, dataset: str, model: str, size: int, precision: str) -> dict[str, Figure]:
-        values, whence = self.values, str(self.path)
-        if values.get("kind") == "gpu-check":
-            if precision != "bf16":
-                raise UserError(
-                    f"--record {self.path} holds the rate of bf16 alone: leave out --precision {precision}."
-                )
-            return {
-                "peak": Figure(self._rate("matrix rate", values["bf16_matrix_tflop_per_s"]) * 1e12, MEASURED, whence)
-            }
-        if values["profile"] is None:
-            raise UserError(f"--record {self.path} holds no rates: measure them by a run with --profile.")
-        for what, key, wanted in (
-            ("data set", "dataset", dataset),
-            ("model", "model", model),
-            ("size", "image_size", size),
-            ("precision", "precision", precision),
-        ):
-            if values[key] != wanted:
-                raise UserError(
-                    f"--record {self.path} has the {what} {values[key]}, the plan {wanted}: name another record, or "
-                    f"plan for that one."
-                )
-        profile = values["profile"]
-        found = {
-            "model_rate": profile["rates"]["model"],
-            "loader_rate": profile["rates"]["loader"],
-            "combined": profile["rates"]["combined"],
-            "peak": profile["arithmetic"]["matrix_flops_per_second"],
-            "watts": (profile["gpu"] or {}).get("mean_watts"),
-            "device_bytes": values["peak_memory_bytes"] if values["device"] != "cpu" else None,
-        }
-        return {
-            name: Figure(self._rate(name.replace("_", " "), value), MEASURED, whence)
-            for name, value in found.items()
-            if value is not None
-        }
-
-    def _rate(self, what: str, value: Any) -> float:
-        if not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise UserError(f"--record {self.path} has the {what} {value}: measure again with --profile.")
-        return float(value)
