@@ -169,6 +169,15 @@ def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
             int(epoch)
 
 
+def test_what_imagenet_adds_reads_nothing_back() -> None:
+    """On the meta device, where no value can be read: on a GPU that would wait, and break a captured graph."""
+    how = replace(PLAIN, resized_crop=True, flip=True, rotation=True, colour=True)
+    images, index, epoch = STORED.to("meta"), INDEX.to("meta"), torch.tensor(3, device="meta")
+    made = prepare(images, index, index, how, epoch=epoch)
+    assert made.device.type == "meta"
+    assert made.shape == (6, 3, 12, 12)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_captured_graph_reads_the_epoch_anew() -> None:

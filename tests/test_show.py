@@ -90,6 +90,21 @@ def test_the_picture_holds_every_pixel(tmp_path: Path, augment: tuple[str, ...])
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
+def test_the_picture_in_the_readme_is_of_this_program() -> None:
+    """Its inputs to the bit. What is augmented was rounded from floats that a processor may round otherwise."""
+    found = made("imagenet", size=40, augment=("resized-crop", "flip", "colour"), seed=0)
+    with Image.open(Path(__file__).parents[1] / "benchmarks/results/contact-sheet.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    canvas = _Canvas(found)
+    assert pixels.shape == canvas.pixels.shape
+    for r, row in enumerate(found.rows):
+        for k in range(3):
+            for which, images in enumerate((row.inputs, row.augmented)):
+                top, left, cell = canvas.top(r), canvas.left(k, which), canvas.cell
+                block = pixels[top : top + cell : canvas.scale, left : left + cell : canvas.scale]
+                assert np.abs(block.astype(int) - images[k]).max() <= which
+
+
 def test_real_photographs_and_grey_digits(shared_data: Path) -> None:
     augment = ("resized-crop", "flip", "colour")
     found = made(
