@@ -152,28 +152,32 @@ VALUES[0, 0, :4] = (0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.2), (0.2, 0.5, 0.5)
 VALUES[0, 0, 4:8] = (0.5, 0.2, 0.5), (-0.1, -0.05, -0.1), (0.0, -0.1, 0.0), (1, 0, 0)
 
 
+def planes(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values).permute(0, 3, 1, 2)
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
 def test_saturation_is_the_definition(factor: float) -> None:
     """In float64, where the same steps in another order differ by some 1e-15 times the greatest quotient, 1 / 0.001."""
-    made = adjust_saturation(torch.from_numpy(VALUES), torch.full((2, 1, 1, 1), factor, dtype=torch.float64))
+    made = adjust_saturation(planes(VALUES), torch.full((2, 1, 1, 1), factor, dtype=torch.float64))
     expected = in_hsv(VALUES, lambda h, s, v: (h, min(max(s * factor, 0.0), 1.0), v))
-    assert np.abs(made.numpy() - expected).max() < 1e-12
+    assert np.abs(made.permute(0, 2, 3, 1).numpy() - expected).max() < 1e-12
 
 
 @pytest.mark.parametrize("turn", [-0.2, 0.0, 0.07, 0.2])
 def test_hue_is_the_definition(turn: float) -> None:
     """After a saturation of at most 1, as there always is."""
     values = VALUES.clip(0, 1)
-    made = adjust_hue(torch.from_numpy(values), torch.full((2, 1, 1, 1), turn, dtype=torch.float64))
+    made = adjust_hue(planes(values), torch.full((2, 1, 1, 1), turn, dtype=torch.float64))
     expected = in_hsv(values, lambda h, s, v: ((h + turn) % 1.0, s, v))
-    assert np.abs(made.numpy() - expected).max() < 1e-12
+    assert np.abs(made.permute(0, 2, 3, 1).numpy() - expected).max() < 1e-12
 
 
 def test_contrast_is_about_the_mean_of_each_channel() -> None:
-    made = adjust_contrast(torch.from_numpy(VALUES), torch.tensor([0.5, 1.4], dtype=torch.float64)[:, None, None, None])
+    made = adjust_contrast(planes(VALUES), torch.tensor([0.5, 1.4], dtype=torch.float64)[:, None, None, None])
     for k, factor in enumerate((0.5, 1.4)):
         mean = VALUES[k].mean(axis=(0, 1))
-        assert np.abs(made[k].numpy() - (mean + factor * (VALUES[k] - mean))).max() < 1e-14
+        assert np.abs(made[k].permute(1, 2, 0).numpy() - (mean + factor * (VALUES[k] - mean))).max() < 1e-14
 
 
 def test_colour_is_the_contract() -> None:
