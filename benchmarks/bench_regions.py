@@ -1,5 +1,4 @@
-"""What decoding a random window alone saves, against decoding the whole image: ratios of
-processor time, by turns in one process.
+"""What decoding a random window alone saves, against the whole image: ratios of processor time, by turns.
 
     .venv/bin/python benchmarks/bench_regions.py FOLDER [--size 299] [--threads N] [--rounds 9]
 

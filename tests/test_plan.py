@@ -102,7 +102,7 @@ def test_every_line_shows_its_arithmetic(capfd: pytest.CaptureFixture, monkeypat
         main(["plan", "mnist", *GIVEN.split()])
     text = capfd.readouterr().out
     for words in (
-        "4 x the smaller of 1,000 (model) and 800 (loader) x 0.5 (efficiency)",
+        "4 x min(1,000 model, 800 loader) x 0.5 (efficiency)",
         "60,000 images / 1,600 images/s",
         "(10 epochs x 37.5 s + 4 evaluations x 43.8 s) / 3600",
         "4 x 500 W x 0.153 h / 1000",

@@ -69,10 +69,10 @@ def lines(given: Inputs) -> list[Line]:
     device = given.device_bytes.value if given.device_bytes is not None else state + kept
     flight = BATCHES_IN_FLIGHT * given.batch_size * pixels
     if given.combined is not None:
-        one = f"{single:,.0f}, model and loader together as measured"
+        one = f"{single:,.0f} (measured, model and loader together)"
     else:
-        one = f"the smaller of {model:,.0f} (model) and {loader:,.0f} (loader)"
-    score = f"the smaller of {EVALUATION_SPEED:g} x {model:,.0f} and {loader:,.0f}"
+        one = f"min({model:,.0f} model, {loader:,.0f} loader)"
+    score = f"min({EVALUATION_SPEED:g} x {model:,.0f}, {loader:,.0f})"
     whole = f"({given.epochs} epochs x {training:,.1f} s + {evaluations} evaluations x {evaluation:,.1f} s) / 3600"
     limit = f"{work:.4g} FLOP / ({given.gpus} x {given.peak.value / 1e12:,.4g} TFLOP/s)"
     parameters, image = (
