@@ -115,6 +115,16 @@ def test_every_line_shows_its_arithmetic(capfd: pytest.CaptureFixture, monkeypat
     assert len(sources) == 8
 
 
+def test_the_plan_in_the_readme_is_the_programs(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    found = re.search(r"<!-- plan -->\n```\n\$ rethink-fast (.*?)\n(.*?)```\n<!-- /plan -->", readme, re.DOTALL)
+    assert found is not None
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        main(found.group(1).split())
+    assert capfd.readouterr().out == found.group(2)
+
+
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a real run with --profile."""
