@@ -20,7 +20,7 @@ CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
 ]
-AugmentName = Literal["crop", "flip", "rotation"]
+AugmentName = Literal["crop", "resized-crop", "flip", "rotation", "colour"]
 PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast"]
 OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
@@ -100,7 +100,9 @@ class Train:
     weight_decay: float | None = None
     """Weight decay on weights of convolutions and linear layers, not on biases or batch norm. Default: 0."""
     augment: tuple[AugmentName, ...] = ()
-    """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs."""
+    """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs.
+    May be given several times: crop, flip and rotation are the paper's for CIFAR-10; resized-crop, flip and colour
+    together its preprocessing of ImageNet."""
     precision: PrecisionName | None = None
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -192,6 +194,8 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
     else:
         chance = 1.0 if corruption.corruption == "random" else 0.0
         corruption = replace(corruption, probability=chance)
+    if {"crop", "resized-crop"} <= set(run.train.augment):
+        raise UserError("--augment crop and --augment resized-crop both cut a window: leave one out.")
     run = replace(
         run,
         data=replace(run.data, size=run.data.size or default.size, workers=run.data.workers or cores),

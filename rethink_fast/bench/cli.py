@@ -1,10 +1,11 @@
-"""The command line: `rethink-fast bench ...` and `rethink-fast env`, made from the dataclasses of config.py."""
+"""The command line: bench, show, plan and env; the options of bench are the dataclasses of config.py."""
 
 from __future__ import annotations
 
 import json as json_module
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -12,11 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
 from ..env import Backend, backends, environment
 from ..errors import UserError
 from ..kernels import native
+from . import plan as planning
+from .plan_inputs import Plan, gather
 from .run import EXIT_BAD_INPUT, run_bench
+from .show import ShownName, run_show
 
 app = App(
     name="rethink-fast",
@@ -57,6 +61,67 @@ def bench(
     if json and record is not None:
         print(json_module.dumps(record, indent=2))
     return code
+
+
+@app.command
+def show(
+    dataset: DatasetName,
+    /,
+    *,
+    corruption: tuple[ShownName, ...] = ("all",),
+    samples: Annotated[int, Parameter(name=("--samples", "-n"))] = 4,
+    out: Path = Path("sheet.png"),
+    data: str = "auto",
+    size: int | None = None,
+    augment: tuple[AugmentName, ...] = (),
+    seed: int = 0,
+    probability: float | None = None,
+) -> int:
+    """Draw some training samples under the corruptions, as the network sees them, with their labels before and after.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    corruption:
+        The randomization, a row; all of them by default. May be given several times.
+    samples:
+        How many samples, a column each.
+    out:
+        The picture, a PNG.
+    data:
+        A path, auto or synthetic, as in bench.
+    size:
+        Height and width of the network's input, in pixels.
+    augment:
+        Show each sample with this random augmentation as well. May be given several times.
+    seed:
+        Seed of the corruption and the augmentation.
+    probability:
+        With partial: the probability that a label is drawn anew. Default: 0.5.
+    """
+    console = Console(highlight=False)
+    run_show(dataset, corruption, samples, out, data, size, augment, seed, probability, console)
+    return 0
+
+
+@app.command
+def plan(dataset: DatasetName, /, *, plan: Annotated[Plan, Parameter(name="*")] = Plan(), json: bool = False) -> int:
+    """Say what a full run will take: hours, energy, disk, memory, the bottleneck, and the floor of its arithmetic.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    json:
+        Print it as JSON.
+    """
+    inputs = gather(dataset, plan)
+    if json:
+        print(json_module.dumps(planning.as_dict(inputs), indent=2))
+    else:
+        planning.show(inputs, Console(highlight=False))
+    return 0
 
 
 @app.command

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from ..augment import crop_windows
 from ..errors import UserError
 from ..quiet import quiet
 from ..stages import stage
@@ -32,8 +33,9 @@ CROP = 0.875
 AHEAD = 2
 """Batches whose files are read before DALI asks for them; DALI itself holds two more."""
 
-Feed = tuple[list[np.ndarray], np.ndarray]
-"""The bytes of each file (uint8) and the sample indices (int64) of one batch."""
+Feed = tuple[Any, ...]
+"""Of one batch: the bytes of each file (list of uint8), the sample indices (int64 [B]) and, for a decoder of windows,
+where they begin and how large they are (int32 [B, 2] each: vertical, horizontal)."""
 
 
 class DecodeError(Exception):
@@ -45,10 +47,16 @@ class DecodeError(Exception):
 
 
 class Decoder:
-    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes."""
+    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes.
 
-    def __init__(self, graph: Callable[[Any], Any], *, threads: int, device: torch.device | None = None) -> None:
+    windows: whether the feeds hold windows, whose start and shape `graph` takes as well.
+    """
+
+    def __init__(
+        self, graph: Callable[..., Any], *, threads: int, device: torch.device | None = None, windows: bool = False
+    ) -> None:
         self._graph, self._threads = graph, threads
+        self._inputs = 4 if windows else 2
         self._device = device if device is not None and device.type == "cuda" else None
         self._pipeline: Any = None
         self._largest = 0
@@ -129,7 +137,7 @@ class Decoder:
         return feed
 
     def _build(self) -> Any:
-        dali, graph = _dali(), self._graph
+        dali, graph, inputs = _dali(), self._graph, self._inputs
         # The pipeline must not hold the decoder that holds it: left to the garbage collector, it may be collected in a
         # forked child (a DataLoader's worker), where its destructor waits for threads that are not there.
         feed = weakref.WeakMethod(self._next_feed)
@@ -141,14 +149,15 @@ class Decoder:
             return following()
 
         def pipeline() -> Any:
-            encoded, index = dali.fn.external_source(
+            dtypes = [dali.types.UINT8, dali.types.INT64, dali.types.INT32, dali.types.INT32]
+            encoded, index, *window = dali.fn.external_source(
                 source=source,
-                num_outputs=2,
+                num_outputs=inputs,
                 batch=True,
-                dtype=[dali.types.UINT8, dali.types.INT64],
-                ndim=[1, 0],
+                dtype=dtypes[:inputs],
+                ndim=[1, 0, 1, 1][:inputs],
             )
-            return graph(encoded), index
+            return graph(encoded, *window), index
 
         made = dali.pipeline_def(
             batch_size=self._largest, num_threads=self._threads, device_id=self._device_id(), prefetch_queue_depth=2
@@ -178,6 +187,19 @@ def _image(encoded: Any, *, device: str = "cpu", crop: bool = False) -> Any:
     )
 
 
+def _window(encoded: Any, start: Any, shape: Any, *, device: str) -> Any:
+    """Decode a window of the upright image to RGB, and as little beside it as the format allows."""
+    rgb = _dali().types.RGB
+    return _dali().fn.decoders.image_slice(
+        encoded, device=device, start=start, shape=shape, axis_names="HW", output_type=rgb
+    )
+
+
+def _shape(encoded: Any) -> Any:
+    """Height, width and channels of the upright image, by the file's header."""
+    return _dali().fn.peek_image_shape(encoded)
+
+
 class JpegFolder:
     """Image files, read and decoded anew every time they are asked for, at one size.
 
@@ -195,13 +217,16 @@ class JpegFolder:
         self.shape = (edge, edge, 3)
         self._root, self._files, self._device, self._workers = root, files, device, workers
         self._decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device)
+        self._crop_decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device, windows=True)
+        self._peek = Decoder(_shape, threads=1)
+        self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
 
-    def _graph_of(self, edge: int, margin: bool) -> Callable[[Any], Any]:
+    def _graph_of(self, edge: int, margin: bool) -> Callable[..., Any]:
         on = "mixed" if self._device.type == "cuda" else "cpu"
 
-        def graph(encoded: Any) -> Any:
+        def graph(encoded: Any, *window: Any) -> Any:
             dali = _dali()
-            image = _image(encoded, device=on, crop=not margin)
+            image = _window(encoded, *window, device=on) if window else _image(encoded, device=on, crop=not margin)
             return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
 
         return graph
@@ -211,9 +236,34 @@ class JpegFolder:
 
         Raises UserError that names a file which cannot be read or decoded.
         """
+        return self._read(batches, self._decoder, lambda feed: feed)
+
+    def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As source.Regional.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
+
+        def with_windows(feed: Feed) -> Feed:
+            encoded, index = feed
+            height, width = torch.from_numpy(self._sizes_of(encoded, index)).unbind(1)
+            windows = crop_windows(height, width, torch.from_numpy(index), seed=seed, epoch=epoch)
+            start, shape = (part.to(torch.int32).contiguous().numpy() for part in windows.split(2, dim=1))
+            return encoded, index, start, shape
+
+        return self._read(batches, self._crop_decoder, with_windows)
+
+    def _sizes_of(self, encoded: list[np.ndarray], index: np.ndarray) -> np.ndarray:
+        """Height and width of whole images, int64 [B, 2], by the headers of files that are new. Raises DecodeError."""
+        new = np.flatnonzero(self._sizes[index, 0] == 0)
+        if len(new):
+            for shapes, samples in self._peek.run([([encoded[k] for k in new], index[new])]):
+                self._sizes[samples] = np.asarray(shapes.as_tensor())[:, :2]
+        return self._sizes[index].astype(np.int64)
+
+    def _read(
+        self, batches: Iterable[Tensor], decoder: Decoder, complete: Callable[[Feed], Feed]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read-files") as pool:
             try:
-                for output, index in self._decoder.run(self._feeds(batches, pool)):
+                for output, index in decoder.run(map(complete, self._feeds(batches, pool))):
                     # The tensor owns the memory of the batch: DALI does not use it again while the tensor lives.
                     yield from_dlpack(output.as_tensor()), torch.arange(len(index), device=self._device)
             except DecodeError as error:
@@ -235,7 +285,7 @@ class JpegFolder:
         return [read_bytes(self._root / self._files[i]) for i in index]
 
     def _blame(self, error: DecodeError) -> str:
-        for encoded, index in error.batches:
+        for encoded, index, *_ in error.batches:
             for reason, sample in zip(next(faults([encoded], workers=1)), index, strict=True):
                 if reason is not None:
                     return f"{self._root / self._files[sample]} can no longer be decoded ({reason}): restore the file"

@@ -20,7 +20,7 @@ from torch import Tensor
 from .. import kernels
 from ..stages import stage
 from .prepare import Preparation, prepare
-from .source import Split
+from .source import Regional, Split
 
 EVALUATION_BATCH = 500
 
@@ -49,11 +49,20 @@ class Loader:
     """The batches of one split.
 
     labels, corrupted: int64 and bool [N] by sample index, on the device. base: added to a sample index before it keys
-    a corruption (rng.TEST_INDEX for the test set). wait_seconds: time spent waiting for the source so far.
+    a corruption (rng.TEST_INDEX for the test set). crops: let the source, which must be Regional, deliver the random
+    windows of an epoch. wait_seconds: time spent waiting for the source so far.
     """
 
     def __init__(
-        self, split: Split, labels: Tensor, corrupted: Tensor, how: Preparation, *, batch_size: int, base: int = 0
+        self,
+        split: Split,
+        labels: Tensor,
+        corrupted: Tensor,
+        how: Preparation,
+        *,
+        batch_size: int,
+        base: int = 0,
+        crops: bool = False,
     ) -> None:
         self.split = split
         self.labels = labels
@@ -61,6 +70,7 @@ class Loader:
         self.how = how
         self.batch_size = batch_size
         self.base = base
+        self.crops = crops
         self.wait_seconds = 0.0
 
     def __len__(self) -> int:
@@ -86,7 +96,7 @@ class Loader:
         with stage("order"):
             order = kernels.order(self.how.seed, epoch, len(self.split.index))
             samples = self.split.index[order]
-        return self._batches(samples, self.sizes(self.batch_size), start)
+        return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
 
     def sweep(self) -> Iterator[Batch]:
         """Every sample once, in ascending order: for evaluation."""
@@ -104,13 +114,17 @@ class Loader:
         inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
         return Prepared(inputs, self.labels[index], self.corrupted[index])
 
-    def _batches(self, samples: Tensor, sizes: list[int], start: int) -> Iterator[Batch]:
+    def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
         device, source = self.labels.device, self.split.images
         if source.resident and device.type == "cuda":
             # One copy an epoch, which the device need not be waited for, in place of one a batch.
             samples = samples.pin_memory().to(device, non_blocking=True)
         parts = samples.split(sizes)[start:]
-        read = source.read(iter(parts))
+        if crops_of is None:
+            read = source.read(iter(parts))
+        else:
+            assert isinstance(source, Regional)
+            read = source.read_crops(iter(parts), seed=self.how.seed, epoch=crops_of)
         for part in parts:
             before = time.perf_counter()
             with stage("load"):

@@ -14,6 +14,7 @@ from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.loader import Loader, pixel_statistics
 from ..data.prepare import PIXEL_KINDS, Preparation
+from ..data.source import Regional
 from ..errors import UserError
 from ..models import build_model
 from .optim import learning_rate, make_optimizer
@@ -87,7 +88,7 @@ def set_up(
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
-    how = _preparation(run, dataset, device)
+    how = preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
     original = dataset.train.labels
@@ -114,7 +115,14 @@ def set_up(
         step = Step(model, make_optimizer(model, train), precision=settled(train.precision), compiled=False)
 
     batch_size = settled(train.batch_size)
-    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=batch_size)
+    train_loader = Loader(
+        dataset.train,
+        labels.to(device),
+        corrupted.to(device),
+        how,
+        batch_size=batch_size,
+        crops=source_crops(run, dataset),
+    )
     test_loader = None
     if dataset.test is not None and len(dataset.test.index):
         clean = torch.zeros(len(dataset.test.labels), dtype=torch.bool, device=device)
@@ -129,8 +137,15 @@ def set_up(
     return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
 
 
-def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
-    height, width, _ = dataset.train.images.shape
+def source_crops(run: Run, dataset: Dataset) -> bool:
+    """Whether the source decodes the windows of a resized crop alone: never where pixels are to be corrupted first."""
+    corrupts_pixels = KINDS[run.corruption.corruption] in PIXEL_KINDS
+    return "resized-crop" in run.train.augment and not corrupts_pixels and isinstance(dataset.train.images, Regional)
+
+
+def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
+    """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
+    height, width, channels = dataset.train.images.shape
     size = settled(run.data.size)
     if size > min(height, width):
         raise UserError(
@@ -143,6 +158,11 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparatio
             f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}; "
             f"choose a --size below that."
         )
+    if "colour" in run.train.augment and channels != 3:
+        raise UserError(
+            f"--augment colour needs images of red, green and blue: those of {dataset.data_source} have {channels} "
+            f"channel(s); leave it out."
+        )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
     return Preparation(
@@ -153,6 +173,8 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparatio
         crop=crop,
         flip="flip" in run.train.augment,
         rotation="rotation" in run.train.augment,
+        resized_crop="resized-crop" in run.train.augment and not source_crops(run, dataset),
+        colour="colour" in run.train.augment,
         normalisation=DEFAULTS[run.dataset].normalisation,
         mean=mean,
         std=std,
