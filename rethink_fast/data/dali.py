@@ -167,15 +167,41 @@ def _dali() -> Any:
     return dali
 
 
-def _image(encoded: Any, *, device: str = "cpu", crop: bool = False) -> Any:
-    """Decode to RGB, upright, the whole image or its central part."""
+def _image(encoded: Any, *, device: str = "cpu", crop: bool = False, load: float | None = None) -> Any:
+    """Decode to RGB, upright, the whole image or its central part. load: the share of a GPU's JPEG hardware."""
     decoders, rgb = _dali().fn.decoders, _dali().types.RGB
+    how = {"device": device, "output_type": rgb, **({} if load is None else {"hw_decoder_load": load})}
     if not crop:
-        return decoders.image(encoded, device=device, output_type=rgb)
-    start, shape = ((1 - CROP) / 2,) * 2, (CROP,) * 2
-    return decoders.image_slice(
-        encoded, device=device, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb
-    )
+        return decoders.image(encoded, **how)
+    start, shape = _centre()
+    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", **how)
+
+
+def _centre() -> tuple[tuple[float, float], tuple[float, float]]:
+    return ((1 - CROP) / 2,) * 2, (CROP,) * 2
+
+
+def _resized(image: Any, edge: int) -> Any:
+    dali = _dali()
+    return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
+
+
+def whole(encoded: Any) -> Any:
+    """A graph for `Decoder`: the whole image at its own size, on the CPU."""
+    return _image(encoded)
+
+
+def whole_then_centre(edge: int) -> Callable[[Any], Any]:
+    """A graph for `Decoder`: the pixels of a `JpegFolder` without margin, to the bit, but with every row decoded.
+
+    A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
+    """
+
+    def graph(encoded: Any) -> Any:
+        start, shape = _centre()
+        return _resized(_dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW"), edge)
+
+    return graph
 
 
 class JpegFolder:
@@ -187,6 +213,8 @@ class JpegFolder:
     """
 
     resident = False
+    hw_decoder_load: float | None = None
+    """Of a GPU, the share of its JPEG hardware in decoding; None for DALI's own. `hw_decoder.tune` measures it."""
 
     def __init__(
         self, root: Path, files: Sequence[str], *, size: int, margin: bool, device: torch.device, workers: int
@@ -198,13 +226,7 @@ class JpegFolder:
 
     def _graph_of(self, edge: int, margin: bool) -> Callable[[Any], Any]:
         on = "mixed" if self._device.type == "cuda" else "cpu"
-
-        def graph(encoded: Any) -> Any:
-            dali = _dali()
-            image = _image(encoded, device=on, crop=not margin)
-            return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
-
-        return graph
+        return lambda encoded: _resized(_image(encoded, device=on, crop=not margin, load=self.hw_decoder_load), edge)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Images.read, a fresh tensor each time. A read ends the one before it.
@@ -234,12 +256,15 @@ class JpegFolder:
     def _load(self, index: np.ndarray) -> list[np.ndarray]:
         return [read_bytes(self._root / self._files[i]) for i in index]
 
+    def _name(self, sample: int) -> str:
+        return str(self._root / self._files[sample])
+
     def _blame(self, error: DecodeError) -> str:
         for encoded, index in error.batches:
             for reason, sample in zip(next(faults([encoded], workers=1)), index, strict=True):
                 if reason is not None:
-                    return f"{self._root / self._files[sample]} can no longer be decoded ({reason}): restore the file"
-        return f"DALI failed on files of {self._root}: {error.__cause__}"
+                    return f"{self._name(sample)} can no longer be decoded ({reason}): restore the file"
+        return f"DALI failed on images of {self._root}: {error.__cause__}"
 
 
 def read_bytes(path: Path) -> np.ndarray:
@@ -255,7 +280,7 @@ def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> I
 
     Raises DecodeError.
     """
-    decoder = Decoder(_image, threads=workers)
+    decoder = Decoder(whole, threads=workers)
     parts = (
         (list(files[i : i + batch]), np.arange(i, min(i + batch, len(files)))) for i in range(0, len(files), batch)
     )
