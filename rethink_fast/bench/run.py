@@ -253,5 +253,6 @@ def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Dataset
         workers=run.data.workers,
         download=run.data.download,
         damaged=run.data.damaged,
+        residency=run.data.residency,
         progress=progress,
     )

@@ -9,6 +9,7 @@ padding of the last batch, which repeat or lose samples from the second epoch on
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import weakref
 from collections import deque
@@ -213,8 +214,6 @@ class JpegFolder:
     """
 
     resident = False
-    hw_decoder_load: float | None = None
-    """Of a GPU, the share of its JPEG hardware in decoding; None for DALI's own. `hw_decoder.tune` measures it."""
 
     def __init__(
         self, root: Path, files: Sequence[str], *, size: int, margin: bool, device: torch.device, workers: int
@@ -222,11 +221,23 @@ class JpegFolder:
         edge = round(size / CROP) if margin else size
         self.shape = (edge, edge, 3)
         self._root, self._files, self._device, self._workers = root, files, device, workers
+        self._form = edge, margin
+        self._hw_decoder_load: float | None = None
         self._decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device)
 
     def _graph_of(self, edge: int, margin: bool) -> Callable[[Any], Any]:
+        decode = self._decode(crop=not margin)
+        return lambda encoded: _resized(decode(encoded), edge)
+
+    def _decode(self, *, crop: bool) -> Callable[[Any], Any]:
+        """The first part of a graph, which must not hold these images: they hold it."""
         on = "mixed" if self._device.type == "cuda" else "cpu"
-        return lambda encoded: _resized(_image(encoded, device=on, crop=not margin, load=self.hw_decoder_load), edge)
+        return functools.partial(_image, device=on, crop=crop, load=self._hw_decoder_load)
+
+    def share_with_hardware(self, load: float) -> None:
+        """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
+        self._hw_decoder_load = load
+        self._decoder = Decoder(self._graph_of(*self._form), threads=self._workers, device=self._device)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Images.read, a fresh tensor each time. A read ends the one before it.
