@@ -28,9 +28,7 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     at = f"at {size} px" if size is not None else "as they are"
     needed = f"{'' if plan.exact else 'about '}{readable(plan.bytes)}"
     _say(console, f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
-    _say(
-        console, f"form {form}, {at}: {'' if plan.exact else 'about '}{readable(plan.bytes)} will be written to {dest}"
-    )
+    _say(console, f"form {form}, {at}: {needed} will be written to {dest}")
     try:
         with Bar(console) as bar:
             pack = pack_write.write(plan, workers=workers, progress=bar.show)

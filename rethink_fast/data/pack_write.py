@@ -87,13 +87,19 @@ def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
 
 
 def _raw_bytes(source: Source, shape: tuple[int, ...]) -> int:
-    return len(source) * (int(np.prod(shape)) + INDEX.itemsize)
+    return len(source) * int(np.prod(shape)) + _kept_beside(source)
 
 
 def _tar_bytes(source: Source, lengths: np.ndarray) -> int:
     """Of each sample a header and the image in whole blocks, and a header and a block with the label."""
     blocks = -(-lengths // BLOCK) + 3
-    return int(blocks.sum()) * BLOCK + len(source) * INDEX.itemsize + (len(source) // FEWEST + 1) * 2 * BLOCK
+    return int(blocks.sum()) * BLOCK + _kept_beside(source)
+
+
+def _kept_beside(source: Source) -> int:
+    """At most: a sample's rows in the index and in the record of its part, 64 bytes in text; of a part its description
+    and the end of its tar; the headers and the text around them."""
+    return len(source) * (INDEX.itemsize + 64) + (len(source) // FEWEST + 1) * (2 * BLOCK + 256) + 4096
 
 
 def _tried(made: Plan, source: Source, number: int) -> Iterator[tuple[int, pack_worker.Image]]:
