@@ -49,10 +49,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Tree:
-    """Everything that is packed."""
+    """Everything that is packed. size: to which a pack has brought the images before."""
 
     classes: tuple[str, ...]
     splits: dict[str, Source]
+    size: int | None = None
 
     def fingerprint(self) -> str:
         """Of the names and sizes of all images: another tree has another one."""
@@ -102,4 +103,4 @@ def _of_pack(pack: Pack) -> Tree:
     splits = {"train": source(pack.train)}
     if pack.test is not None:
         splits["test"] = source(pack.test)
-    return Tree(pack.classes, splits)
+    return Tree(pack.classes, splits, pack.size)

@@ -76,6 +76,8 @@ def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
     if dest.exists():
         raise UserError(f"{dest} exists already: choose another place, or remove it")
     made = Plan(dest, open_tree(src), form, size, None, 0, True)
+    if size is not None and made.tree.size is not None:
+        raise UserError(f"{src} is a pack of images at --size {made.tree.size} already: leave out --size {size}")
     if form == "raw":
         shape = (size, size, 3) if size is not None else _own_shape(made)
         needed = sum(_raw_bytes(source, shape) for source in made.tree.splits.values())
@@ -274,7 +276,7 @@ def _describe(made: Plan, jobs: Sequence[Job]) -> None:
     quarantine = [(name, *row) for name, found in records.items() for record in found for row in record["quarantine"]]
     values = {
         "form": made.form,
-        "size": made.size,
+        "size": made.size if made.size is not None else made.tree.size,
         "classes": list(made.tree.classes),
         "splits": {name: {"parts": [record["part"] for record in found]} for name, found in records.items()},
         "plan": made.identity(),
