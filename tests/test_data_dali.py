@@ -213,6 +213,15 @@ def test_faults(reason: str) -> None:
     assert found == [[None, reason, None, "truncated", None, "truncated"], [None], [reason]]
 
 
+def test_many_damaged_files_one_after_another() -> None:
+    """In one batch, DALI ends the process at the first that has others behind it."""
+    whole = jpeg(Image.fromarray(noise(200, 200, 3)))
+    corrupt = whole[:20] + b"\xff" * 20 + whole[40:]
+    files = [np.frombuffer(corrupt if k % 3 else whole, np.uint8) for k in range(40)]
+    for workers in (1, 3):
+        assert list(faults([files], workers=workers)) == [[("corrupt" if k % 3 else None) for k in range(40)]]
+
+
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_file_that_goes_bad_is_named(tmp_path: Path, reason: str) -> None:
     names = numbered(tmp_path, 12)

@@ -103,34 +103,24 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
         yield from zip(samples, encoded, _decoded(encoded, known, job.form, job.size), strict=True)
 
 
-def _decoded(encoded: list[np.ndarray], reasons: list[str | None], form: str, size: int | None) -> list[Image]:
-    from .dali import DecodeError, faults, torn
+def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size: int | None) -> list[Image]:
+    from .dali import singly, torn
 
-    reasons = [reason or torn(data) for data, reason in zip(encoded, reasons, strict=True)]
-    while True:
+    reasons = [reason or torn(data) for data, reason in zip(encoded, known, strict=True)]
+    made: list[Image] = []
+    with quiet():  # what its C++ says about a damaged file is said in the quarantine
         whole = [data for data, reason in zip(encoded, reasons, strict=True) if reason is None]
-        try:
-            with quiet():  # what its C++ says about a damaged file is said in the quarantine
-                made = iter(_run(whole, form, size) if whole else [])
-        except DecodeError as error:
-            found = next(faults([whole], workers=1))
-            if not any(found):
-                raise UserError(f"DALI cannot decode these images: {error.__cause__}") from None
-            rest = iter(found)
-            reasons = [reason or next(rest) for reason in reasons]
-            continue
-        return [(None, (0, 0), reason) if reason is not None else (*next(made), None) for reason in reasons]
-
-
-def _run(encoded: list[np.ndarray], form: str, size: int | None) -> list[tuple[np.ndarray | None, tuple[int, int]]]:
-    """Pixels and size of each image; without a size the form jpeg keeps the bytes and wants no pixels."""
-    made: list[tuple[np.ndarray | None, tuple[int, int]]] = []
-    for output, _ in _decoder(form, size).run([(encoded, np.arange(len(encoded)))]):
-        if form == "jpeg" and size is None:
-            made = [(None, (int(shape[0]), int(shape[1]))) for shape in np.asarray(output.as_tensor())]
-        else:
-            pixels = [np.array(output[k]) for k in range(len(encoded))]
-            made = [(image, (image.shape[0], image.shape[1])) for image in pixels]
+        decoded = singly(_decoder(form, size), whole)
+        for reason in reasons:
+            output = next(decoded) if reason is None else None
+            if output is None:
+                made.append((None, (0, 0), reason or "corrupt"))
+            elif form == "jpeg" and size is None:
+                shape = np.asarray(output)
+                made.append((None, (int(shape[0]), int(shape[1])), None))
+            else:
+                pixels = np.array(output)
+                made.append((pixels, (pixels.shape[0], pixels.shape[1]), None))
     return made
 
 
