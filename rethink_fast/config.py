@@ -43,6 +43,9 @@ class Data:
     """Threads that read and decode images. Default: the number of cores."""
     damaged: Literal["stop", "skip"] = "stop"
     """What to do about an image that cannot be decoded: stop, or leave it out and count it."""
+    residency: Literal["auto", "device", "stream"] = "auto"
+    """Where decoded images stay. device: decoded once, in its memory; stream: nowhere, decoded anew for every epoch;
+    auto: by the memory that is free."""
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def test_pixels_are_corrupted_before_anything_random(
     plain = resolve(run, on_gpu=False, cores=1)
     augmented = replace(plain, train=replace(plain.train, augment=("resized-crop", "flip", "colour")))
     how = {"margin": False, "limit": None, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("imagenet", str(tree), size=32, **how)
+    dataset = open_dataset("imagenet", str(tree), size=32, windows=from_the_file, **how)
     loader, without = set_up(augmented, dataset, CPU).train, set_up(plain, dataset, CPU).train
     assert loader.crops == from_the_file
     assert loader.how.resized_crop != from_the_file

@@ -26,7 +26,7 @@ from ..train.engine import Interrupted, Tick, fit
 from ..train.memory import advice, is_out_of_memory
 from ..train.outcome import EpochRow, Outcome
 from ..train.profile import Profile
-from ..train.setup import Choice, Setup, set_up
+from ..train.setup import Choice, Setup, set_up, wants_windows
 from .profile_view import save_pictures, show
 from .record import RecordFolder, result
 from .screen import Screen
@@ -253,5 +253,7 @@ def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Dataset
         workers=run.data.workers,
         download=run.data.download,
         damaged=run.data.damaged,
+        residency=run.data.residency,
+        windows=wants_windows(run),
         progress=progress,
     )

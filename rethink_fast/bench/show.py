@@ -29,7 +29,7 @@ from ..data import Dataset, open_dataset, subset
 from ..data.loader import Batch, Loader
 from ..env import cores
 from ..errors import UserError
-from ..train.setup import preparation, source_crops
+from ..train.setup import preparation, source_crops, wants_windows
 from . import show_view
 from .screen import Screen
 
@@ -107,6 +107,7 @@ def sheet(
         workers=cores(),
         download=False,
         damaged="skip",
+        windows=any(wants_windows(run) for run in runs),
         progress=screen.on_load,
     )
     for note in opened.notes:

@@ -9,6 +9,7 @@ padding of the last batch, which repeat or lose samples from the second epoch on
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import weakref
 from collections import deque
@@ -176,23 +177,57 @@ def _dali() -> Any:
     return dali
 
 
-def _image(encoded: Any, *, device: str = "cpu", crop: bool = False) -> Any:
-    """Decode to RGB, upright, the whole image or its central part."""
+def _image(encoded: Any, *, crop: bool = False, **how: Any) -> Any:
+    """Decode to RGB, upright, the whole image or its central part. how: options of DALI's decoders."""
     decoders, rgb = _dali().fn.decoders, _dali().types.RGB
     if not crop:
-        return decoders.image(encoded, device=device, output_type=rgb)
-    start, shape = ((1 - CROP) / 2,) * 2, (CROP,) * 2
-    return decoders.image_slice(
-        encoded, device=device, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb
-    )
+        return decoders.image(encoded, output_type=rgb, **how)
+    start, shape = _centre()
+    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb, **how)
 
 
-def _window(encoded: Any, start: Any, shape: Any, *, device: str) -> Any:
+def _centre() -> tuple[tuple[float, float], tuple[float, float]]:
+    return ((1 - CROP) / 2,) * 2, (CROP,) * 2
+
+
+def _resized(image: Any, size: tuple[int, int]) -> Any:
+    dali = _dali()
+    return dali.fn.resize(image, size=size, interp_type=dali.types.INTERP_LINEAR, antialias=True)
+
+
+def whole(encoded: Any) -> Any:
+    """A graph for `Decoder`: the whole image at its own size, on the CPU."""
+    return _image(encoded)
+
+
+def whole_then_centre(edge: int) -> Callable[[Any], Any]:
+    """A graph for `Decoder`: the pixels of a `JpegFolder` without margin, to the bit, but with every row decoded.
+
+    A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
+    """
+
+    def graph(encoded: Any) -> Any:
+        start, shape = _centre()
+        centre = _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
+        return _resized(centre, (edge, edge))
+
+    return graph
+
+
+def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
     """Decode a window of the upright image to RGB, and as little beside it as the format allows."""
     rgb = _dali().types.RGB
-    return _dali().fn.decoders.image_slice(
-        encoded, device=device, start=start, shape=shape, axis_names="HW", output_type=rgb
-    )
+    return _dali().fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **how)
+
+
+def decoding(size: tuple[int, int], *, crop: bool, resize: bool, **how: Any) -> Callable[..., Any]:
+    """A graph for `Decoder`: the whole image or its central part, resized or as it is; or a window of it, resized."""
+
+    def graph(encoded: Any, *window: Any) -> Any:
+        image = _window(encoded, *window, **how) if window else _image(encoded, crop=crop, **how)
+        return _resized(image, size) if resize or window else image
+
+    return graph
 
 
 def _shape(encoded: Any) -> Any:
@@ -216,20 +251,25 @@ class JpegFolder:
         edge = round(size / CROP) if margin else size
         self.shape = (edge, edge, 3)
         self._root, self._files, self._device, self._workers = root, files, device, workers
-        self._decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device)
-        self._crop_decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device, windows=True)
+        self._graph = functools.partial(decoding, crop=not margin, resize=True)
+        self._hw_decoder_load: float | None = None
         self._peek = Decoder(_shape, threads=1)
         self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
+        self._make_decoders()
 
-    def _graph_of(self, edge: int, margin: bool) -> Callable[..., Any]:
-        on = "mixed" if self._device.type == "cuda" else "cpu"
+    def _make_decoders(self) -> None:
+        how: dict[str, Any] = {"device": "mixed" if self._device.type == "cuda" else "cpu"}
+        if self._hw_decoder_load is not None:
+            how["hw_decoder_load"] = self._hw_decoder_load
+        # The graph must not hold these images, which hold it.
+        graph = self._graph(self.shape[:2], **how)
+        self._decoder = Decoder(graph, threads=self._workers, device=self._device)
+        self._crop_decoder = Decoder(graph, threads=self._workers, device=self._device, windows=True)
 
-        def graph(encoded: Any, *window: Any) -> Any:
-            dali = _dali()
-            image = _window(encoded, *window, device=on) if window else _image(encoded, device=on, crop=not margin)
-            return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
-
-        return graph
+    def share_with_hardware(self, load: float) -> None:
+        """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
+        self._hw_decoder_load = load
+        self._make_decoders()
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Images.read, a fresh tensor each time. A read ends the one before it.
@@ -284,12 +324,15 @@ class JpegFolder:
     def _load(self, index: np.ndarray) -> list[np.ndarray]:
         return [read_bytes(self._root / self._files[i]) for i in index]
 
+    def _name(self, sample: int) -> str:
+        return str(self._root / self._files[sample])
+
     def _blame(self, error: DecodeError) -> str:
         for encoded, index, *_ in error.batches:
             for reason, sample in zip(next(faults([encoded], workers=1)), index, strict=True):
                 if reason is not None:
-                    return f"{self._root / self._files[sample]} can no longer be decoded ({reason}): restore the file"
-        return f"DALI failed on files of {self._root}: {error.__cause__}"
+                    return f"{self._name(sample)} can no longer be decoded ({reason}): restore the file"
+        return f"DALI failed on images of {self._root}: {error.__cause__}"
 
 
 def read_bytes(path: Path) -> np.ndarray:
@@ -305,7 +348,7 @@ def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> I
 
     Raises DecodeError.
     """
-    decoder = Decoder(_image, threads=workers)
+    decoder = Decoder(whole, threads=workers)
     parts = (
         (list(files[i : i + batch]), np.arange(i, min(i + batch, len(files)))) for i in range(0, len(files), batch)
     )
@@ -316,25 +359,39 @@ def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> I
             yield [from_dlpack(output[i]) for i in range(len(output))]
 
 
+def singly(decoder: Decoder, files: Iterable[np.ndarray]) -> Iterator[Any]:
+    """Decode images that may be damaged: for each in turn its tensor, until the next is asked for, or None.
+
+    In batches of one: DALI 2.4 ends the process (a segmentation fault) where an image that cannot be decoded has others
+    behind it in its batch.
+    """
+    waiting = deque(files)
+    while waiting:
+        try:
+            for output, _ in decoder.run(([data], np.zeros(1, np.int64)) for data in tuple(waiting)):
+                waiting.popleft()
+                yield output[0]
+        except DecodeError:
+            waiting.popleft()
+            yield None
+
+
 def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[list[str | None]]:
     """For each batch of encoded files, why each cannot be decoded, or None where it can."""
-    decoder = Decoder(lambda encoded: _image(encoded).shape(), threads=workers)
+    decoders = [Decoder(lambda encoded: _image(encoded).shape(), threads=1) for _ in range(workers)]
 
-    def decodes(files: list[np.ndarray]) -> bool:
-        try:
+    def check(decoder: Decoder, files: list[np.ndarray]) -> list[str | None]:
+        reasons = [torn(data) for data in files]
+        decoded = singly(decoder, [data for data, reason in zip(files, reasons, strict=True) if reason is None])
+        return [reason or ("corrupt" if next(decoded) is None else None) for reason in reasons]
+
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            cuts = [len(batch) * k // workers for k in range(workers + 1)]
+            parts = [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
             with quiet():  # what its C++ says about a damaged file is said in one line
-                return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
-        except DecodeError:
-            return False
-
-    for batch in batches:
-        reasons = [torn(data) for data in batch]
-        whole = [data for data, reason in zip(batch, reasons, strict=True) if reason is None]
-        if whole and not decodes(whole):
-            reasons = [
-                reason or (None if decodes([data]) else "corrupt") for data, reason in zip(batch, reasons, strict=True)
-            ]
-        yield reasons
+                found = list(pool.map(check, decoders, parts))
+            yield list(itertools.chain.from_iterable(found))
 
 
 def torn(data: np.ndarray) -> str | None:

@@ -137,10 +137,14 @@ def set_up(
     return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
 
 
+def wants_windows(run: Run) -> bool:
+    """Whether the windows of a resized crop may come from the source: never where pixels are to be corrupted first."""
+    return "resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
+
+
 def source_crops(run: Run, dataset: Dataset) -> bool:
-    """Whether the source decodes the windows of a resized crop alone: never where pixels are to be corrupted first."""
-    corrupts_pixels = KINDS[run.corruption.corruption] in PIXEL_KINDS
-    return "resized-crop" in run.train.augment and not corrupts_pixels and isinstance(dataset.train.images, Regional)
+    """Whether the source decodes the windows of a resized crop alone."""
+    return wants_windows(run) and isinstance(dataset.train.images, Regional)
 
 
 def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
