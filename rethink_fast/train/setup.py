@@ -16,6 +16,8 @@ from ..data.loader import Loader, pixel_statistics
 from ..data.prepare import PIXEL_KINDS, Preparation
 from ..errors import UserError
 from ..models import build_model
+from .batch_norm import share_batch_norm
+from .distributed import ALONE, Ranks
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
 from .step import Step
@@ -37,7 +39,7 @@ class Setup:
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
     before and after the corruption; corrupted: bool [N], whose label was drawn anew. earlier_choice: what was decided
-    for the step by a setup that it was taken over from.
+    for the step by a setup that it was taken over from. ranks: the processes that share every batch.
     """
 
     run: Run
@@ -51,6 +53,7 @@ class Setup:
     labels: Tensor
     corrupted: Tensor
     earlier_choice: Choice | None = None
+    ranks: Ranks = ALONE
 
     @property
     def parameters(self) -> int:
@@ -72,11 +75,19 @@ class Setup:
         """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
-            optimizer.fit(self.train.prepared(batch, None).inputs for batch in self.train.epoch(0))
+            loader = self.train.whole()
+            optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
+            # Its last bits depend on the processor, and must not on the rank.
+            self.ranks.copy_first(optimizer.matrix)
 
 
 def set_up(
-    run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None, choice: Choice | None = None
+    run: Run,
+    dataset: Dataset,
+    device: torch.device,
+    like: Setup | None = None,
+    choice: Choice | None = None,
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
@@ -87,6 +98,7 @@ def set_up(
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
+    _check_ranks(run, ranks)
     how = _preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
@@ -111,10 +123,14 @@ def set_up(
         like.step.restart(model)
         model, step = like.model, like.step
     else:
-        step = Step(model, make_optimizer(model, train), precision=settled(train.precision), compiled=False)
+        share_batch_norm(model, ranks)
+        optimizer = make_optimizer(model, train)
+        step = Step(model, optimizer, precision=settled(train.precision), compiled=False, ranks=ranks)
 
     batch_size = settled(train.batch_size)
-    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=batch_size)
+    train_loader = Loader(
+        dataset.train, labels.to(device), corrupted.to(device), how, batch_size=batch_size, share=ranks.share
+    )
     test_loader = None
     if dataset.test is not None and len(dataset.test.index):
         clean = torch.zeros(len(dataset.test.labels), dtype=torch.bool, device=device)
@@ -125,8 +141,24 @@ def set_up(
             how,
             batch_size=batch_size,
             base=rng.TEST_INDEX,
+            share=ranks.share,
         )
-    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
+    return Setup(
+        run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice, ranks
+    )
+
+
+def _check_ranks(run: Run, ranks: Ranks) -> None:
+    if settled(run.train.batch_size) < ranks.count:
+        raise UserError(
+            f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
+            f"{ranks.count}: choose a larger one, or fewer ranks."
+        )
+    if run.model.dropout and ranks.several:
+        raise UserError(
+            f"--dropout {run.model.dropout} draws from one generator over the whole batch, so that the losses would "
+            f"depend on the number of ranks, {ranks.count}: leave it out, or use one rank."
+        )
 
 
 def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
