@@ -159,10 +159,9 @@ def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, A
     if not ranks.first:
         console = Console(quiet=True)
     stop = Stop(ranks)
-    with stop.listening(), leaving_when_lost(ranks):
+    with leaving_when_lost(ranks), joined(ranks), stop.listening():
         try:
-            with joined(ranks):
-                record = _run(run, session, console, stop, ranks)
+            record = _run(run, session, console, stop, ranks)
         except Interrupted:
             record = None
     if stop.signal is not None:

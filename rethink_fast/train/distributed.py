@@ -12,6 +12,7 @@ other for ever.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import Share
@@ -190,7 +193,10 @@ def joined(ranks: Ranks) -> Iterator[None]:
     if not ranks.several:
         yield
         return
-    dist.init_process_group("gloo", timeout=TIMEOUT)
+    store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+    # The launcher's store outlives a restart, and holds the addresses of the processes before it.
+    store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=TIMEOUT)
     yield
     # The launcher ends all ranks once one of them has failed: rank 0 may still be writing.
     dist.barrier()
@@ -225,7 +231,8 @@ def leaving_when_lost(ranks: Ranks) -> Iterator[None]:
     except RuntimeError as error:
         if not ranks.several or not any(word in str(error) for word in LOST):
             raise
-        said = str(error).strip().splitlines()[0]
+        # torch puts the place in its sources before the reason, and advice after it
+        said = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).split(". ")[0]
         line = f"rethink-fast: rank {ranks.rank} lost another rank and stops ({said}): what was written is kept"
         print(line, file=sys.stderr, flush=True)
         os._exit(1)
