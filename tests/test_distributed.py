@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 import torch
 from distributed_worker import LIMIT, MODELS, work
 
-from rethink_fast.bench.cli import main
+from rethink_fast.bench.cli import app, main
 from rethink_fast.bench.restart import check_launch
 from rethink_fast.config import Data, Model, Run, Session, resolve
 from rethink_fast.data.loader import Share
@@ -236,6 +238,14 @@ def test_bad_use_is_one_line_from_all_ranks_together(tmp_path: Path) -> None:
         "one, or fewer ranks."
     ]
     assert not (tmp_path / "o").exists()
+
+
+def test_the_commands_in_the_readme_parse() -> None:
+    text = (HERE.parent / "README.md").read_text().replace("\\\n", " ")
+    found = re.findall(r"^(?:srun )?torchrun .* -m rethink_fast\.bench (.*)$", text, re.MULTILINE)
+    assert len(found) == 3
+    for words in found:
+        assert app.parse_args(["bench", *shlex.split(words)], exit_on_error=False, print_error=False)[1].arguments
 
 
 TWO = Ranks(rank=1, count=2)
