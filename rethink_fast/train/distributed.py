@@ -36,7 +36,7 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for another that is alive but does nothing; one that died is noticed at once."""
 
-LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL", "Timed out")
+LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "pair closure", "NCCL", "Timed out")
 """What the messages of torch's communication say when another rank is gone."""
 
 
