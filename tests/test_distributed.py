@@ -26,7 +26,7 @@ from rethink_fast.data.loader import Share
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST
 from rethink_fast.train.distributed import ALONE, Ranks, device_of
-from rethink_fast.train.setup import _check_ranks
+from rethink_fast.train.setup import check_ranks
 
 HERE = Path(__file__).parent
 EXACT = 1e-6
@@ -268,9 +268,9 @@ def test_what_ranks_cannot_do_is_refused(session: Session, data: Data, ranks: Ra
 
 def test_dropout_would_depend_on_the_ranks() -> None:
     run = resolve(Run("cifar10", model=Model(dropout=0.5)), on_gpu=False, cores=1)
-    _check_ranks(run, ALONE)
+    check_ranks(run, ALONE)
     with pytest.raises(UserError, match=r"--dropout 0\.5 draws from one generator"):
-        _check_ranks(run, TWO)
+        check_ranks(run, TWO)
 
 
 def test_a_device_by_number_is_for_one_rank() -> None:

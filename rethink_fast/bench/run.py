@@ -163,7 +163,8 @@ def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, A
         try:
             record = _run(run, session, console, stop, ranks)
         except Interrupted:
-            record = None
+            # The signal may have reached another rank alone.
+            record, stop.signal = None, stop.signal or signal.SIGTERM
     if stop.signal is not None:
         return record if ranks.first else None, 128 + stop.signal
     runs = record.get("runs", [record]) if record else []

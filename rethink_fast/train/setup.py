@@ -98,7 +98,7 @@ def set_up(
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
-    _check_ranks(run, ranks)
+    check_ranks(run, ranks)
     how = _preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
@@ -148,7 +148,8 @@ def set_up(
     )
 
 
-def _check_ranks(run: Run, ranks: Ranks) -> None:
+def check_ranks(run: Run, ranks: Ranks) -> None:
+    """Raise UserError for a run that its number of ranks would change, or leave without work."""
     if settled(run.train.batch_size) < ranks.count:
         raise UserError(
             f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
