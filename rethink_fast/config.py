@@ -87,7 +87,7 @@ class Train:
     """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
     batches as they were seen in training) comes within 2 points of --until. Default: 1."""
     batch_size: int | None = None
-    """Images in a step."""
+    """Images in a step, over all ranks where torchrun starts several."""
     optimizer: OptimizerName | None = None
     """sgd: with momentum, as in the paper; adam; or preconditioned-adam, for the perceptrons. Default: sgd."""
     lr: float | None = None

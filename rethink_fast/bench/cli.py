@@ -17,6 +17,7 @@ from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Ses
 from ..env import Backend, backends, cores, environment
 from ..errors import UserError
 from ..kernels import native
+from ..train.distributed import Ranks
 from . import pack as pack_view
 from . import plan as planning
 from .plan_inputs import Plan, gather
@@ -220,7 +221,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:
-        print(f"rethink-fast: {' '.join(str(error).split())}", file=sys.stderr)
+        # Every rank has the same words on its command line, and one line is enough.
+        if isinstance(error, UserError) or Ranks.from_environment().first:
+            print(f"rethink-fast: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         code = 130

@@ -43,6 +43,7 @@ def open_dataset(
     damaged: str,
     residency: str = "auto",
     windows: bool = False,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Dataset:
     """Open a data set: "imagenet", "cifar10" or "mnist".
@@ -52,8 +53,9 @@ def open_dataset(
     crop of `size` needs, round(size / 0.875). limit: at most so many samples of each split. damaged: "stop" at a
     damaged image file, or "skip" it. residency: "device" decodes images once, to stay there, "stream" anew for every
     epoch, "auto" by the memory that is free. windows: whether random windows of the training images will be asked for,
-    which are decoded from their files where that is possible. download: where nothing is found, fetch the official
-    files. workers: threads that read and decode. progress: called with (what, done, total). Raises UserError.
+    which are decoded from their files where that is possible. processes: how many share the host's memory. download:
+    where nothing is found, fetch the official files. workers: threads that read and decode. progress: called with
+    (what, done, total). Raises UserError.
     """
     one_of("dataset", dataset, DATASETS)
     one_of("damaged", damaged, ("stop", "skip"))
@@ -64,7 +66,7 @@ def open_dataset(
     if size < 1:
         raise UserError(f"size {size} is out of range: choose at least 1")
     made = _find(dataset, data, size, margin, limit, device, workers, download, damaged, progress)
-    made, plan = settle(made, residency, device, progress, windows=windows)
+    made, plan = settle(made, residency, device, progress, windows=windows, processes=processes)
     notes = [f"images {plan}"] if plan is not None else []
     shared = hw_decoder.tune(made, device)
     if shared is not None:

@@ -55,12 +55,19 @@ def plan(how: str, needed: int, free: int, device: torch.device) -> Plan:
 
 
 def settle(
-    dataset: Dataset, how: str, device: torch.device, progress: Progress | None, *, windows: bool = False
+    dataset: Dataset,
+    how: str,
+    device: torch.device,
+    progress: Progress | None,
+    *,
+    windows: bool = False,
+    processes: int = 1,
 ) -> tuple[Dataset, Plan | None]:
     """The data set with its images where they are to stay; and the plan, None where the source leaves no choice.
 
     A set that its reader decodes to the device stays there. One of which random windows are wanted does not, where the
-    source can decode a window alone: the pixels must not depend on the memory that is free. Raises UserError.
+    source can decode a window alone: the pixels must not depend on the memory that is free. processes: that share the
+    host's memory, each with all of the images; a GPU is one's own. Raises UserError.
     """
     splits = [split for split in (dataset.train, dataset.test) if split is not None]
     needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
@@ -83,7 +90,8 @@ def settle(
                 "image for every epoch: leave one out"
             )
         return dataset, Plan(False, needed, "a window of each image is decoded anew for every epoch")
-    made = plan(how, needed, free_memory(device), device)
+    free = free_memory(device)
+    made = plan(how, needed, free if device.type == "cuda" else free // processes, device)
     if made.stay:
         train = _decoded(dataset.train, "training", device, progress)
         test = _decoded(dataset.test, "test", device, progress) if dataset.test is not None else None

@@ -17,6 +17,8 @@ from ..data.prepare import PIXEL_KINDS, Preparation
 from ..data.source import Regional
 from ..errors import UserError
 from ..models import build_model
+from .batch_norm import share_batch_norm
+from .distributed import ALONE, Ranks
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
 from .step import Step
@@ -38,7 +40,7 @@ class Setup:
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
     before and after the corruption; corrupted: bool [N], whose label was drawn anew. earlier_choice: what was decided
-    for the step by a setup that it was taken over from.
+    for the step by a setup that it was taken over from. ranks: the processes that share every batch.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Setup:
     labels: Tensor
     corrupted: Tensor
     earlier_choice: Choice | None = None
+    ranks: Ranks = ALONE
 
     @property
     def parameters(self) -> int:
@@ -73,11 +76,19 @@ class Setup:
         """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
-            optimizer.fit(self.train.prepared(batch, None).inputs for batch in self.train.epoch(0))
+            loader = self.train.whole()
+            optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
+            # Its last bits depend on the processor, and must not on the rank.
+            self.ranks.copy_first(optimizer.matrix)
 
 
 def set_up(
-    run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None, choice: Choice | None = None
+    run: Run,
+    dataset: Dataset,
+    device: torch.device,
+    like: Setup | None = None,
+    choice: Choice | None = None,
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
@@ -88,6 +99,7 @@ def set_up(
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
+    check_ranks(run, ranks)
     how = preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
@@ -112,7 +124,9 @@ def set_up(
         like.step.restart(model)
         model, step = like.model, like.step
     else:
-        step = Step(model, make_optimizer(model, train), precision=settled(train.precision), compiled=False)
+        share_batch_norm(model, ranks)
+        optimizer = make_optimizer(model, train)
+        step = Step(model, optimizer, precision=settled(train.precision), compiled=False, ranks=ranks)
 
     batch_size = settled(train.batch_size)
     train_loader = Loader(
@@ -122,6 +136,7 @@ def set_up(
         how,
         batch_size=batch_size,
         crops=source_crops(run, dataset),
+        share=ranks.share,
     )
     test_loader = None
     if dataset.test is not None and len(dataset.test.index):
@@ -133,8 +148,25 @@ def set_up(
             how,
             batch_size=batch_size,
             base=rng.TEST_INDEX,
+            share=ranks.share,
         )
-    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
+    return Setup(
+        run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice, ranks
+    )
+
+
+def check_ranks(run: Run, ranks: Ranks) -> None:
+    """Raise UserError for a run that its number of ranks would change, or leave without work."""
+    if settled(run.train.batch_size) < ranks.count:
+        raise UserError(
+            f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
+            f"{ranks.count}: choose a larger one, or fewer ranks."
+        )
+    if run.model.dropout and ranks.several:
+        raise UserError(
+            f"--dropout {run.model.dropout} draws from one generator over the whole batch, so that the losses would "
+            f"depend on the number of ranks, {ranks.count}: leave it out, or use one rank."
+        )
 
 
 def wants_windows(run: Run) -> bool:
