@@ -149,6 +149,17 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write or replace a JSON file in one piece. Raises OSError, and leaves what was there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 class RecordFolder:
     """The folder of one run. Refuses one that holds a record already, unless the run is resumed: nothing is lost."""
 
@@ -201,13 +212,7 @@ class RecordFolder:
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Replace a JSON file in one piece."""
-        partial = self.path / f".{name}.partial"
-        try:
-            partial.write_text(json.dumps(values, indent=2) + "\n")
-            os.replace(partial, self.path / name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_json(self.path / name, values)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder, or None where there is none that can be read."""

@@ -178,7 +178,7 @@ def _run_seeds(
             continue
         choice = Choice(**records[-1]["step"]) if setup is not None else None
         setup = set_up(seeded, dataset, device, like=setup, choice=choice)
-        records.append(_run_one(setup, folder, session, screen, stop, resumed=resumed))
+        records.append(run_one(setup, folder, session, screen, stop, resumed=resumed))
         if session.seeds > 1:
             combined = combine(records, wanted=session.seeds)
             group.write("result.json", combined)
@@ -192,9 +192,10 @@ def _run_seeds(
     return combined
 
 
-def _run_one(
+def run_one(
     setup: Setup, folder: RecordFolder, session: Session, screen: Screen, stop: Stop, *, resumed: bool
 ) -> dict[str, Any]:
+    """Carry out a run that is set up, from the start or from its last checkpoint, and return its record."""
     keeper = Keeper(setup, folder, screen)
     outcome: Outcome | None = None
     if resumed:
