@@ -90,8 +90,9 @@ class Reproduction:
     ) -> None:
         self.scale, self.out, self.console, self.stop, self.seeds = scale, out, console, stop, seeds
         self.device = choose_device(device)
-        self.sources = Sources(paths, self.device, cores(), download=download)
         self.experiments: dict[str, Experiment] = {name: EXPERIMENTS[name](scale) for name in names}
+        tasks = [task for experiment in self.experiments.values() for task in experiment.tasks]
+        self.sources = Sources(tasks, paths, self.device, cores(), download=download)
         self.entries: dict[Task, Entry] = {}
         self.results: dict[Task, Result | str] = {}
         self.missing: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,9 +29,18 @@ def parse(data: Sequence[str]) -> dict[str, str]:
 
 
 class Sources:
-    """Opens data sets when they are first asked for, and remembers which cannot be opened."""
+    """Opens data sets when they are first asked for, as large as any task wants them, and remembers which cannot be.
 
-    def __init__(self, paths: dict[str, str], device: torch.device, workers: int, *, download: bool) -> None:
+    tasks: all that will be asked for.
+    """
+
+    def __init__(
+        self, tasks: Iterable[Task], paths: dict[str, str], device: torch.device, workers: int, *, download: bool
+    ) -> None:
+        self._largest: dict[tuple[str, bool], int | None] = {}
+        for name, margin, limit in map(_wanted, tasks):
+            before = self._largest.get((name, margin), 0)
+            self._largest[name, margin] = None if limit is None or before is None else max(limit, before)
         self._paths, self._device, self._workers, self._download = paths, device, workers, download
         self._open: dict[tuple[str, bool], Dataset | UserError] = {}
         self._identities: dict[tuple[str, bool, int | None], str] = {}
@@ -66,7 +75,7 @@ class Sources:
             path,
             size=DEFAULTS[name].size,
             margin=margin,
-            limit=None,
+            limit=self._largest[name, margin],
             device=self._device,
             workers=self._workers,
             download=self._download and path == "auto",

@@ -79,10 +79,10 @@ def _none_matters(scale: Scale, name: str, run: Run) -> Finding:
         error = 100 * (0.5 / (found.first(plain).record["n_test"] * effect.n)) ** 0.5
         return Check(effect.mean >= least - 2 * error, f"{effect.mean:+.2f} points, two errors are {2 * error:.2f}")
 
-    says = "helps" if name == "random crops" else "may help, and does not hurt much"
+    says = "help" if name == "random crops" else "may help, and costs little"
     return Finding(
         f"{name} {says}",
-        f"effect on the test accuracy of {NAMES[NETWORK]} of at least {least:+g} points, less two standard errors",
+        f"effect on the test accuracy of {NAMES[NETWORK]} of at least {least:g} points, less two standard errors",
         check,
     )
 
@@ -94,7 +94,7 @@ def declare(scale: Scale) -> Experiment:
     tasks += [training(scale, "inception_small_no_bn"), training(scale, "mlp_1x512", optimizer="adam")]
     return Experiment(
         name="regularisers",
-        title="Regularisers, explicit and implicit",
+        title="Regularisers: explicit and implicit",
         tasks=tuple(dict.fromkeys(tasks)),
         tables=(
             Table(
