@@ -99,15 +99,16 @@ class Gram:
 class Interpolation:
     """The solution, and how exactly it solves.
 
-    alpha: float64 [n, k]. factor_residual, residual: largest |Y - K alpha| / |Y| of an output after the factor alone
-    and in the end, both in float64. steps: of conjugate gradients. largest_miss: largest entry of |Y - K alpha|.
+    alpha: float64 [n, k]. fitted: K alpha, likewise. factor_residual, residual: largest |Y - K alpha| / |Y| of an
+    output (with a ridge: of (K + ridge) alpha) after the factor alone and in the end, both in float64. steps: of
+    conjugate gradients.
     """
 
     alpha: Tensor
+    fitted: Tensor
     factor_dtype: str
     factor_residual: float
     residual: float
-    largest_miss: float
     steps: int
 
 
@@ -182,10 +183,10 @@ def interpolate(
         )
     return Interpolation(
         alpha=alpha,
+        fitted=targets - residual - ridge * alpha,
         factor_dtype=str(factor.dtype).removeprefix("torch."),
         factor_residual=first,
         residual=last,
-        largest_miss=float(residual.abs().max()),
         steps=steps,
     )
 
