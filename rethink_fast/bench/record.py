@@ -8,17 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
-import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..corruptions import KINDS
-from ..env import environment
+from ..env import environment, peak_memory
 from ..errors import UserError
 from ..rng import CONTRACT_VERSION
 from ..train.outcome import EpochRow, Outcome
@@ -134,19 +131,11 @@ def result(
         "compile_seconds": outcome.compile_seconds,
         "eval_seconds": outcome.eval_seconds,
         "checkpoint_seconds": outcome.checkpoint_seconds,
-        "peak_memory_bytes": _peak_memory(setup.device),
+        "peak_memory_bytes": peak_memory(setup.device),
         "profile": profile,
         "interrupted": interrupted,
         "environment": environment(),
     }
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import figure1, figure2, regularisers, table1, table2, table4, theorem1
+from . import figure1, figure2, regularisers, table1, table2, table3, table4, theorem1
 from .declare import Experiment
 from .scale import SCALES, Scale, scale_of
 
 EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "theorem1": theorem1.declare,
+    "table3": table3.declare,
     "table1": table1.declare,
     "figure1": figure1.declare,
     "figure2": figure2.declare,

@@ -13,6 +13,7 @@ from ..config import (
     Corruption,
     CorruptionName,
     Data,
+    DatasetName,
     Model,
     ModelName,
     OptimizerName,
@@ -83,12 +84,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Scale:
-    """All sizes. kernel_images: training images of the kernel systems, None for all. compile: as in config.Train."""
+    """All sizes. kernel_images, kernel_filters: of Table 3, images None for all. compile: as in config.Train."""
 
     name: str
     words: str
     sizes: dict[ModelName, Size]
-    kernel_images: dict[str, int | None]
+    kernel_images: dict[DatasetName, int | None]
+    kernel_filters: int = 32_000
     compile: Literal["auto", "off"] = "auto"
 
     @property
@@ -124,6 +126,7 @@ LAPTOP = Scale(
         "mlp_3x512": Size(5000, 100, 128, None, 0.05, usual_epochs=35),
     },
     kernel_images={"mnist": 10_000, "cifar10": 5_000},
+    kernel_filters=1_000,
     compile="off",
 )
 """Measured on two cores; batches and the learning rate of Inception are smaller with the data, so that an epoch still

@@ -18,7 +18,11 @@ ERRORS: dict[Name, tuple[float, float, str]] = {
     ("mnist", RAW): (1.2, 0.2, "the paper gives one digit after the point, and its author's code 1.22"),
     ("mnist", GABOR): (0.6, 0.4, "the paper's bank of filters is not given; a test image is 0.01"),
     ("cifar10", RAW): (46.0, 3.0, "the paper gives no bandwidth, and whole percents"),
-    ("cifar10", CONVOLUTION): (17.0, 3.0, "the paper gives neither patch, nonlinearity nor pooling, and whole percents"),
+    ("cifar10", CONVOLUTION): (
+        17.0,
+        3.0,
+        "the paper gives neither patch, nonlinearity nor pooling, and whole percents",
+    ),
     ("cifar10", RIDGED): (15.0, 3.0, "likewise, nor the strength of its l2; in its text alone"),
 }
 """Test error in percent: the paper's, the tolerance and its reason."""

@@ -69,8 +69,10 @@ def runs_seconds(record: dict[str, Any]) -> float:
 
 def size_of(record: dict[str, Any]) -> str:
     """The scale of a run in words."""
-    if "n_train" not in record:
-        return f"{record['n']:,} images" if "n" in record else "-"
+    if "n" in record:
+        return f"{record['n']:,} training images"
+    if "batch_size" not in record:
+        return f"{record['n_train']:,} training and {record['n_test']:,} test images"
     return (
         f"{record['n_train']:,} training and {record['n_test']:,} test images, batch {record['batch_size']}, "
         f"{record['precision']}"

@@ -8,6 +8,7 @@ table3.py     the rows of table 3                                      run_table
 
 from __future__ import annotations
 
+from .table3 import KernelResult, run_table3
 from .theorem1 import Theorem1Result, run_theorem1
 
-__all__ = ["Theorem1Result", "run_theorem1"]
+__all__ = ["KernelResult", "Theorem1Result", "run_table3", "run_theorem1"]
