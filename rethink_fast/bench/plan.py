@@ -19,7 +19,7 @@ from ..train.step import synchronize
 from .screen import duration
 from .sources import Sources
 
-COMPUTATION_SECONDS = {"theorem1": 15.0, "table3": 60.0}
+COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}
 """What the computations of rethink_fast.theory took on two cores: they cannot be probed."""
 
 

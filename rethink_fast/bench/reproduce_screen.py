@@ -25,8 +25,12 @@ STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 def describe(task: Task) -> str:
     """A task in one line: network, data and what is out of the usual."""
     if isinstance(task, Computation):
-        options = "".join(f", {name} {value}" for name, value in task.options if value is not None)
-        return f"{task.name}, {task.dataset}{options}, seed {task.seed}"
+        said = [task.name, task.dataset]
+        for name, value in task.options:
+            if value is not None:
+                words = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
+                said.append(f"{name.replace('_', ' ')} {words}")
+        return ", ".join([*said, f"seed {task.seed}"])
     corruption, train = task.corruption, task.train
     words = [
         NAMES.get(settled(task.model.model), settled(task.model.model)),
