@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = {
         "schema": 1,
         "contract_version": 1,
-        "scale": {"name": "full", "words": "all images"},
+        "scale": {"name": "full", "words": "all images", "departures": ["fewer <images>"]},
         "seeds": 1,
         "verdicts": VERDICTS,
         "experiments": judged,
@@ -97,6 +97,7 @@ def test_every_verdict_is_said(folder: Path) -> None:
     assert "Not run: no imagenet found." in page
     assert "the loss became NaN &lt;or&gt; infinite" in page
     assert "lr 0.01 in place of 0.1" in page
+    assert "fewer &lt;images&gt;" in page
     assert "lr 0.01 in place of 0.1" in text
 
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from rethink_fast.bench import cache
+from rethink_fast.bench.cli import main
 from rethink_fast.bench.reproduce import reproduce
 from rethink_fast.bench.sources import parse
 from rethink_fast.config import Run
@@ -196,3 +197,23 @@ def test_options_without_effect_are_known() -> None:
     """Every one of them is an option of the data or of training, so that none is left out by a slip of the pen."""
     run_ = Run("cifar10").as_dict()
     assert set(cache.WITHOUT_EFFECT) <= set(run_["data"]) | set(run_["train"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reproduce", "table5"], "table5"),
+        (["reproduce", "table1", "--scale", "huge"], "huge"),
+        (["reproduce", "table1", "--seeds", "0"], "--seeds 0 is out of range"),
+        (["reproduce", "table1", "--data", "/somewhere"], "--data /somewhere names no data set"),
+        (["reproduce", "theorem1", "--out", "/dev/null/x"], "--out /dev/null/x cannot be written"),
+        (["report", "/nowhere"], "/nowhere holds no reproduction.json"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

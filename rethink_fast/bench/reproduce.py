@@ -178,7 +178,8 @@ class Reproduction:
             counted.update(new)
             return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)
 
-        self.console.print(f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}")
+        said = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}"
+        self.console.print(said, soft_wrap=True)
         show_plan(self.console, self.experiments, line, self.missing)
 
     def _carry_out(self, entry: Entry, screen: TaskScreen) -> None:
@@ -237,7 +238,7 @@ class Reproduction:
         values = {
             "schema": SCHEMA_VERSION,
             "contract_version": CONTRACT_VERSION,
-            "scale": {"name": self.scale.name, "words": self.scale.words},
+            "scale": {"name": self.scale.name, "words": self.scale.words, "departures": self.scale.departures},
             "seeds": self.seeds,
             "verdicts": VERDICTS,
             "experiments": experiments,

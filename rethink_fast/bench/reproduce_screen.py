@@ -28,8 +28,8 @@ def describe(task: Task) -> str:
         said = [task.name, task.dataset]
         for name, value in task.options:
             if value is not None:
-                words = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
-                said.append(f"{name.replace('_', ' ')} {words}")
+                given = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
+                said.append(f"{name.replace('_', ' ')} {given}")
         return ", ".join([*said, f"seed {task.seed}"])
     corruption, train = task.corruption, task.train
     words = [

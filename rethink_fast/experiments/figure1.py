@@ -29,6 +29,10 @@ SLACK = 0.95
 """A time to fit may fall to this share of the one at the corruption before it: the paper's own MLP does, from 2.0 to
 1.964 times."""
 
+GROWTH, FACTOR = 1.1, 6.0
+"""Random labels take the paper's networks 1.55 to 3.6 times as long as true ones, "only by a small constant factor" in
+its words; on few images the two come closer together."""
+
 
 def _curves(scale: Scale) -> Plot:
     def ours(found: Found) -> list[Series]:
@@ -167,7 +171,8 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
 
     def time(found: Found) -> Check:
         times = [found.mean(run, measures.epochs_to_fit) for run in runs]
-        held = all(b >= SLACK * a for a, b in itertools.pairwise(times)) and times[-1] >= 1.3 * times[0]
+        held = all(b >= SLACK * a for a, b in itertools.pairwise(times))
+        held = held and GROWTH <= times[-1] / times[0] <= FACTOR
         return Check(held, " ".join(f"{at:.1f}" for at in times))
 
     def error(found: Found) -> Check:
@@ -181,8 +186,8 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
     return (
         Finding(
             f"{label}: the time to fit grows with the corruption, and stays within a small factor",
-            f"at corruption {names}: epochs to fit never below {SLACK} times those before, and random labels need at "
-            "least 1.3 times those of true ones",
+            f"at corruption {names}: epochs to fit never below {SLACK} times those before, and random labels need "
+            f"{GROWTH} to {FACTOR:g} times those of true ones",
             time,
         ),
         Finding(

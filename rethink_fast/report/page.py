@@ -149,7 +149,7 @@ def _differences(values: dict[str, Any]) -> str:
     verdicts = _list(f"{name}: {meaning}" for name, meaning in values["verdicts"].items())
     return (
         '<section id="differences"><h2>What differs from the paper in the runs</h2>'
-        f"<p>Where a run is not the paper's recipe to the letter:</p>{changes}"
+        f"<p>The scale, and where a run is not the paper's recipe to the letter:</p>{changes}"
         f"<p>What the verdicts mean:</p>{verdicts}</section>"
     )
 

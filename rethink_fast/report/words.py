@@ -125,10 +125,10 @@ def machines(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def departures(values: dict[str, Any]) -> list[str]:
-    """What differs from the paper in every experiment: where the runs are not of its recipe, each once."""
-    found: dict[str, None] = {}
+    """What differs from the paper in the runs: by their scale, and where one is not of the recipe, each once."""
+    found = dict.fromkeys(values["scale"]["departures"])
     for run in values["runs"].values():
         record = run["record"]
         if record is not None and record.get("recipe", {}).get("changes"):
-            found[f"{record['model']}: {', '.join(record['recipe']['changes'])}"] = None
+            found[f"{record['model']}: {', '.join(record['recipe']['changes'])}."] = None
     return list(found)
