@@ -124,9 +124,9 @@ LAPTOP = Scale(
             256, 100, 16, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), augmented_epochs=120, usual_epochs=25, lr=0.03
         ),
         "inception_small_no_bn": Size(256, 100, 16, "bf16", 0.05, usual_epochs=40),
-        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24),
-        "mlp_1x512": Size(8000, 100, 128, None, 0.05, usual_epochs=30),
-        "mlp_3x512": Size(5000, 100, 128, None, 0.05, usual_epochs=35),
+        "alexnet_small": Size(600, 60, 64, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24),
+        "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
+        "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
     },
     kernel_images={"mnist": 10_000, "cifar10": 5_000},
     kernel_filters=1_000,

@@ -86,7 +86,7 @@ def _findings(values: dict[str, Any]) -> str:
     head = _head(("finding of the paper", "in", "asserted", "found", "verdict"))
     return (
         '<section id="findings"><h2>Findings</h2><p>What the paper says in words, as assertions with a margin that was '
-        f"fixed beforehand.</p><table>{head}{rows}</table></section>"
+        f'fixed beforehand.</p><table class="words">{head}{rows}</table></section>'
     )
 
 
@@ -116,10 +116,9 @@ def _table(table: dict[str, Any], values: dict[str, Any]) -> str:
     for row in table["rows"]:
         count = len(row["values"])
         scale = words.scale_of(row, values)
-        label = "".join(
-            f"{'<br>' if place else ''}{escape(_label(name, word))}"
-            for place, (name, word) in enumerate(zip(table["labels"], row["labels"], strict=True))
-        )
+        first_word, *others = map(_label, table["labels"], row["labels"])
+        label = escape(first_word)
+        label += f'<br><span class="more">{escape(", ".join(others))}</span>' if others else ""
         label += f'<br><span class="scale">{escape(scale)}</span>' if scale else ""
         label += f'<br><span class="scale">{escape(row["note"])}</span>' if row["note"] else ""
         lines = ""
