@@ -90,6 +90,15 @@ def test_results_are_kept_and_shared(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/*/*.pt"))
 
 
+def test_one_report_has_what_several_commands_left(tmp_path: Path) -> None:
+    first = run(tmp_path, "small", epochs=2)[1]
+    both = run(tmp_path, "other", epochs=2)[1]
+    assert both["experiments"]["small"] == first["experiments"]["small"]
+    assert set(both["experiments"]) == {"small", "other"}
+    assert set(both["runs"]) > set(first["runs"])
+    assert set(run(tmp_path, "other", epochs=2, seeds=2)[1]["experiments"]) == {"other"}
+
+
 def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
     _, values, _ = run(tmp_path, "small", epochs=2, seeds=3)
     row = values["experiments"]["small"]["tables"][0]["rows"][1]

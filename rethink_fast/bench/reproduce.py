@@ -6,6 +6,7 @@ moment. A reproduction that was stopped goes on where it was, and experiments sh
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ from .sources import Sources
 SCHEMA_VERSION = 1
 EXIT_FAILED = 1
 CHECKPOINT_SECONDS = 30.0
+ALIKE = ("schema", "contract_version", "scale", "seeds")
+"""What two reproductions must have in common to stand in one report."""
 
 
 @dataclass
@@ -235,7 +238,7 @@ class Reproduction:
         }
         for name, why in self.missing.items():
             experiments[name]["stopped"] = why
-        values = {
+        values: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "contract_version": CONTRACT_VERSION,
             "scale": {"name": self.scale.name, "words": self.scale.words, "departures": self.scale.departures},
@@ -245,8 +248,22 @@ class Reproduction:
             "runs": {keys[task]: self._about(entry) for task, entry in self.entries.items()},
             "environment": environment(),
         }
-        write_json(self.out / "reproduction.json", values)
+        write_json(self.out / "reproduction.json", self._with_earlier(values))
         return values
+
+    def _with_earlier(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The same with the experiments that an earlier command left here, if they are of one kind with these."""
+        try:
+            earlier = json.loads((self.out / "reproduction.json").read_text())
+            if any(earlier[name] != json.loads(json.dumps(values[name])) for name in ALIKE):
+                return values
+            kept = {name: each for name, each in earlier["experiments"].items() if name not in values["experiments"]}
+            runs = earlier["runs"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return values
+        both = {**kept, **values["experiments"]}
+        ordered = {name: both[name] for name in EXPERIMENTS if name in both}
+        return {**values, "experiments": ordered, "runs": {**runs, **values["runs"]}}
 
     def _about(self, entry: Entry) -> dict[str, Any]:
         """What a report says of a run: its scale, seed, time and machine."""

@@ -111,11 +111,11 @@ def _value(value: Value, task: Task | None, found: Found) -> dict[str, Any]:
 def _verdict(value: Value, spread: Spread, tolerance: float, result: Result) -> str:
     if value.paper is None:
         return "no value in the paper"
+    if not value.any_scale and not _is_full(result):
+        return "smaller scale"
     if isinstance(value.paper, str):
         # "failed to converge": a run that has come to the end counts as that where it has not learnt half.
         return "agrees" if spread.mean < 50 else "differs"
-    if not value.any_scale and not _is_full(result):
-        return "smaller scale"
     # a float's own rounding is no difference
     return "agrees" if abs(spread.mean - value.paper) <= tolerance + 1e-9 else "differs"
 

@@ -73,7 +73,7 @@ def declare(scale: Scale) -> Experiment:
             "failed to converge" if expected is None else float(expected),
             TOLERANCE,
             "the paper's own rows lie up to 0.8 below the 100 % they aim at",
-            any_scale=True,
+            any_scale=expected is not None,
         )
         note = "online accuracy, on the augmented images as they came" if reg != "wd" else ""
         rows.append(Row((model, REGULARISERS[reg]), row_run(scale, model, reg), (value,), note))
@@ -82,7 +82,8 @@ def declare(scale: Scale) -> Experiment:
         title="Table 4: random labels and regularisers",
         tasks=tuple(row.task for row in rows if row.task is not None),
         tables=(Table("Train accuracy on random labels", ("model", "regulariser"), tuple(rows)),),
-        findings=(_finding(scale), _failure(scale)),
+        # on few images the weights have no time to decay
+        findings=(_finding(scale), _failure(scale)) if scale.full else (_finding(scale),),
         departures=(
             f"Weight decay is {WEIGHT_DECAY:g}, and {STRONG_WEIGHT_DECAY:g} for Alexnet alone: the paper gives no "
             "coefficient, and at the small one Alexnet does fit random labels.",
