@@ -6,7 +6,6 @@ moment. A reproduction that was stopped goes on where it was, and experiments sh
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,8 +21,7 @@ from ..errors import UserError
 from ..experiments import EXPERIMENTS, Experiment, Scale
 from ..experiments.compute import compute
 from ..experiments.declare import Computation, Found, Result, Task, seeded
-from ..experiments.judge import VERDICTS, judge
-from ..rng import CONTRACT_VERSION
+from ..experiments.judge import judge
 from ..train.checkpoint import Checkpoints
 from ..train.engine import Interrupted
 from ..train.setup import set_up
@@ -31,14 +29,12 @@ from . import cache
 from .plan import Estimates, show_plan
 from .record import RecordFolder, write_json
 from .reproduce_screen import TaskScreen, describe, show_summary
+from .reproduction import about, keep, summary
 from .run import EXIT_BAD_INPUT, Stop, run_one
 from .sources import Sources
 
-SCHEMA_VERSION = 1
 EXIT_FAILED = 1
 CHECKPOINT_SECONDS = 30.0
-ALIKE = ("schema", "contract_version", "scale", "seeds")
-"""What two reproductions must have in common to stand in one report."""
 
 
 @dataclass
@@ -123,9 +119,9 @@ class Reproduction:
                 self.stop.check()
                 self._carry_out(self.entries[task], screen)
                 self.write()
-        summary = self.write()
-        show_summary(self.console, summary, self.out)
-        return self._code(summary)
+        values = self.write()
+        show_summary(self.console, values, self.out)
+        return self._code(values)
 
     def _enter(self, name: str, experiment: Experiment, screen: TaskScreen) -> None:
         """Resolve the tasks of an experiment and look for their results; one whose data is missing is left out."""
@@ -230,7 +226,7 @@ class Reproduction:
         return record
 
     def write(self) -> dict[str, Any]:
-        """Judge what is there, and write and return it."""
+        """Judge what is there, write it beside what earlier commands left, and return it."""
         found = Found(self.results, self.seeds)
         keys = {task: entry.folder.name for task, entry in self.entries.items()}
         experiments = {
@@ -238,51 +234,15 @@ class Reproduction:
         }
         for name, why in self.missing.items():
             experiments[name]["stopped"] = why
-        values: dict[str, Any] = {
-            "schema": SCHEMA_VERSION,
-            "contract_version": CONTRACT_VERSION,
-            "scale": {"name": self.scale.name, "words": self.scale.words, "departures": self.scale.departures},
-            "seeds": self.seeds,
-            "verdicts": VERDICTS,
-            "experiments": experiments,
-            "runs": {keys[task]: self._about(entry) for task, entry in self.entries.items()},
-            "environment": environment(),
-        }
-        write_json(self.out / "reproduction.json", self._with_earlier(values))
+        runs = {keys[task]: about(describe(task), self.results.get(task)) for task in self.entries}
+        values = summary(self.scale, self.seeds, experiments, runs)
+        keep(self.out, values)
         return values
 
-    def _with_earlier(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The same with the experiments that an earlier command left here, if they are of one kind with these."""
-        try:
-            earlier = json.loads((self.out / "reproduction.json").read_text())
-            if any(earlier[name] != json.loads(json.dumps(values[name])) for name in ALIKE):
-                return values
-            kept = {name: each for name, each in earlier["experiments"].items() if name not in values["experiments"]}
-            runs = earlier["runs"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return values
-        both = {**kept, **values["experiments"]}
-        ordered = {name: both[name] for name in EXPERIMENTS if name in both}
-        return {**values, "experiments": ordered, "runs": {**runs, **values["runs"]}}
-
-    def _about(self, entry: Entry) -> dict[str, Any]:
-        """What a report says of a run: its scale, seed, time and machine."""
-        result = self.results.get(entry.task)
-        about: dict[str, Any] = {"what": describe(entry.task), "status": "not run", "record": None}
-        if result is None:
-            return about
-        if isinstance(result, str) and not (entry.folder / "cache.json").exists():
-            return {**about, "status": f"failed: {result}"}
-        record = result.record if isinstance(result, Result) else None
-        if record is None:
-            return {**about, "status": f"failed: {result}"}
-        kept = {name: value for name, value in record.items() if name not in ("profile", "step")}
-        return {**about, "status": "done", "record": kept}
-
-    def _code(self, summary: dict[str, Any]) -> int:
+    def _code(self, values: dict[str, Any]) -> int:
         if any(not experiment.stopped and name in self.missing for name, experiment in self.experiments.items()):
             return EXIT_BAD_INPUT
-        verdicts = [row["verdict"] for each in summary["experiments"].values() for row in each["findings"]]
+        verdicts = [row["verdict"] for each in values["experiments"].values() for row in each["findings"]]
         failed = any(isinstance(result, str) for result in self.results.values())
         return EXIT_FAILED if failed or "fail" in verdicts else 0
 
