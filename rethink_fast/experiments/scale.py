@@ -121,7 +121,7 @@ LAPTOP = Scale(
     words="a few hundred to a few thousand images, so that two cores take half an hour",
     sizes={
         "inception_small": Size(
-            256, 100, 16, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), augmented_epochs=100, usual_epochs=25, lr=0.03
+            256, 100, 16, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), augmented_epochs=60, usual_epochs=25, lr=0.03
         ),
         "inception_small_no_bn": Size(256, 100, 16, "bf16", 0.05, usual_epochs=40),
         "alexnet_small": Size(600, 60, 64, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24),
