@@ -68,7 +68,7 @@ class Size:
     until_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
     levels: the label corruptions of Figures 1b and 1c. augmented_epochs: at most, under random augmentation; None for
     the same. usual_epochs: what a run that ends by until_loss was seen to need, for the plan's expectation. lr: None
-    for the paper's.
+    for the paper's. eval_every: epochs between evaluations, until the online accuracy is near its goal.
     """
 
     images: int | None
@@ -80,6 +80,7 @@ class Size:
     augmented_epochs: int | None = None
     usual_epochs: int | None = None
     lr: float | None = None
+    eval_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,19 @@ LAPTOP = Scale(
     words="a few hundred to a few thousand images, so that two cores take half an hour",
     sizes={
         "inception_small": Size(
-            256, 100, 16, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), augmented_epochs=60, usual_epochs=25, lr=0.03
+            256,
+            100,
+            16,
+            "bf16",
+            0.05,
+            (0.0, 0.3, 0.6, 1.0),
+            augmented_epochs=60,
+            usual_epochs=25,
+            lr=0.03,
+            eval_every=2,
         ),
-        "inception_small_no_bn": Size(256, 100, 16, "bf16", 0.05, usual_epochs=40),
-        "alexnet_small": Size(600, 60, 64, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24),
+        "inception_small_no_bn": Size(256, 60, 16, "bf16", 0.05, usual_epochs=40, eval_every=2),
+        "alexnet_small": Size(600, 60, 64, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24, eval_every=2),
         "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
         "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
     },
@@ -186,6 +196,7 @@ def training(
         train=Train(
             recipe="paper",
             epochs=size.augmented_epochs if longer else size.epochs,
+            eval_every=size.eval_every,
             until_loss=until_loss,
             batch_size=size.batch_size,
             optimizer=optimizer,
