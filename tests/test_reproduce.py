@@ -9,12 +9,13 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from rethink_fast.bench import cache
-from rethink_fast.bench.cli import main
+from rethink_fast.bench.cli import ExperimentName, main
 from rethink_fast.bench.reproduce import reproduce
 from rethink_fast.bench.sources import parse
 from rethink_fast.config import Run
@@ -226,3 +227,7 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_command_line_names_every_experiment() -> None:
+    assert {"all", *EXPERIMENTS} - {"small", "other"} == set(get_args(ExperimentName))
