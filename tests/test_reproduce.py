@@ -174,6 +174,7 @@ def test_a_finding_that_fails_is_told_by_the_exit_code(tmp_path: Path, monkeypat
     assert values["experiments"]["small"]["findings"][0]["verdict"] == "fail"
 
 
+@pytest.mark.slow
 def test_a_stopped_reproduction_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
     epochs = 80
     whole = run(tmp_path / "whole", "small", epochs=epochs)[1]
