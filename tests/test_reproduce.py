@@ -15,8 +15,9 @@ import pytest
 from rich.console import Console
 
 from rethink_fast.bench import cache
-from rethink_fast.bench.cli import ExperimentName, main
+from rethink_fast.bench.cli import main
 from rethink_fast.bench.reproduce import reproduce
+from rethink_fast.bench.reproduce_cli import ExperimentName
 from rethink_fast.bench.sources import parse
 from rethink_fast.config import Run
 from rethink_fast.errors import UserError

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -14,19 +13,11 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
-from ..env import Backend, backends, choose_device, environment
+from ..env import Backend, backends, environment
 from ..errors import UserError
-from ..experiments import EXPERIMENTS, scale_of
 from ..kernels import native
-from ..report import write_report
-from .reproduce import default_out
-from .reproduce import reproduce as run_reproduction
+from .reproduce_cli import report, reproduce
 from .run import EXIT_BAD_INPUT, run_bench
-from .sources import parse
-
-ExperimentName = Literal[
-    "all", "table1", "table2", "table3", "table4", "figure1", "figure2", "theorem1", "regularisers"
-]
 
 app = App(
     name="rethink-fast",
@@ -35,6 +26,9 @@ app = App(
     default_parameter=Parameter(negative=()),
     result_action="return_value",
 )
+
+app.command(reproduce)
+app.command(report)
 
 
 def _section(name: str) -> Parameter:
@@ -67,69 +61,6 @@ def bench(
     if json and record is not None:
         print(json_module.dumps(record, indent=2))
     return code
-
-
-@app.command
-def reproduce(
-    experiment: ExperimentName,
-    /,
-    *,
-    scale: Literal["full", "laptop"] | None = None,
-    seeds: int = 1,
-    data: tuple[str, ...] = (),
-    download: bool = False,
-    out: Path | None = None,
-    device: str = "auto",
-) -> int:
-    """Reproduce a table or figure of the paper, or all of them; the same command goes on where it was stopped.
-
-    Exit code: 0 if every run has a result and every finding holds, 1 if not, 2 if a data set was missing.
-
-    Parameters
-    ----------
-    experiment:
-        The table, figure or theorem; regularisers for the summary of those; or all.
-    scale:
-        full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
-    seeds:
-        Run everything with so many seeds, for spreads that the paper does not have.
-    data:
-        Where a data set is, as cifar10=PATH, mnist=PATH or imagenet=PATH, once for each; by default the usual places.
-    download:
-        Fetch CIFAR-10 and MNIST where they are not found.
-    out:
-        Folder of the runs and the result. Default: reproductions/SCALE.
-    device:
-        cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
-    """
-    if not 1 <= seeds <= 1000:
-        raise UserError(f"--seeds {seeds} is out of range: choose one in [1, 1000].")
-    chosen = scale_of(scale or ("full" if choose_device(device).type == "cuda" else "laptop"))
-    names = list(EXPERIMENTS) if experiment == "all" else [experiment]
-    return run_reproduction(
-        names,
-        chosen,
-        out or default_out(chosen),
-        Console(highlight=False),
-        seeds=seeds,
-        paths=parse(data),
-        download=download,
-        device=device,
-    )
-
-
-@app.command
-def report(folder: Path, /) -> int:
-    """Make a page (report.html), a text (report.md) and pictures of what `rethink-fast reproduce` left in a folder.
-
-    Parameters
-    ----------
-    folder:
-        The folder that was --out of `rethink-fast reproduce`.
-    """
-    for path in write_report(folder):
-        print(path)
-    return 0
 
 
 @app.command

@@ -26,8 +26,8 @@ from ..train.checkpoint import Checkpoints
 from ..train.engine import Interrupted
 from ..train.setup import set_up
 from . import cache
-from .plan import Estimates, show_plan
 from .record import RecordFolder, write_json
+from .reproduce_plan import Estimates, show_plan
 from .reproduce_screen import TaskScreen, describe, show_summary
 from .reproduction import about, keep, summary
 from .run import EXIT_BAD_INPUT, Stop, run_one
