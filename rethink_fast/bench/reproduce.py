@@ -193,7 +193,10 @@ class Reproduction:
             self.results[entry.task] = str(error)
             screen.failed(entry.task, str(error))
             return
-        cache.seal(entry.folder, entry.identity)
+        try:
+            cache.seal(entry.folder, entry.identity)
+        except OSError as error:
+            raise UserError(f"{entry.folder} cannot be written ({error.strerror}): make room and go on.") from None
         self.results[entry.task] = _usable(Result(record, cache.read_curve(entry.folder / "curve.csv")))
 
     def _train(self, run: Run, entry: Entry, screen: TaskScreen) -> dict[str, Any]:

@@ -84,9 +84,6 @@ class TaskScreen(Screen):
         if self._task is not None:
             self._done.append(self._task)
 
-    def note(self, line: str) -> None:
-        """A run's own lines are in its record."""
-
     def on_load(self, what: str, done: int, total: int) -> None:
         self._show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
 
