@@ -151,7 +151,7 @@ LAPTOP = Scale(
         "Inception and AlexNet compute in bf16 mixed precision; batches and Inception's learning rate are smaller.",
     ),
 )
-"""By single runs on two free cores of an AMD EPYC, evaluated every epoch: Inception 28 s on random labels, AlexNet 32 s,
+"""By single runs on two free cores of an AMD EPYC, random labels, evaluated every epoch: Inception 28 s, AlexNet 32 s,
 MLP 1x512 on 5,000 images 9 s. Batches and the learning rate of Inception are smaller with the data, so that an epoch
 still has enough steps."""
 
