@@ -119,7 +119,7 @@ FULL = Scale(
 
 LAPTOP = Scale(
     name="laptop",
-    words="a few hundred to a few thousand images, so that two cores take half an hour",
+    words="a few hundred to a few thousand images",
     sizes={
         "inception_small": Size(
             256,

@@ -67,7 +67,7 @@ def declare(scale: Scale) -> Experiment:
         findings=tuple(_exact(dataset) for dataset in DATASETS),
         departures=(
             "The paper proves the theorem and computes nothing; its vector a is any that keeps the points apart, ours "
-            "is random. MNIST holds no image twice with different labels as long as chance gives equal images equal "
-            "ones.",
+            "is random.",
+            "Two equal images with different random labels have no such network: a seed that gives them is refused.",
         ),
     )
