@@ -1,8 +1,9 @@
 """`make gpu-check`: are the kernels right on this GPU, and how fast. Under nine minutes; needs a CUDA device.
 
 Each op is compared with the reference eagerly, under torch.compile and in a CUDA graph, then timed with a cold cache as
-a share of the copy bandwidth. Prints a table and writes benchmarks/results/<gpu>-<date>.json. Exit status: 0 when every
-value is right, 1 when one is not, 2 without a GPU.
+a share of the copy bandwidth. Then the engine memorises random labels by each recipe (gpu_engine). Prints tables and
+writes benchmarks/results/<gpu>-<date>.json. Exit status: 0 when every value is right, 1 when one is not, 2 without a
+GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ def main() -> int:
     from rethink_fast.train.limits import matrix_rate
     from rethink_fast.train.power import condition
 
-    from . import gpu_report
+    from . import gpu_engine, gpu_report
     from .gpu_cases import cases
     from .gpu_measure import copy_bandwidth, measure
 
@@ -65,7 +67,19 @@ def main() -> int:
         print(f"  {case.name}", flush=True)
         rows.append(measure(case))
     print(gpu_report.table(rows, copy))
-    noted = {**facts(), "condition_before": before, "condition_after": condition(device)}
+    dataset = gpu_engine.open_cifar10(device)
+    print("\n".join((f"cifar10 from {dataset.data_source}", *dataset.notes)), flush=True)
+    runs = []
+    for run in gpu_engine.CASES:
+        print(f"  {run.name}", flush=True)
+        runs.append(gpu_engine.run_case(run, dataset, device, matrix * 1e12))
+    print(gpu_engine.table(runs))
+    noted = {
+        **facts(),
+        "condition_before": before,
+        "condition_after": condition(device),
+        "engine": {"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]},
+    }
     print(f"written to {gpu_report.write(gpu_report.record(rows, copy, matrix, noted), ROOT / 'benchmarks/results')}")
     return 1 if any(row.wrong and "build" not in row.wrong for row in rows) else 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_check
+from benchmarks import gpu_check, gpu_engine
 from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
 from benchmarks.gpu_report import Row, quantiles, record, table, write
 
@@ -120,3 +120,21 @@ def test_kernels_on_the_gpu(case: Case) -> None:
     if operator(case) is None:
         pytest.skip("this build has no such op")
     assert wrong_values(case) == {}
+
+
+def test_a_run_of_the_engine_stops_at_its_goal_or_its_time() -> None:
+    cpu = torch.device("cpu")
+    case = gpu_engine.Case("mlp_1x512", "fast", 2)
+    few, many = (gpu_engine.open_cifar10(cpu, limit) for limit in (200, 1000))
+    done = gpu_engine.run_case(case, few, cpu, 1e12)
+    assert done.seconds is not None
+    assert done.train_accuracy is not None
+    assert done.train_accuracy >= gpu_engine.UNTIL
+    assert done.share_of_matrix == pytest.approx(done.images_per_second * done.flops_per_image / 1e12)
+    cut = gpu_engine.run_case(case, many, cpu, 1e12, seconds=0.01)
+    assert cut.seconds is None
+    assert cut.train_accuracy is None
+    shown = gpu_engine.table([done, cut]).splitlines()
+    assert len({len(line) for line in shown[1:]}) == 1
+    assert f"{done.seconds:.2f}" in shown[1]
+    assert " - " in shown[2]

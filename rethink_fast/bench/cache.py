@@ -22,7 +22,7 @@ from ..rng import CONTRACT_VERSION
 from .record import SCHEMA_VERSION, write_json
 
 FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
-WITHOUT_EFFECT = ("data", "download", "workers", "damaged", "device", "compile", "recipe")
+WITHOUT_EFFECT = ("data", "download", "workers", "damaged", "residency", "device", "compile", "recipe")
 """Options that change no number of a run but its timings."""
 
 

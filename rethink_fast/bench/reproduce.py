@@ -17,13 +17,13 @@ from rich.console import Console
 
 from ..config import Run, Session, resolve
 from ..env import choose_device, cores, environment
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..experiments import EXPERIMENTS, Experiment, Scale
 from ..experiments.compute import compute
 from ..experiments.declare import Computation, Found, Result, Task, seeded
 from ..experiments.judge import judge
 from ..train.checkpoint import Checkpoints
-from ..train.engine import Interrupted
+from ..train.distributed import Ranks
 from ..train.setup import set_up
 from . import cache
 from .record import RecordFolder, write_json
@@ -63,6 +63,8 @@ def reproduce(
     Returns 0 where every task has a result and every finding holds, 1 where not, 2 where data was missing, 128 + N
     after signal N. Raises UserError for bad input.
     """
+    if Ranks.from_environment().several:
+        raise UserError("a reproduction is carried out by one process: start it without torchrun.")
     stop = Stop()
     with stop.listening():
         try:

@@ -12,6 +12,7 @@ from ..data import DATASETS, Dataset, auto, open_dataset, subset
 from ..data.source import Progress, Split
 from ..errors import UserError, one_of
 from ..experiments.declare import Task
+from ..train.setup import wants_windows
 from .cache import data_identity
 
 
@@ -38,22 +39,22 @@ class Sources:
         self, tasks: Iterable[Task], paths: dict[str, str], device: torch.device, workers: int, *, download: bool
     ) -> None:
         self._largest: dict[tuple[str, bool], int | None] = {}
-        for name, margin, limit in map(_wanted, tasks):
-            before = self._largest.get((name, margin), 0)
-            self._largest[name, margin] = None if limit is None or before is None else max(limit, before)
+        for name, windows, limit in map(_wanted, tasks):
+            before = self._largest.get((name, windows), 0)
+            self._largest[name, windows] = None if limit is None or before is None else max(limit, before)
         self._paths, self._device, self._workers, self._download = paths, device, workers, download
         self._open: dict[tuple[str, bool], Dataset | UserError] = {}
         self._identities: dict[tuple[str, bool, int | None], str] = {}
 
     def dataset(self, task: Task, progress: Progress | None = None) -> Dataset:
         """The data of a task, as large as the task wants it. Raises UserError where it cannot be had."""
-        name, margin, limit = _wanted(task)
-        if (name, margin) not in self._open:
+        name, windows, limit = _wanted(task)
+        if (name, windows) not in self._open:
             try:
-                self._open[name, margin] = self._load(name, margin, progress)
+                self._open[name, windows] = self._load(name, windows, progress)
             except UserError as error:
-                self._open[name, margin] = error
-        found = self._open[name, margin]
+                self._open[name, windows] = error
+        found = self._open[name, windows]
         if isinstance(found, UserError):
             raise found
         return replace(found, train=_limited(found.train, limit), test=found.test and _limited(found.test, limit))
@@ -65,7 +66,7 @@ class Sources:
             self._identities[wanted] = data_identity(self.dataset(task))
         return self._identities[wanted]
 
-    def _load(self, name: str, margin: bool, progress: Progress | None) -> Dataset:
+    def _load(self, name: str, windows: bool, progress: Progress | None) -> Dataset:
         path = self._paths.get(name, "auto")
         if path == "auto" and auto.find(name) is None and not self._download:
             looked = ", ".join(str(place) for place in auto.places(name))
@@ -74,8 +75,9 @@ class Sources:
             name,
             path,
             size=DEFAULTS[name].size,
-            margin=margin,
-            limit=self._largest[name, margin],
+            margin=False,
+            windows=windows,
+            limit=self._largest[name, windows],
             device=self._device,
             workers=self._workers,
             download=self._download and path == "auto",
@@ -85,9 +87,9 @@ class Sources:
 
 
 def _wanted(task: Task) -> tuple[str, bool, int | None]:
-    """Data set, whether its images need a margin to crop from (which only ImageNet's opening has to know), limit."""
+    """Data set, whether random windows of its images are wanted (which only ImageNet's opening has to know), limit."""
     if isinstance(task, Run):
-        return task.dataset, task.dataset == "imagenet" and "crop" in task.train.augment, task.data.limit
+        return task.dataset, task.dataset == "imagenet" and wants_windows(task), task.data.limit
     return task.dataset, False, None
 
 

@@ -26,7 +26,7 @@ def row_run(row: dict[str, object]) -> Run:
             epochs=EPOCHS,
             until_loss=0.0,
             weight_decay=IMAGENET_WEIGHT_DECAY if row["wd"] else None,
-            augment=("crop", "flip") if row["aug"] else (),
+            augment=("resized-crop", "flip", "colour") if row["aug"] else (),
         ),
     )
 
