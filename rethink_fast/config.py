@@ -83,6 +83,9 @@ class Train:
     """Stop after this many epochs, whatever was reached. Default: 100."""
     until: float = 1.0
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
+    until_loss: float | None = None
+    """Go on until the train loss of that epoch is at most this as well; 0.05 is the paper's rule, and 0 uses all
+    epochs."""
     eval_every: int | None = None
     """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
     batches as they were seen in training) comes within 2 points of --until. Default: 1."""
@@ -240,6 +243,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, 10**6, "of at least 1"),
     "eval_every": (1, 10**6, "of at least 1"),
     "until": (0.0, 1.0, "in [0, 1]"),
+    "until_loss": (0.0, 1e6, "of at least 0"),
     "batch_size": (1, 2**20, "of at least 1"),
     "lr": (1e-12, 1e6, "above 0"),
     "lr_decay": (1e-6, 1.0, "in (0, 1]"),

@@ -37,6 +37,8 @@ class Stream(IntEnum):
     SYNTHETIC = 7
     RESIZED_CROP = 8
     COLOUR = 9
+    PROJECTION = 10
+    PATCHES = 11
 
 
 def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from ..train.distributed import Ranks
 from . import pack as pack_view
 from . import plan as planning
 from .plan_inputs import Plan, gather
+from .reproduce_cli import report, reproduce
 from .run import EXIT_BAD_INPUT, run_bench
 from .show import ShownName, run_show
 
@@ -31,6 +32,9 @@ app = App(
     default_parameter=Parameter(negative=()),
     result_action="return_value",
 )
+
+app.command(reproduce)
+app.command(report)
 
 
 def _section(name: str) -> Parameter:

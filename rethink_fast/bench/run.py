@@ -216,7 +216,7 @@ def _run_shared(
     ranks.check_same(shared_facts(setup))
     resumed = session.resume is not None
     if ranks.first:
-        return _run_one(setup, folder, session, screen, stop, resumed=resumed)
+        return run_one(setup, folder, session, screen, stop, resumed=resumed)
     outcome = Checkpoints(folder.path).load(setup)[0] if resumed else None
     outcome = _fit(setup, Nobody(), stop, outcome, every=float("inf"))
     return result(setup, outcome, interrupted=outcome.stopped == "interrupted")
@@ -241,7 +241,7 @@ def _run_seeds(
             continue
         choice = Choice(**records[-1]["step"]) if setup is not None else None
         setup = set_up(seeded, dataset, device, like=setup, choice=choice)
-        records.append(_run_one(setup, folder, session, screen, stop, resumed=resumed))
+        records.append(run_one(setup, folder, session, screen, stop, resumed=resumed))
         if session.seeds > 1:
             combined = combine(records, wanted=session.seeds)
             group.write("result.json", combined)
@@ -255,9 +255,10 @@ def _run_seeds(
     return combined
 
 
-def _run_one(
+def run_one(
     setup: Setup, folder: RecordFolder, session: Session, screen: Screen, stop: Stop, *, resumed: bool
 ) -> dict[str, Any]:
+    """Carry out a run that is set up, from the start or from its last checkpoint, and return its record."""
     keeper = Keeper(setup, folder, screen)
     outcome: Outcome | None = None
     if resumed:

@@ -23,7 +23,19 @@ from .setup import Setup
 MAGIC = b"rethink_fast checkpoint 1\n"
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
 
-FREE = ("epochs", "until", "eval_every", "compile", "device", "workers", "data", "download", "damaged", "recipe")
+FREE = (
+    "epochs",
+    "until",
+    "until_loss",
+    "eval_every",
+    "compile",
+    "device",
+    "workers",
+    "data",
+    "download",
+    "damaged",
+    "recipe",
+)
 """Options that may differ between the sessions of one run: they do not change what a step computes."""
 
 

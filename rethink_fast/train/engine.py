@@ -155,7 +155,7 @@ def fit(
             if row.train_accuracy is not None and row.train_loss is not None:
                 moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
                 outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
-            if row.train_accuracy is not None and row.train_accuracy >= setup.run.train.until:
+            if _reached(setup, row):
                 outcome.stopped = "until"
             elif epoch + 1 == epochs:
                 outcome.stopped = "epochs"
@@ -168,6 +168,14 @@ def fit(
         outcome.stopped = "interrupted"
         saver.save()
     return outcome
+
+
+def _reached(setup: Setup, row: EpochRow) -> bool:
+    """Whether the run may end here, by the evaluation of this epoch."""
+    until, until_loss = setup.run.train.until, setup.run.train.until_loss
+    if row.train_accuracy is None or row.train_loss is None or row.train_accuracy < until:
+        return False
+    return until_loss is None or row.train_loss <= until_loss
 
 
 def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
