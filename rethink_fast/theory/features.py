@@ -167,7 +167,8 @@ def random_convolution_gram(
     """Inner products of the standardised features, float64 [n, n] and [m, n]; no more than BLOCK filters at a time.
 
     train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
-    divided by the number of features.
+    divided by the number of features, and 1 is added for a constant feature: without it no function of the features
+    could have a mean other than 0, and the matrix would be singular.
     """
     patches = random_patches(train, filters, seed)
     gram = torch.zeros(len(train), len(train), dtype=torch.float64, device=train.device)
@@ -182,4 +183,4 @@ def random_convolution_gram(
         cross.addmm_(other, mine.T)
         if progress is not None:
             progress("random convolution features", some.stop, filters)
-    return gram.div_(filters * 8), cross.div_(filters * 8)
+    return gram.div_(8 * filters).add_(1.0), cross.div_(8 * filters).add_(1.0)
