@@ -226,6 +226,8 @@ GOLDEN = {
         "ORDER": 5,
         "AUGMENT": 6,
         "SYNTHETIC": 7,
+        "PROJECTION": 8,
+        "PATCHES": 9,
     },
     "key": ["2db1491a", "8363b8a1"],
     "labels": [-1, 7, -1, 3, -1, 5],

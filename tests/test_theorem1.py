@@ -63,7 +63,7 @@ def test_the_network_is_what_the_definition_says() -> None:
     found = fit(points, values, seed=0)
     exact = [naive(found.network, point) for point in points]
     misses = [abs(float(c - int(value))) for c, value in zip(exact, values, strict=True)]
-    assert max(misses) == pytest.approx(found.deviation, rel=1e-9)
+    assert max(misses) == pytest.approx(found.deviation, rel=1e-9, abs=0)
     assert found.deviation < 1e-12
     other = distinct(5, 20, seed=9)  # and away from the points it was fitted to
     outputs = found.network(other)
