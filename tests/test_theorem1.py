@@ -234,3 +234,15 @@ def test_real_images_with_random_labels(shared_data: Path) -> None:
     assert result.weights == 2 * 4000 + 784
     labels = random_labels(dataset.train.labels, torch.arange(60_000), num_classes=10, seed=0)
     assert (labels != dataset.train.labels).double().mean() > 0.88, "the labels that were fitted are random"
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """Projections and biases are exact anywhere, so the network is the same to the bit."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    points, values = distinct(3000, 30), random_values(3000)
+    here, there = fit(points, values, seed=0), fit(points.cuda(), values.cuda(), seed=0)
+    for name in ("a", "b", "w"):
+        assert torch.equal(getattr(here.network, name), getattr(there.network, name).cpu())
+    assert torch.equal(there.network(points.cuda()).round().long().cpu(), values)

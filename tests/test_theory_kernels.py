@@ -243,3 +243,20 @@ def test_mnist(shared_data: Path) -> None:
     wrong = int((predict(kernel, found.alpha).argmax(1) != dataset.test.labels).sum())
     assert abs(wrong - 467) <= 2
     assert float((targets * found.alpha).sum().sqrt()) == pytest.approx(30.237, abs=0.001)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """The default there is a float64 factor, which needs next to no refinement."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    x, y = random_bytes(500, 30), random_bytes(80, 30, seed=1)
+    targets = F.one_hot(torch.arange(500) % 10, 10).double()
+    kernel = Gaussian(x.cuda(), y.cuda(), 0.5)
+    found = interpolate(kernel, targets.cuda())
+    assert found.factor_dtype == "float64"
+    assert found.residual <= kernels.TOLERANCE
+    matrix = dense_kernel(x, x, 0.5)
+    wanted = dense_kernel(y, x, 0.5) @ torch.linalg.solve(matrix, targets)
+    bound = float(torch.linalg.cond(matrix)) * (found.residual + 500 * EPS64)
+    assert (predict(kernel, found.alpha).cpu() - wanted).norm() <= bound * wanted.norm() * 500
