@@ -237,10 +237,9 @@ def test_real_images_with_random_labels(shared_data: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu() -> None:
     """Projections and biases are exact anywhere, so the network is the same to the bit."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     points, values = distinct(3000, 30), random_values(3000)
     here, there = fit(points, values, seed=0), fit(points.cuda(), values.cuda(), seed=0)
     for name in ("a", "b", "w"):

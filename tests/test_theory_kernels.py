@@ -246,10 +246,9 @@ def test_mnist(shared_data: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu() -> None:
     """The default there is a float64 factor, which needs next to no refinement."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     x, y = random_bytes(500, 30), random_bytes(80, 30, seed=1)
     targets = F.one_hot(torch.arange(500) % 10, 10).double()
     kernel = Gaussian(x.cuda(), y.cuda(), 0.5)
