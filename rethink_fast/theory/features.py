@@ -22,6 +22,7 @@ from torch import Tensor
 from ..data.source import Progress
 from ..errors import UserError
 from ..rng import Stream, draw, mulhi
+from .memory import require_memory
 
 WAVELENGTHS = (4.0, 8.0)
 ORIENTATIONS = 8
@@ -171,6 +172,9 @@ def random_convolution_gram(
     could have a mean other than 0, and the matrix would be singular.
     """
     patches = random_patches(train, filters, seed)
+    # The two matrices, and the features of one block in both precisions.
+    block = (len(train) + len(test)) * min(BLOCK, filters) * 8 * 12
+    require_memory(len(train) * (len(train) + len(test)) * 8 + block, len(train), train.device)
     gram = torch.zeros(len(train), len(train), dtype=torch.float64, device=train.device)
     cross = torch.zeros(len(test), len(train), dtype=torch.float64, device=train.device)
     for start in range(0, filters, BLOCK):

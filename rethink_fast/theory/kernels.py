@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 from ..data.source import Progress
 from ..errors import UserError
 from .cholesky import WIDTH, Cholesky, NotPositive, bytes_needed, factorise
+from .memory import require_memory
 
 EXACT_COLUMNS = 1024
 """Products of bytes less 128 sum to at most 1024 * 2^14 = 2^24: exact in float32, in any order."""
@@ -223,7 +223,7 @@ def _singular(kernel: Kernel, what: str) -> UserError:
 
 def _factor(kernel: Kernel, ridge: float, dtype: torch.dtype, progress: Progress | None) -> Cholesky:
     """The factor in this precision, or in float64 where that is not enough."""
-    _check_memory(kernel, dtype)
+    require_memory(bytes_needed(kernel.n, dtype), kernel.n, kernel.device)
 
     def columns(start: int, stop: int) -> Tensor:
         panel = torch.empty(kernel.n - start, stop - start, dtype=dtype, device=kernel.device)
@@ -238,26 +238,3 @@ def _factor(kernel: Kernel, ridge: float, dtype: torch.dtype, progress: Progress
         if dtype == torch.float64:
             raise _singular(kernel, str(error)) from None
     return _factor(kernel, ridge, torch.float64, progress)
-
-
-def _check_memory(kernel: Kernel, dtype: torch.dtype) -> None:
-    """Raise UserError before hours of work if the factor cannot fit."""
-    needed = bytes_needed(kernel.n, dtype)
-    available = _available(kernel.device)
-    if available is not None and needed > available:
-        fits = int(kernel.n * (available / needed) ** 0.5 * 0.95) // 1000 * 1000
-        raise UserError(
-            f"the kernel matrix of {kernel.n:,} images needs {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB are "
-            f"free: use at most {fits:,} images."
-        )
-
-
-def _available(device: torch.device) -> int | None:
-    """Bytes that can still be had, or None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
