@@ -227,6 +227,19 @@ def test_an_image_held_twice_is_named() -> None:
         run_theorem1(in_memory(30, duplicate=True), 0)
 
 
+def test_images_that_do_not_live_on_the_device() -> None:
+    dataset = in_memory(30)
+
+    class Streamed(Resident):
+        resident = False
+
+    images = dataset.train.images
+    assert isinstance(images, Resident)
+    streamed = replace(dataset.train, images=Streamed(images.images, CPU))
+    with pytest.raises(UserError, match="need all images in memory at once: choose cifar10 or mnist"):
+        run_theorem1(replace(dataset, train=streamed), 0)
+
+
 def test_real_images_with_random_labels(shared_data: Path) -> None:
     dataset = mnist.load(shared_data / "mnist", limit=4000, device=CPU)
     result = run_theorem1(dataset, 0)

@@ -80,7 +80,11 @@ def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
 def as_bytes(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Non-negative features on the scale that takes the largest of the training set to 255: uint8 of their shapes."""
     scale = 255.0 / float(train.max().clamp_min(torch.finfo(torch.float32).tiny))
-    return tuple((part * scale).round_().clamp_(0, 255).to(torch.uint8) for part in (train, test))  # type: ignore[return-value]
+
+    def scaled(features: Tensor) -> Tensor:
+        return (features * scale).round_().clamp_(0, 255).to(torch.uint8)
+
+    return scaled(train), scaled(test)
 
 
 PATCH = 6

@@ -32,7 +32,7 @@ from ..corruptions import random_labels
 from ..data.source import Dataset, Progress
 from ..errors import UserError
 from ..rng import Stream, draw
-from .pixels import flat_images
+from .pixels import images_and_labels
 
 QUARTER = 4
 LARGEST_PROJECTION = 2**51
@@ -242,9 +242,9 @@ def run_theorem1(dataset: Dataset, seed: int, progress: Progress | None = None) 
     seed: of the random labels and the projection. progress: called with (what, done, total). Raises UserError, for
     example where the data set holds an image twice and chance gave the two different labels.
     """
-    points, original = flat_images(dataset.train)
-    index = dataset.train.index
-    labels = random_labels(original, index, num_classes=dataset.num_classes, seed=seed).to(points.device)
+    images, original = images_and_labels(dataset.train)
+    points, index = images.flatten(1), dataset.train.index
+    labels = random_labels(original.cpu(), index, num_classes=dataset.num_classes, seed=seed).to(points.device)
     if progress is not None:
         progress("building the network of theorem 1", 0, len(points))
     started = time.perf_counter()
