@@ -35,8 +35,8 @@ class Stream(IntEnum):
     ORDER = 5
     AUGMENT = 6
     SYNTHETIC = 7
-    PROJECTION = 8
-    PATCHES = 9
+    PROJECTION = 10
+    PATCHES = 11
 
 
 def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
