@@ -59,6 +59,20 @@ FAST: dict[str, Fast] = {
             "precision": "bf16",
         },
     ),
+    "alexnet_small": Fast(
+        images=1_000,
+        options={
+            "batch_size": 25,
+            "optimizer": "adam",
+            "lr": 0.0005,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "schedule": "linear",
+            "epochs": 20,
+            "eval_every": NEVER,
+            "precision": "bf16",
+        },
+    ),
     "inception_small": Fast(
         images=1_000,
         options={
@@ -76,7 +90,7 @@ FAST: dict[str, Fast] = {
 }
 
 
-def recipe(name: str, dataset: str, model: str, *, on_gpu: bool) -> dict[str, Any]:
+def recipe(name: str, model: str) -> dict[str, Any]:
     """The training options that a recipe sets for this network. Raises UserError where there is none."""
     if name == "paper":
         if model not in PAPER_LEARNING_RATE:

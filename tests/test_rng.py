@@ -226,6 +226,8 @@ GOLDEN = {
         "ORDER": 5,
         "AUGMENT": 6,
         "SYNTHETIC": 7,
+        "RESIZED_CROP": 8,
+        "COLOUR": 9,
         "PROJECTION": 10,
         "PATCHES": 11,
     },

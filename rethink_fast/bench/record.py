@@ -37,7 +37,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "parameters": ("int", "trainable parameters"),
     "precision": ("str", "fp32 or bf16 (mixed)"),
     "device": ("str", "cpu or cuda:N"),
-    "batch_size": ("int", "images in a step"),
+    "ranks": ("int", "processes that shared every batch, in the last session"),
+    "batch_size": ("int", "images in a step, over all ranks"),
     "recipe": ("dict", "name (paper, fast or null) and changes: options given beside it that differ from it, in words"),
     "eval_every": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
     "step": ("dict", "compiled or not and why, and the seconds of a step each way where both were measured"),
@@ -109,6 +110,7 @@ def result(
         "parameters": setup.parameters,
         "precision": run.train.precision,
         "device": str(setup.device),
+        "ranks": setup.ranks.count,
         "batch_size": run.train.batch_size,
         "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
         "eval_every": run.train.eval_every,
@@ -200,8 +202,13 @@ class RecordFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder, or None where there is none that can be read."""
-        try:
-            values: dict[str, Any] = json.loads((self.path / name).read_text())
-        except (OSError, ValueError):
-            return None
-        return values
+        return read_json(self.path / name)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds, or None where there is none that can be read."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return values

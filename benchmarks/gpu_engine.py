@@ -1,0 +1,128 @@
+"""The engine's part of `make gpu-check`: the time to memorize all of CIFAR-10 with random labels, by either recipe.
+
+Each run stops at 99.9 % train accuracy or after 1.5 times its target, compilation and evaluation apart. Beside
+it stand the share of the matrix rate that its arithmetic reached, and what the data path takes of a step: the rate of
+the run's network on one prepared batch against that of the whole step, by turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rethink_fast.config import Corruption, Data, Model, ModelName, RecipeName, Run, Train, resolve
+from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.env import cores
+from rethink_fast.train.engine import fit
+from rethink_fast.train.limits import training_flops
+from rethink_fast.train.setup import set_up
+
+from .bench_engine import CORRUPTIONS, Clock, Engine, Silent, overhead
+
+UNTIL = 0.999
+MILESTONE = "accuracy>=0.999"
+PATIENCE = 1.5
+"""A run is stopped after so many times its target."""
+PATH_SECONDS = 1.0
+"""Of training, for each corruption's data path."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run. target: the seconds of training that the issue asks for on an H200."""
+
+    model: ModelName
+    recipe: RecipeName
+    target: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} --recipe {self.recipe}"
+
+
+CASES = (
+    Case("mlp_1x512", "paper", 6),
+    Case("mlp_1x512", "fast", 2),
+    Case("alexnet_small", "paper", 15),
+    Case("alexnet_small", "fast", 5),
+    Case("inception_small", "paper", 25),
+    Case("inception_small", "fast", 10),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """seconds, epochs: to 99.9 %, or None where the run was stopped before; the rest is about the whole run."""
+
+    case: str
+    target: float
+    seconds: float | None
+    epochs: int | None
+    train_accuracy: float | None
+    train_seconds: float
+    compile_seconds: float
+    eval_seconds: float
+    images_per_second: float
+    flops_per_image: float
+    share_of_matrix: float
+    data_path: dict[str, float]
+
+
+def open_cifar10(device: torch.device, limit: int | None = None) -> Dataset:
+    """The real set where the usual places have it, else the synthetic one of its shape."""
+    return open_dataset(
+        "cifar10",
+        "auto",
+        size=28,
+        margin=False,
+        limit=limit,
+        device=device,
+        workers=cores(),
+        download=False,
+        damaged="stop",
+    )
+
+
+def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: float) -> Result:
+    """Run one case. matrix_rate: FLOP/s in bfloat16."""
+    train = Train(recipe=case.recipe, until=UNTIL, precision="bf16")
+    run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
+    setup = set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+    flops, images = training_flops(setup)
+    outcome = fit(setup, Silent(), Clock(PATIENCE * case.target, setup.model))
+    moment = outcome.milestones.as_dict()[MILESTONE]
+    last = outcome.evaluated
+    rate = outcome.images / outcome.train_seconds
+    path = {}
+    if case.recipe == "paper":  # once for each network
+        engine = Engine(setup, outcome.choice)
+        path = {name: overhead(engine, case.model, name, PATH_SECONDS) for name in CORRUPTIONS}
+    return Result(
+        case=case.name,
+        target=case.target,
+        seconds=moment["seconds"] if moment else None,
+        epochs=moment["epochs"] if moment else None,
+        train_accuracy=last.train_accuracy if last else None,
+        train_seconds=outcome.train_seconds,
+        compile_seconds=outcome.compile_seconds,
+        eval_seconds=outcome.eval_seconds,
+        images_per_second=rate,
+        flops_per_image=flops / images,
+        share_of_matrix=rate * flops / images / matrix_rate,
+        data_path={name: values["median"] for name, values in path.items()},
+    )
+
+
+def table(results: list[Result]) -> str:
+    """One line a run."""
+    lines = [f"{'to 99.9 %':32}  {'seconds':>8}  target  epochs  {'images/s':>10}  of matrix  data path"]
+    for result in results:
+        seconds = f"{result.seconds:8.2f}" if result.seconds is not None else f"{'-':>8}"
+        epochs = f"{result.epochs:6}" if result.epochs is not None else f"{'-':>6}"
+        path = f"{max(result.data_path.values()):.1%} at most" if result.data_path else ""
+        lines.append(
+            f"{result.case:32}  {seconds}  {result.target:6.0f}  {epochs}  {result.images_per_second:10,.0f}  "
+            f"{result.share_of_matrix:9.1%}  {path}"
+        )
+    return "\n".join(lines)
