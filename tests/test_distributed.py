@@ -175,6 +175,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_stopped_on_two_ranks_goes_on_with_one(unbroken: Path, tmp_path: Path) -> None:
     """SIGTERM reaches rank 1 alone; both stop, and rank 0 leaves what rank 0 of one leaves."""
     folder = tmp_path / "o"
@@ -198,6 +199,7 @@ def test_a_run_stopped_on_two_ranks_goes_on_with_one(unbroken: Path, tmp_path: P
     same_curves(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run_with_one_line_and_more_ranks_go_on(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "o"
     running = Running(folder, 2, *WORDS, "--epochs", "30")
@@ -216,6 +218,7 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_more_ranks_go_on(unbroken:
     same_curves(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_the_launcher_starts_a_broken_run_anew_and_it_goes_on_by_itself(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "o"
     running = Running(folder, 2, *WORDS, "--epochs", "30", restarts=1)

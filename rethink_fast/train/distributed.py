@@ -152,7 +152,7 @@ ALONE = Ranks()
 
 
 class Poll:
-    """Tells every rank at the same call what any gave at the call before: it spread meanwhile, at no step's cost."""
+    """Tells every rank at the same call what any of them gave at the call before: nobody waits for it."""
 
     def __init__(self) -> None:
         self._given = torch.zeros(1, dtype=torch.int64)
