@@ -1,6 +1,6 @@
 """How fast images come: from files, from packs, and beside a DataLoader with PIL, by turns in one process.
 
-`python -m benchmarks.bench_data --data FOLDER [--size 299] [--batch-size 64] [--rounds 7] [--json FILE]`
+`python -m benchmarks.bench_data --data FOLDER [--size 299] [--batch-size 64] [--rounds 5] [--json FILE]`
 
 FOLDER holds class folders of photographs. Each round reads the same images by every way, one after another, from the
 asking for the first batch to having the last, nothing done ahead; a ratio is that of neighbours within a round. The
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="class folders of photographs")
     parser.add_argument("--size", type=int, default=299)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     arguments = parser.parse_args()
     rest = arguments.size, arguments.batch_size, arguments.rounds
