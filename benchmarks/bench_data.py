@@ -62,7 +62,7 @@ class PilImages(torch.utils.data.Dataset[np.ndarray]):
         width, height = image.size
         left, top = (1 - dali.CROP) / 2 * width, (1 - dali.CROP) / 2 * height
         box = (left, top, width - left, height - top)
-        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box))
+        return np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box))
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -173,7 +173,7 @@ def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> 
 
     def gather() -> int:
         for images, rows in split.images.read(batches):
-            torch.index_select(images, 0, rows, out=target[: len(rows)])
+            np.take(images.numpy(), rows.numpy(), axis=0, out=target[: len(rows)].numpy(), mode="clip")
         return count
 
     def copy() -> int:
