@@ -294,3 +294,24 @@ def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
     after5, after50 = map(int, done.stdout.split())
     assert after50 <= 1.02 * after5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("residency", ["stream", "device"])
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, residency: str) -> None:
+    """The samples of a CPU: to the bit from raw, and from JPEG, whose decoder is another, the nearest of all."""
+    path = made(src, tmp_path / "pack", form, 14).path
+    here = opened(path).train
+    dataset = opened(path, device=torch.device("cuda"), residency=residency)
+    ((images, rows),) = here.images.read([here.index])
+    whole = images[rows].float()
+    order = rng.order(0, 0, len(here.index))
+    read = [(pixels[rows]).cpu().float() for pixels, rows in dataset.train.images.read(here.index[order].split(8))]
+    for place, image in zip(order.tolist(), torch.cat(read), strict=True):
+        distance = (whole - image).abs().mean(dim=(1, 2, 3))
+        assert distance.argmin() == place
+        assert form == "jpeg" or distance[place] == 0
+    shared = any("JPEG hardware" in note for note in dataset.notes)
+    assert shared == (form == "jpeg" and residency == "stream")

@@ -137,7 +137,10 @@ class _Buffer:
             self._sent.synchronize()
         if len(self._memory) < len(index):
             self._memory = torch.empty((len(index), *images.shape[1:]), dtype=torch.uint8, pin_memory=True)
-        return torch.index_select(images, 0, index, out=self._memory[: len(index)])
+        staged = self._memory[: len(index)]
+        # Several times as fast as torch.index_select, which does not copy rows of bytes in one piece.
+        np.take(images.numpy(), index.numpy(), axis=0, out=staged.numpy(), mode="clip")
+        return staged
 
     def mark(self, stream: torch.cuda.Stream) -> torch.cuda.Event:
         self._sent = torch.cuda.Event()

@@ -31,7 +31,7 @@ from ..errors import UserError, one_of
 from . import pack_worker
 from .pack_format import FORMS, INDEX, MANIFEST, Pack, read_pack, write_manifest
 from .pack_source import Source, Tree, open_tree
-from .pack_worker import BLOCK, RECORDS, Job, begin_process, make_part
+from .pack_worker import BLOCK, QUALITY, RECORDS, SUBSAMPLING, Job, begin_process, make_part
 from .source import Progress
 
 SHARD = 1024
@@ -65,7 +65,13 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on where another stopped."""
-        return {"form": self.form, "size": self.size, "shard": SHARD, "source": self.tree.fingerprint()}
+        return {
+            "form": self.form,
+            "size": self.size,
+            "encoding": f"JPEG, quality {QUALITY}, {SUBSAMPLING}" if self.form == "jpeg" and self.size else None,
+            "shard": SHARD,
+            "source": self.tree.fingerprint(),
+        }
 
 
 def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
