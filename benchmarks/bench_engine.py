@@ -34,9 +34,9 @@ from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, Pr
 from rethink_fast.data import Dataset
 from rethink_fast.data.loader import Batch, Loader, Prepared
 from rethink_fast.env import choose_device, cores, environment
-from rethink_fast.errors import UserError
+from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.models import MODELS
-from rethink_fast.train.engine import Interrupted, Tick, fit
+from rethink_fast.train.engine import Tick, fit
 from rethink_fast.train.limits import matrix_rate
 from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.setup import Setup, set_up

@@ -20,7 +20,7 @@ CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
 ]
-AugmentName = Literal["crop", "flip", "rotation"]
+AugmentName = Literal["crop", "resized-crop", "flip", "rotation", "colour"]
 PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast"]
 OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
@@ -43,6 +43,9 @@ class Data:
     """Threads that read and decode images. Default: the number of cores."""
     damaged: Literal["stop", "skip"] = "stop"
     """What to do about an image that cannot be decoded: stop, or leave it out and count it."""
+    residency: Literal["auto", "device", "stream"] = "auto"
+    """Where decoded images stay. device: decoded once, in its memory; stream: nowhere, decoded anew for every epoch;
+    auto: by the memory that is free."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,14 @@ class Train:
     """Stop after this many epochs, whatever was reached. Default: 100."""
     until: float = 1.0
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
+    until_loss: float | None = None
+    """Go on until the train loss of that epoch is at most this as well; 0.05 is the paper's rule, and 0 uses all
+    epochs."""
     eval_every: int | None = None
     """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
     batches as they were seen in training) comes within 2 points of --until. Default: 1."""
     batch_size: int | None = None
-    """Images in a step."""
+    """Images in a step, over all ranks where torchrun starts several."""
     optimizer: OptimizerName | None = None
     """sgd: with momentum, as in the paper; adam; or preconditioned-adam, for the perceptrons. Default: sgd."""
     lr: float | None = None
@@ -100,7 +106,9 @@ class Train:
     weight_decay: float | None = None
     """Weight decay on weights of convolutions and linear layers, not on biases or batch norm. Default: 0."""
     augment: tuple[AugmentName, ...] = ()
-    """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs."""
+    """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs.
+    May be given several times: crop, flip and rotation are the paper's for CIFAR-10; resized-crop, flip and colour
+    together its preprocessing of ImageNet."""
     precision: PrecisionName | None = None
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -192,6 +200,8 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
     else:
         chance = 1.0 if corruption.corruption == "random" else 0.0
         corruption = replace(corruption, probability=chance)
+    if {"crop", "resized-crop"} <= set(run.train.augment):
+        raise UserError("--augment crop and --augment resized-crop both cut a window: leave one out.")
     run = replace(
         run,
         data=replace(run.data, size=run.data.size or default.size, workers=run.data.workers or cores),
@@ -233,6 +243,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, 10**6, "of at least 1"),
     "eval_every": (1, 10**6, "of at least 1"),
     "until": (0.0, 1.0, "in [0, 1]"),
+    "until_loss": (0.0, 1e6, "of at least 0"),
     "batch_size": (1, 2**20, "of at least 1"),
     "lr": (1e-12, 1e6, "above 0"),
     "lr_decay": (1e-6, 1.0, "in (0, 1]"),

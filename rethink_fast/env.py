@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,15 @@ def choose_device(name: str) -> torch.device:
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"--device {name} is not there: this machine has {torch.cuda.device_count()} GPU(s).")
     return device
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: of the GPU by torch, or of this process for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def version_of(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The one error that is the user's to mend, and the one that says that somebody stopped the run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
     """Bad input: one line that names the value, what is allowed and what to do. The command line exits with 2."""
+
+
+class Interrupted(Exception):
+    """Raised by a check when somebody asked the run to stop."""
 
 
 def one_of(what: str, value: str, allowed: Iterable[str]) -> str:

@@ -35,6 +35,10 @@ class Stream(IntEnum):
     ORDER = 5
     AUGMENT = 6
     SYNTHETIC = 7
+    RESIZED_CROP = 8
+    COLOUR = 9
+    PROJECTION = 10
+    PATCHES = 11
 
 
 def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +101,7 @@ def draw(seed: int, stream: Stream, index: Tensor, block: Tensor | int) -> Tenso
     return philox(key(seed, stream), (index & _MASK, index >> 32, block & _MASK, block >> 32))
 
 
-def mulhi(word: Tensor, n: int) -> Tensor:
+def mulhi(word: Tensor, n: int | Tensor) -> Tensor:
     """A uniform integer in [0, n) from each word: the upper half of word * n, for n <= 2^31."""
     return (word * n) >> 32
 

@@ -275,3 +275,28 @@ def test_a_batch_too_large_for_memory_names_one_that_fits(tmp_path: Path) -> Non
     line = done.stderr.strip().splitlines()[-1]
     assert "--batch-size 50000 does not fit in memory:" in line
     assert int(line.split(": ")[-1].split(" ")[0]) < 50000
+
+
+def test_a_run_goes_on_until_its_loss_is_low_as_well(tmp_path: Path) -> None:
+    words = [
+        "mnist",
+        "--data",
+        "synthetic",
+        "--limit",
+        "100",
+        "--corruption",
+        "random",
+        "--epochs",
+        "60",
+        "--batch-size",
+        "20",
+    ]
+    lengths = []
+    for place, loss in enumerate([[], ["--until-loss", "0.05"], ["--until-loss", "0"]]):
+        out = tmp_path / str(place)
+        assert bench(*words, *loss, "--out", str(out)) == 0
+        lengths.append((load(out)["epochs"], load(out)["stopped"], load(out)["train_loss"]))
+    (accurate, _, high), (low, stopped, loss_then), (all_, by_epochs, _) = lengths
+    assert accurate < low < all_ == 60
+    assert (stopped, by_epochs) == ("until", "epochs")
+    assert loss_then <= 0.05 < high

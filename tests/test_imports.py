@@ -19,6 +19,7 @@ LAYERS = (
     ("models",),
     ("recipes",),
     ("config",),
+    ("theory",),
     ("train",),
     ("experiments",),
     ("report",),

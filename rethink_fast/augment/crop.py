@@ -19,7 +19,7 @@ def fixed_crop(images: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     return images[:, top : top + height, left : left + width]
 
 
-def random_crop(images: Tensor, index: Tensor, size: tuple[int, int], *, seed: int, epoch: int) -> Tensor:
+def random_crop(images: Tensor, index: Tensor, size: tuple[int, int], *, seed: int, epoch: int | Tensor) -> Tensor:
     """Cut a window of this size at a random place, a pure function of (seed, epoch, index).
 
     images: [B, H, W, C], any dtype; index: int64 [B]. Returns [B, size[0], size[1], C].

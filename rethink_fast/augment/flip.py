@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import rng
 
 
-def random_flip(images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+def random_flip(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Mirror each image left to right with probability a half, a pure function of (seed, epoch, index).
 
     images: [B, H, W, C], any dtype; index: int64 [B].

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import rng
 
 
-def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Rotate each image by a uniform angle of up to 25 degrees either way, a pure function of (seed, epoch, index).
 
     images: [B, H, W, C], any dtype; index: int64 [B]. Returns float32 [B, H, W, C]. The output pixel at

@@ -1,4 +1,4 @@
-"""The command line: `rethink-fast bench ...`, `compare ...` and `env`, made from the dataclasses of config.py."""
+"""The command line: bench, compare, pack, show, plan and env; the options of bench are the dataclasses of config.py."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import json as json_module
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
-from ..env import Backend, backends, environment
+from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..env import Backend, backends, cores, environment
 from ..errors import UserError
 from ..kernels import native
-from .compare.statistics import THRESHOLD
+from ..train.distributed import Ranks
+from . import pack as pack_view
+from . import plan as planning
+from .compare_cli import compare
+from .plan_inputs import Plan, gather
+from .reproduce_cli import report, reproduce
 from .run import EXIT_BAD_INPUT, run_bench
+from .show import ShownName, run_show
 
 app = App(
     name="rethink-fast",
@@ -27,6 +33,10 @@ app = App(
     default_parameter=Parameter(negative=()),
     result_action="return_value",
 )
+
+app.command(compare)
+app.command(reproduce)
+app.command(report)
 
 
 def _section(name: str) -> Parameter:
@@ -62,48 +72,113 @@ def bench(
 
 
 @app.command
-def compare(
-    old: str,
-    new: str,
+def pack(
+    src: Path | None = None,
+    dest: Path | None = None,
     /,
     *,
-    threshold: float = THRESHOLD,
-    strict: bool = False,
-    cases: str = "",
-    out: Path | None = None,
+    verify: Path | None = None,
+    form: Literal["jpeg", "raw"] = "jpeg",
+    size: int | None = None,
+    workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Tell whether NEW is slower than OLD: two records, a folder of records and one, or two git revisions.
+    """Make an image tree ready once: verified, numbered for life, and in few large files that train at full speed.
 
-    Exit code 0; 1 if a figure is slower by more than the threshold; 2 for bad input; 3 with --strict if one is
-    ambiguous. Revisions are built in throw-away worktrees and timed by turns on this machine.
+    A run that is stopped goes on by the same command. Then: rethink-fast bench imagenet --data DEST
 
     Parameters
     ----------
-    old:
-        A record (result.json or its folder, a record of gpu-check, the JSON of `pytest benchmarks`), a folder of
-        records such as benchmarks/results, or a git revision.
-    new:
-        The same; a record where OLD is a folder of them.
-    threshold:
-        The least change that counts, as a fraction.
-    strict:
-        Exit with 3 if a figure is ambiguous and none is slower.
-    cases:
-        Of revisions, time only the cases whose name contains this.
-    out:
-        Folder for comparison.json and comparison.md. Default: a new one under runs/.
+    src:
+        A folder with train/CLASS and val/ or test/, any folder of class folders, or a pack of form jpeg.
+    dest:
+        The pack, a folder that appears once it is whole.
+    verify:
+        Only check the bytes of this pack.
+    form:
+        jpeg: tar shards in the WebDataset convention; raw: decoded, a .npy.
+    size:
+        Bring the images to this height and width, as for the run. Default: as they are, jpeg with the bytes they have.
+    workers:
+        Processes. Default: the number of cores.
     json:
-        Print comparison.json on stdout, and everything else on stderr.
+        Print what is in the pack as JSON on stdout, and everything else on stderr.
     """
-    from .compare.main import run_compare
-
-    console = Console(stderr=json, highlight=False)
-    options: dict[str, Any] = {"threshold": threshold, "strict": strict, "cases": cases, "out": out}
-    found, code = run_compare(old, new, **options, console=console)
+    console, processes = Console(stderr=json, highlight=False), workers or cores()
+    if not 1 <= processes <= 1024:
+        raise UserError(f"--workers {workers} is out of range: choose one in [1, 1024].")
+    if verify is not None:
+        if src is not None:
+            raise UserError(f"--verify {verify} only checks a pack: leave out {src}.")
+        made = pack_view.check(verify, workers=processes, console=console)
+    elif src is None or dest is None:
+        raise UserError("pack needs SRC and DEST, or --verify DEST.")
+    else:
+        made = pack_view.make(src, dest, form=form, size=size, workers=processes, console=console)
     if json:
-        print(json_module.dumps(found, indent=2))
-    return code
+        print(json_module.dumps(pack_view.as_dict(made), indent=2))
+    return 0
+
+
+@app.command
+def show(
+    dataset: DatasetName,
+    /,
+    *,
+    corruption: tuple[ShownName, ...] = ("all",),
+    samples: Annotated[int, Parameter(name=("--samples", "-n"))] = 4,
+    out: Path = Path("sheet.png"),
+    data: str = "auto",
+    size: int | None = None,
+    augment: tuple[AugmentName, ...] = (),
+    seed: int = 0,
+    probability: float | None = None,
+) -> int:
+    """Draw some training samples under the corruptions, as the network sees them, with their labels before and after.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    corruption:
+        The randomization, a row; all of them by default. May be given several times.
+    samples:
+        How many samples, a column each.
+    out:
+        The picture, a PNG.
+    data:
+        A path, auto or synthetic, as in bench.
+    size:
+        Height and width of the network's input, in pixels.
+    augment:
+        Show each sample with this random augmentation as well. May be given several times.
+    seed:
+        Seed of the corruption and the augmentation.
+    probability:
+        With partial: the probability that a label is drawn anew. Default: 0.5.
+    """
+    console = Console(highlight=False)
+    run_show(dataset, corruption, samples, out, data, size, augment, seed, probability, console)
+    return 0
+
+
+@app.command
+def plan(dataset: DatasetName, /, *, plan: Annotated[Plan, Parameter(name="*")] = Plan(), json: bool = False) -> int:
+    """Say what a full run will take: hours, energy, disk, memory, the bottleneck, and the floor of its arithmetic.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    json:
+        Print it as JSON.
+    """
+    inputs = gather(dataset, plan)
+    if json:
+        print(json_module.dumps(planning.as_dict(inputs), indent=2))
+    else:
+        planning.show(inputs, Console(highlight=False))
+    return 0
 
 
 @app.command
@@ -152,7 +227,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:
-        print(f"rethink-fast: {' '.join(str(error).split())}", file=sys.stderr)
+        # Every rank has the same words on its command line, and one line is enough.
+        if isinstance(error, UserError) or Ranks.from_environment().first:
+            print(f"rethink-fast: {' '.join(str(error).split())}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         code = 130

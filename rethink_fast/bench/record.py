@@ -8,17 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
-import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..corruptions import KINDS
-from ..env import environment
+from ..env import environment, peak_memory
 from ..errors import UserError
 from ..rng import CONTRACT_VERSION
 from ..train.outcome import EpochRow, Outcome
@@ -40,7 +37,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "parameters": ("int", "trainable parameters"),
     "precision": ("str", "fp32 or bf16 (mixed)"),
     "device": ("str", "cpu or cuda:N"),
-    "batch_size": ("int", "images in a step"),
+    "ranks": ("int", "processes that shared every batch, in the last session"),
+    "batch_size": ("int", "images in a step, over all ranks"),
     "recipe": ("dict", "name (paper, fast or null) and changes: options given beside it that differ from it, in words"),
     "eval_every": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
     "step": ("dict", "compiled or not and why, and the seconds of a step each way where both were measured"),
@@ -112,6 +110,7 @@ def result(
         "parameters": setup.parameters,
         "precision": run.train.precision,
         "device": str(setup.device),
+        "ranks": setup.ranks.count,
         "batch_size": run.train.batch_size,
         "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
         "eval_every": run.train.eval_every,
@@ -134,19 +133,22 @@ def result(
         "compile_seconds": outcome.compile_seconds,
         "eval_seconds": outcome.eval_seconds,
         "checkpoint_seconds": outcome.checkpoint_seconds,
-        "peak_memory_bytes": _peak_memory(setup.device),
+        "peak_memory_bytes": peak_memory(setup.device),
         "profile": profile,
         "interrupted": interrupted,
         "environment": environment(),
     }
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write or replace a JSON file in one piece. Raises OSError, and leaves what was there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 class RecordFolder:
@@ -201,18 +203,17 @@ class RecordFolder:
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Replace a JSON file in one piece."""
-        partial = self.path / f".{name}.partial"
-        try:
-            partial.write_text(json.dumps(values, indent=2) + "\n")
-            os.replace(partial, self.path / name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_json(self.path / name, values)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder, or None where there is none that can be read."""
-        try:
-            values: dict[str, Any] = json.loads((self.path / name).read_text())
-        except (OSError, ValueError):
-            return None
-        return values
+        return read_json(self.path / name)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds, or None where there is none that can be read."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return values

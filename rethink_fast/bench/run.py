@@ -17,18 +17,20 @@ from rich.console import Console
 
 from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
 from ..data import Dataset, open_dataset
-from ..env import choose_device, cores
-from ..errors import UserError
+from ..env import cores
+from ..errors import Interrupted, UserError
 from ..stages import stage, watching
-from ..train.checkpoint import Checkpoints
+from ..train.checkpoint import Checkpoints, shared_facts
 from ..train.determinism import deterministic
-from ..train.engine import Interrupted, Tick, fit
+from ..train.distributed import ALONE, Poll, Ranks, device_of, joined, leaving_when_lost, with_group
+from ..train.engine import Listener, Tick, fit
 from ..train.memory import advice, is_out_of_memory
 from ..train.outcome import EpochRow, Outcome
 from ..train.profile import Profile
-from ..train.setup import Choice, Setup, set_up
+from ..train.setup import Choice, Setup, set_up, wants_windows
 from .profile_view import save_pictures, show
 from .record import RecordFolder, result
+from .restart import after_restart, check_launch
 from .screen import Screen
 from .seeds import combine
 
@@ -36,19 +38,31 @@ EXIT_BAD_INPUT = 2
 
 
 class Stop:
-    """Set by the first SIGINT or SIGTERM; a second one ends the process at once."""
+    """Set by the first SIGINT or SIGTERM; a second one ends a process alone at once, and torchrun kills its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks = ALONE) -> None:
         self.signal: int | None = None
+        self._poll = Poll() if ranks.several else None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is not None and self._poll is None:
             os._exit(128 + number)
-        self.signal = number
+        self.signal = self.signal or number
 
     def check(self) -> None:
+        """Raise Interrupted if this process was asked to stop."""
         if self.signal is not None:
             raise Interrupted
+
+    def check_together(self) -> None:
+        """Raise Interrupted, on every rank at the same call, if any of them was asked to stop."""
+        if self._poll is not None:
+            found = self._poll(self.signal or 0)
+            if found:
+                self.signal = found
+                raise Interrupted
+        else:
+            self.check()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -114,6 +128,18 @@ class Keeper:
             self._told.discard(what)
 
 
+class Nobody:
+    """Listener of the ranks after the first, which need not be told."""
+
+    def on_ready(self, outcome: Outcome) -> None: ...
+
+    def on_tick(self, tick: Tick) -> None: ...
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None: ...
+
+    def save(self, outcome: Outcome) -> None: ...
+
+
 def default_folder(run: Run) -> Path:
     """runs/DATE-TIME-DATASET-CORRUPTION in the current folder, with a number where that is taken."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{run.dataset}-{run.corruption.corruption}"
@@ -126,37 +152,74 @@ def default_folder(run: Run) -> Path:
 def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, Any] | None, int]:
     """Carry out one run, or one for each seed. Returns the record (None if stopped before there was one) and a code.
 
-    The exit code is 0; 2 if the loss was not finite; 128 + N after signal N. Raises UserError for bad input.
+    The exit code is 0; 2 if the loss was not finite; 128 + N after signal N. Raises UserError for bad input. Of several
+    ranks only the first says anything and has a record, and one that loses another ends the process with code 1.
     """
-    stop = Stop()
-    with stop.listening():
+    ranks = Ranks.from_environment()
+    if not ranks.first:
+        console = Console(quiet=True)
+    stop = Stop(ranks)
+    with leaving_when_lost(ranks), joined(ranks), stop.listening():
         try:
-            record = _run(run, session, console, stop)
+            record = _run(run, session, console, stop, ranks)
         except Interrupted:
-            record = None
+            # The signal may have reached another rank alone.
+            record, stop.signal = None, stop.signal or signal.SIGTERM
     if stop.signal is not None:
-        return record, 128 + stop.signal
+        return record if ranks.first else None, 128 + stop.signal
     runs = record.get("runs", [record]) if record else []
-    return record, EXIT_BAD_INPUT if any(one["stopped"] == "not_finite" for one in runs) else 0
+    return record if ranks.first else None, EXIT_BAD_INPUT if any(one["stopped"] == "not_finite" for one in runs) else 0
 
 
-def _run(run: Run, session: Session, console: Console, stop: Stop) -> dict[str, Any]:
-    check_session(session)
-    device = choose_device(run.train.device)
-    smaller = _smaller_scale(run, device)
-    run = resolve(run, on_gpu=device.type == "cuda", cores=cores())
+def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks) -> dict[str, Any]:
+    with ranks.agreeing():
+        check_session(session)
+        check_launch(session, run, ranks)
+        device = device_of(ranks, run.train.device)
+        smaller = _smaller_scale(run, device)
+        run = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_count))
+    ranks = with_group(ranks, device)
+    session = ranks.from_first(lambda: after_restart(session, run, ranks))
     resumed = session.resume is not None
-    folder = RecordFolder(session.resume or session.out or default_folder(run), resumed=resumed)
+    folder = ranks.from_first(
+        lambda: RecordFolder(session.resume or session.out or default_folder(run), resumed=resumed)
+    )
     try:
         with deterministic(run.train.deterministic), Screen(console) as screen:
-            dataset = _open(run, device, screen, stop)
+            with ranks.agreeing():
+                dataset = _open(run, device, screen, stop, processes=ranks.local_count)
             for note in (*dataset.notes, smaller):
                 if note:
                     screen.note(note)
+            if ranks.several:
+                return _run_shared(run, dataset, device, folder, session, screen, stop, ranks)
             return _run_seeds(run, dataset, device, folder, session, screen, stop)
     except BaseException:
-        folder.abandon()
+        if ranks.first:
+            folder.abandon()
         raise
+
+
+def _run_shared(
+    run: Run,
+    dataset: Dataset,
+    device: torch.device,
+    folder: RecordFolder,
+    session: Session,
+    screen: Screen,
+    stop: Stop,
+    ranks: Ranks,
+) -> dict[str, Any]:
+    """One run on several ranks, of which the first keeps what the others find as well."""
+    with ranks.agreeing():
+        setup = set_up(run, dataset, device, ranks=ranks)
+    ranks.check_same(shared_facts(setup))
+    resumed = session.resume is not None
+    if ranks.first:
+        return run_one(setup, folder, session, screen, stop, resumed=resumed)
+    outcome = Checkpoints(folder.path).load(setup)[0] if resumed else None
+    outcome = _fit(setup, Nobody(), stop, outcome, every=float("inf"))
+    return result(setup, outcome, interrupted=outcome.stopped == "interrupted")
 
 
 def _run_seeds(
@@ -178,7 +241,7 @@ def _run_seeds(
             continue
         choice = Choice(**records[-1]["step"]) if setup is not None else None
         setup = set_up(seeded, dataset, device, like=setup, choice=choice)
-        records.append(_run_one(setup, folder, session, screen, stop, resumed=resumed))
+        records.append(run_one(setup, folder, session, screen, stop, resumed=resumed))
         if session.seeds > 1:
             combined = combine(records, wanted=session.seeds)
             group.write("result.json", combined)
@@ -192,9 +255,10 @@ def _run_seeds(
     return combined
 
 
-def _run_one(
+def run_one(
     setup: Setup, folder: RecordFolder, session: Session, screen: Screen, stop: Stop, *, resumed: bool
 ) -> dict[str, Any]:
+    """Carry out a run that is set up, from the start or from its last checkpoint, and return its record."""
     keeper = Keeper(setup, folder, screen)
     outcome: Outcome | None = None
     if resumed:
@@ -205,13 +269,8 @@ def _run_one(
     folder.begin(setup, outcome.rows if outcome else [])
     keeper.keep(outcome or Outcome(), interrupted=True)
     keeper.profile = profile = Profile(setup) if session.profile else None
-    try:
-        with watching(profile):
-            outcome = fit(setup, keeper, stop.check, outcome=outcome, checkpoint_every=session.checkpoint_every)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(advice(setup)) from None
+    with watching(profile):
+        outcome = _fit(setup, keeper, stop, outcome, every=session.checkpoint_every)
     if profile is not None:
         profile.finish(outcome)
     found = profile.as_dict(outcome) if profile is not None else None
@@ -225,6 +284,15 @@ def _run_one(
     return record
 
 
+def _fit(setup: Setup, listener: Listener, stop: Stop, outcome: Outcome | None, *, every: float) -> Outcome:
+    try:
+        return fit(setup, listener, stop.check_together, outcome=outcome, checkpoint_every=every)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(advice(setup)) from None
+
+
 def _smaller_scale(run: Run, device: torch.device) -> str | None:
     """The line that says a run without a GPU is made smaller than the paper's; None where it is not."""
     if run.dataset != "imagenet" or device.type == "cuda" or run.data.size is not None:
@@ -236,7 +304,7 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Dataset:
+def _open(run: Run, device: torch.device, screen: Screen, stop: Stop, *, processes: int) -> Dataset:
     def progress(what: str, done: int, total: int) -> None:
         stop.check()
         screen.on_load(what, done, total)
@@ -253,5 +321,8 @@ def _open(run: Run, device: torch.device, screen: Screen, stop: Stop) -> Dataset
         workers=run.data.workers,
         download=run.data.download,
         damaged=run.data.damaged,
+        residency=run.data.residency,
+        windows=wants_windows(run),
+        processes=processes,
         progress=progress,
     )

@@ -5,20 +5,26 @@ path, "auto" or "synthetic"
   cifar10.py          python, binary, class folders, tar    -> Resident
   imagenet.py         train/WNID/*.JPEG and val/, or any folder of class folders
                       dali.py, JPEG decoded every epoch     -> JpegFolder
+  packed.py           a pack (pack_*.py) of either of both  -> PackedOriginals, PackedJpegs, or those of mapped.py
   synthetic.py        made from the sample index            -> Resident or Generated
+
+residency.py then decides which images stay on the device, decoded once.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..errors import UserError, one_of
-from . import auto, cifar10, imagenet, mnist, synthetic
+from . import auto, cifar10, hw_decoder, imagenet, mnist, packed, synthetic
 from .dali import CROP
 from .download import fetch
+from .pack_format import is_pack
+from .residency import settle
 from .source import Dataset, Images, Progress, Resident, Split, subset
 
 DATASETS = ("imagenet", "cifar10", "mnist")
@@ -35,6 +41,9 @@ def open_dataset(
     workers: int,
     download: bool,
     damaged: str,
+    residency: str = "auto",
+    windows: bool = False,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Dataset:
     """Open a data set: "imagenet", "cifar10" or "mnist".
@@ -42,8 +51,11 @@ def open_dataset(
     data: a path, "auto" (look in the usual places, else synthetic, and say so in Dataset.notes) or "synthetic".
     size: network input size, to which imagenet is resized; margin: deliver imagenet images as large as a random
     crop of `size` needs, round(size / 0.875). limit: at most so many samples of each split. damaged: "stop" at a
-    damaged image file, or "skip" it. download: where nothing is found, fetch the official files. workers: threads
-    that read and decode. progress: called with (what, done, total). Raises UserError.
+    damaged image file, or "skip" it. residency: "device" decodes images once, to stay there, "stream" anew for every
+    epoch, "auto" by the memory that is free. windows: whether random windows of the training images will be asked for,
+    which are decoded from their files where that is possible. processes: how many share the host's memory. download:
+    where nothing is found, fetch the official files. workers: threads that read and decode. progress: called with
+    (what, done, total). Raises UserError.
     """
     one_of("dataset", dataset, DATASETS)
     one_of("damaged", damaged, ("stop", "skip"))
@@ -53,6 +65,27 @@ def open_dataset(
         raise UserError(f"--download puts the files where --data auto finds them: leave out --data {data}")
     if size < 1:
         raise UserError(f"size {size} is out of range: choose at least 1")
+    made = _find(dataset, data, size, margin, limit, device, workers, download, damaged, progress)
+    made, plan = settle(made, residency, device, progress, windows=windows, processes=processes)
+    notes = [f"images {plan}"] if plan is not None else []
+    shared = hw_decoder.tune(made, device)
+    if shared is not None:
+        notes.append(shared)
+    return replace(made, notes=(*made.notes, *notes))
+
+
+def _find(
+    dataset: str,
+    data: str,
+    size: int,
+    margin: bool,
+    limit: int | None,
+    device: torch.device,
+    workers: int,
+    download: bool,
+    damaged: str,
+    progress: Progress | None,
+) -> Dataset:
     notes: tuple[str, ...] = ()
     folder = None if data == "synthetic" else Path(data)
     if data == "auto":
@@ -74,20 +107,22 @@ def open_dataset(
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
     if dataset != "cifar10" and not folder.is_dir():
         raise UserError(f"{folder} is a file: {dataset} is opened from a folder")
+    how: dict[str, Any] = {
+        "limit": limit,
+        "device": device,
+        "workers": workers,
+        "damaged": damaged,
+        "progress": progress,
+    }
+    if is_pack(folder):
+        if dataset == "mnist":
+            raise UserError(f"{folder} is a pack of colour images: mnist is opened from the four IDX files")
+        return packed.load(dataset, folder, size=size, margin=margin, **how)
     if dataset == "mnist":
         return mnist.load(folder, limit=limit, device=device)
     if dataset == "cifar10":
-        return cifar10.load(folder, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress)
-    return imagenet.load(
-        folder,
-        size=size,
-        margin=margin,
-        limit=limit,
-        device=device,
-        workers=workers,
-        damaged=damaged,
-        progress=progress,
-    )
+        return cifar10.load(folder, **how)
+    return imagenet.load(folder, size=size, margin=margin, **how)
 
 
 def _note(dataset: str, made: Dataset) -> str:

@@ -9,6 +9,7 @@ padding of the last batch, which repeat or lose samples from the second epoch on
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import weakref
 from collections import deque
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from ..augment import crop_windows
 from ..errors import UserError
 from ..quiet import quiet
 from ..stages import stage
@@ -32,8 +34,9 @@ CROP = 0.875
 AHEAD = 2
 """Batches whose files are read before DALI asks for them; DALI itself holds two more."""
 
-Feed = tuple[list[np.ndarray], np.ndarray]
-"""The bytes of each file (uint8) and the sample indices (int64) of one batch."""
+Feed = tuple[Any, ...]
+"""Of one batch: the bytes of each file (list of uint8), the sample indices (int64 [B]) and, for a decoder of windows,
+where they begin and how large they are (int32 [B, 2] each: vertical, horizontal)."""
 
 
 class DecodeError(Exception):
@@ -45,10 +48,16 @@ class DecodeError(Exception):
 
 
 class Decoder:
-    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes."""
+    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes.
 
-    def __init__(self, graph: Callable[[Any], Any], *, threads: int, device: torch.device | None = None) -> None:
+    windows: whether the feeds hold windows, whose start and shape `graph` takes as well.
+    """
+
+    def __init__(
+        self, graph: Callable[..., Any], *, threads: int, device: torch.device | None = None, windows: bool = False
+    ) -> None:
         self._graph, self._threads = graph, threads
+        self._inputs = 4 if windows else 2
         self._device = device if device is not None and device.type == "cuda" else None
         self._pipeline: Any = None
         self._largest = 0
@@ -129,7 +138,7 @@ class Decoder:
         return feed
 
     def _build(self) -> Any:
-        dali, graph = _dali(), self._graph
+        dali, graph, inputs = _dali(), self._graph, self._inputs
         # The pipeline must not hold the decoder that holds it: left to the garbage collector, it may be collected in a
         # forked child (a DataLoader's worker), where its destructor waits for threads that are not there.
         feed = weakref.WeakMethod(self._next_feed)
@@ -141,14 +150,15 @@ class Decoder:
             return following()
 
         def pipeline() -> Any:
-            encoded, index = dali.fn.external_source(
+            dtypes = [dali.types.UINT8, dali.types.INT64, dali.types.INT32, dali.types.INT32]
+            encoded, index, *window = dali.fn.external_source(
                 source=source,
-                num_outputs=2,
+                num_outputs=inputs,
                 batch=True,
-                dtype=[dali.types.UINT8, dali.types.INT64],
-                ndim=[1, 0],
+                dtype=dtypes[:inputs],
+                ndim=[1, 0, 1, 1][:inputs],
             )
-            return graph(encoded), index
+            return graph(encoded, *window), index
 
         made = dali.pipeline_def(
             batch_size=self._largest, num_threads=self._threads, device_id=self._device_id(), prefetch_queue_depth=2
@@ -167,15 +177,62 @@ def _dali() -> Any:
     return dali
 
 
-def _image(encoded: Any, *, device: str = "cpu", crop: bool = False) -> Any:
-    """Decode to RGB, upright, the whole image or its central part."""
+def _image(encoded: Any, *, crop: bool = False, **how: Any) -> Any:
+    """Decode to RGB, upright, the whole image or its central part. how: options of DALI's decoders."""
     decoders, rgb = _dali().fn.decoders, _dali().types.RGB
     if not crop:
-        return decoders.image(encoded, device=device, output_type=rgb)
-    start, shape = ((1 - CROP) / 2,) * 2, (CROP,) * 2
-    return decoders.image_slice(
-        encoded, device=device, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb
-    )
+        return decoders.image(encoded, output_type=rgb, **how)
+    start, shape = _centre()
+    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb, **how)
+
+
+def _centre() -> tuple[tuple[float, float], tuple[float, float]]:
+    return ((1 - CROP) / 2,) * 2, (CROP,) * 2
+
+
+def _resized(image: Any, size: tuple[int, int]) -> Any:
+    dali = _dali()
+    return dali.fn.resize(image, size=size, interp_type=dali.types.INTERP_LINEAR, antialias=True)
+
+
+def whole(encoded: Any) -> Any:
+    """A graph for `Decoder`: the whole image at its own size, on the CPU."""
+    return _image(encoded)
+
+
+def whole_then_centre(edge: int) -> Callable[[Any], Any]:
+    """A graph for `Decoder`: the pixels of a `JpegFolder` without margin, to the bit, but with every row decoded.
+
+    A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
+    """
+
+    def graph(encoded: Any) -> Any:
+        start, shape = _centre()
+        centre = _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
+        return _resized(centre, (edge, edge))
+
+    return graph
+
+
+def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
+    """Decode a window of the upright image to RGB, and as little beside it as the format allows."""
+    rgb = _dali().types.RGB
+    return _dali().fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **how)
+
+
+def decoding(size: tuple[int, int], *, crop: bool, resize: bool, **how: Any) -> Callable[..., Any]:
+    """A graph for `Decoder`: the whole image or its central part, resized or as it is; or a window of it, resized."""
+
+    def graph(encoded: Any, *window: Any) -> Any:
+        image = _window(encoded, *window, **how) if window else _image(encoded, crop=crop, **how)
+        return _resized(image, size) if resize or window else image
+
+    return graph
+
+
+def _shape(encoded: Any) -> Any:
+    """Height, width and channels of the upright image, by the file's header."""
+    return _dali().fn.peek_image_shape(encoded)
 
 
 class JpegFolder:
@@ -194,26 +251,59 @@ class JpegFolder:
         edge = round(size / CROP) if margin else size
         self.shape = (edge, edge, 3)
         self._root, self._files, self._device, self._workers = root, files, device, workers
-        self._decoder = Decoder(self._graph_of(edge, margin), threads=workers, device=device)
+        self._graph = functools.partial(decoding, crop=not margin, resize=True)
+        self._hw_decoder_load: float | None = None
+        self._peek = Decoder(_shape, threads=1)
+        self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
+        self._make_decoders()
 
-    def _graph_of(self, edge: int, margin: bool) -> Callable[[Any], Any]:
-        on = "mixed" if self._device.type == "cuda" else "cpu"
+    def _make_decoders(self) -> None:
+        how: dict[str, Any] = {"device": "mixed" if self._device.type == "cuda" else "cpu"}
+        if self._hw_decoder_load is not None:
+            how["hw_decoder_load"] = self._hw_decoder_load
+        # The graph must not hold these images, which hold it.
+        graph = self._graph(self.shape[:2], **how)
+        self._decoder = Decoder(graph, threads=self._workers, device=self._device)
+        self._crop_decoder = Decoder(graph, threads=self._workers, device=self._device, windows=True)
 
-        def graph(encoded: Any) -> Any:
-            dali = _dali()
-            image = _image(encoded, device=on, crop=not margin)
-            return dali.fn.resize(image, size=(edge, edge), interp_type=dali.types.INTERP_LINEAR, antialias=True)
-
-        return graph
+    def share_with_hardware(self, load: float) -> None:
+        """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
+        self._hw_decoder_load = load
+        self._make_decoders()
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Images.read, a fresh tensor each time. A read ends the one before it.
 
         Raises UserError that names a file which cannot be read or decoded.
         """
+        return self._read(batches, self._decoder, lambda feed: feed)
+
+    def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As source.Regional.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
+
+        def with_windows(feed: Feed) -> Feed:
+            encoded, index = feed
+            height, width = torch.from_numpy(self._sizes_of(encoded, index)).unbind(1)
+            windows = crop_windows(height, width, torch.from_numpy(index), seed=seed, epoch=epoch)
+            start, shape = (part.to(torch.int32).contiguous().numpy() for part in windows.split(2, dim=1))
+            return encoded, index, start, shape
+
+        return self._read(batches, self._crop_decoder, with_windows)
+
+    def _sizes_of(self, encoded: list[np.ndarray], index: np.ndarray) -> np.ndarray:
+        """Height and width of whole images, int64 [B, 2], by the headers of files that are new. Raises DecodeError."""
+        new = np.flatnonzero(self._sizes[index, 0] == 0)
+        if len(new):
+            for shapes, samples in self._peek.run([([encoded[k] for k in new], index[new])]):
+                self._sizes[samples] = np.asarray(shapes.as_tensor())[:, :2]
+        return self._sizes[index].astype(np.int64)
+
+    def _read(
+        self, batches: Iterable[Tensor], decoder: Decoder, complete: Callable[[Feed], Feed]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read-files") as pool:
             try:
-                for output, index in self._decoder.run(self._feeds(batches, pool)):
+                for output, index in decoder.run(map(complete, self._feeds(batches, pool))):
                     # The tensor owns the memory of the batch: DALI does not use it again while the tensor lives.
                     yield from_dlpack(output.as_tensor()), torch.arange(len(index), device=self._device)
             except DecodeError as error:
@@ -234,12 +324,15 @@ class JpegFolder:
     def _load(self, index: np.ndarray) -> list[np.ndarray]:
         return [read_bytes(self._root / self._files[i]) for i in index]
 
+    def _name(self, sample: int) -> str:
+        return str(self._root / self._files[sample])
+
     def _blame(self, error: DecodeError) -> str:
-        for encoded, index in error.batches:
+        for encoded, index, *_ in error.batches:
             for reason, sample in zip(next(faults([encoded], workers=1)), index, strict=True):
                 if reason is not None:
-                    return f"{self._root / self._files[sample]} can no longer be decoded ({reason}): restore the file"
-        return f"DALI failed on files of {self._root}: {error.__cause__}"
+                    return f"{self._name(sample)} can no longer be decoded ({reason}): restore the file"
+        return f"DALI failed on images of {self._root}: {error.__cause__}"
 
 
 def read_bytes(path: Path) -> np.ndarray:
@@ -255,7 +348,7 @@ def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> I
 
     Raises DecodeError.
     """
-    decoder = Decoder(_image, threads=workers)
+    decoder = Decoder(whole, threads=workers)
     parts = (
         (list(files[i : i + batch]), np.arange(i, min(i + batch, len(files)))) for i in range(0, len(files), batch)
     )
@@ -266,25 +359,39 @@ def decode(files: Sequence[np.ndarray], *, workers: int, batch: int = 1024) -> I
             yield [from_dlpack(output[i]) for i in range(len(output))]
 
 
+def singly(decoder: Decoder, files: Iterable[np.ndarray]) -> Iterator[Any]:
+    """Decode images that may be damaged: for each in turn its tensor, until the next is asked for, or None.
+
+    In batches of one: DALI 2.4 ends the process (a segmentation fault) where an image that cannot be decoded has others
+    behind it in its batch.
+    """
+    waiting = deque(files)
+    while waiting:
+        try:
+            for output, _ in decoder.run(([data], np.zeros(1, np.int64)) for data in tuple(waiting)):
+                waiting.popleft()
+                yield output[0]
+        except DecodeError:
+            waiting.popleft()
+            yield None
+
+
 def faults(batches: Iterable[list[np.ndarray]], *, workers: int) -> Iterator[list[str | None]]:
     """For each batch of encoded files, why each cannot be decoded, or None where it can."""
-    decoder = Decoder(lambda encoded: _image(encoded).shape(), threads=workers)
+    decoders = [Decoder(lambda encoded: _image(encoded).shape(), threads=1) for _ in range(workers)]
 
-    def decodes(files: list[np.ndarray]) -> bool:
-        try:
+    def check(decoder: Decoder, files: list[np.ndarray]) -> list[str | None]:
+        reasons = [torn(data) for data in files]
+        decoded = singly(decoder, [data for data, reason in zip(files, reasons, strict=True) if reason is None])
+        return [reason or ("corrupt" if next(decoded) is None else None) for reason in reasons]
+
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            cuts = [len(batch) * k // workers for k in range(workers + 1)]
+            parts = [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
             with quiet():  # what its C++ says about a damaged file is said in one line
-                return all(True for _ in decoder.run([(files, np.arange(len(files)))]))
-        except DecodeError:
-            return False
-
-    for batch in batches:
-        reasons = [torn(data) for data in batch]
-        whole = [data for data, reason in zip(batch, reasons, strict=True) if reason is None]
-        if whole and not decodes(whole):
-            reasons = [
-                reason or (None if decodes([data]) else "corrupt") for data, reason in zip(batch, reasons, strict=True)
-            ]
-        yield reasons
+                found = list(pool.map(check, decoders, parts))
+            yield list(itertools.chain.from_iterable(found))
 
 
 def torn(data: np.ndarray) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -114,7 +114,11 @@ def _check(
 
 
 def leave_out(
-    root: Path, files: Sequence[str], index: Tensor, damaged: list[tuple[int, str]], what_to_do: str
+    root: Path,
+    files: Sequence[str] | Mapping[int, str],
+    index: Tensor,
+    damaged: list[tuple[int, str]],
+    what_to_do: str,
 ) -> tuple[Tensor, tuple[tuple[str, str], ...]]:
     """The samples without the damaged ones, and (file, reason) of those; with "stop", a UserError if there are any."""
     if not damaged:

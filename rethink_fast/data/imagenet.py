@@ -1,12 +1,14 @@
 """ImageNet in its usual form, and any folder of class folders, decoded from JPEG on every epoch.
 
 ROOT/train/CLASS/*.JPEG   with ROOT/val/CLASS/*.JPEG, or ROOT/val/*.JPEG and a ground-truth file
+                          or ROOT/test/CLASS/*.JPEG
 ROOT/CLASS/*.JPEG         training images only
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +21,38 @@ from .source import Dataset, Progress, Split, subset
 
 VALIDATION = ("val", "validation")
 KAGGLE = "ILSVRC/Data/CLS-LOC"
+
+Files = tuple[Path, list[str], Tensor]
+"""A folder, the files below it in the order of their sample indices, and their labels, int64 [N]."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is in a folder. The sample index is the position in the sorted order of (class folder, file name)."""
+
+    classes: tuple[str, ...]
+    train: Files
+    test: Files | None
+    notes: tuple[str, ...] = ()
+
+
+def layout(root: Path) -> Layout:
+    """Find the classes, the training images and the validation images of a folder. Raises UserError."""
+    base = root / KAGGLE if (root / KAGGLE).is_dir() else root
+    below = base / "train" if (base / "train").is_dir() else base
+    folders = folder.class_folders(below)
+    if not folders:
+        raise UserError(
+            f"{root} holds no images: looked for train/CLASS/*.JPEG, and for CLASS/*.JPEG "
+            f"(in any case, or .jpg or .png)"
+        )
+    classes = tuple(folders)
+    train = (below, *folder.flatten(folders, classes))
+    held_out = _held_out(base) if below != base else None
+    if held_out is None:
+        notes = (f"{root} has no validation images (looked for val/ beside train/): there is no test accuracy",)
+        return Layout(classes, train, None, notes)
+    return Layout(classes, train, (held_out, *_validation(root, base, held_out, classes)))
 
 
 def load(
@@ -34,17 +68,9 @@ def load(
 ) -> Dataset:
     """Open a folder; the images come at `size`, or with `margin` as large as a random crop of `size` needs.
 
-    The sample index is the position in the sorted order of (class folder, file name). Raises UserError.
+    Raises UserError.
     """
-    base = root / KAGGLE if (root / KAGGLE).is_dir() else root
-    below = base / "train" if (base / "train").is_dir() else base
-    folders = folder.class_folders(below)
-    if not folders:
-        raise UserError(
-            f"{root} holds no images: looked for train/CLASS/*.JPEG, and for CLASS/*.JPEG "
-            f"(in any case, or .jpg or .png)"
-        )
-    classes = tuple(folders)
+    found = layout(root)
 
     def split(at: Path, files: Sequence[str], labels: Tensor) -> Split:
         index = subset(len(files), limit)
@@ -53,15 +79,16 @@ def load(
         images = JpegFolder(at, files, size=size, margin=margin, device=device, workers=workers)
         return Split(images, labels, index, named)
 
-    train = split(below, *folder.flatten(folders, classes))
-    test = None
-    notes: tuple[str, ...] = ()
-    held_out = next((base / name for name in VALIDATION if (base / name).is_dir()), None) if below != base else None
-    if held_out is None:
-        notes = (f"{root} has no validation images (looked for val/ beside train/): there is no test accuracy",)
-    else:
-        test = split(held_out, *_validation(root, base, held_out, classes))
-    return Dataset("imagenet", f"jpeg folder {root.absolute()}", classes, train, test, notes)
+    train = split(*found.train)
+    test = split(*found.test) if found.test is not None else None
+    return Dataset("imagenet", f"jpeg folder {root.absolute()}", found.classes, train, test, found.notes)
+
+
+def _held_out(base: Path) -> Path | None:
+    """val/ or validation/, else test/ if it has class folders: ImageNet's own test images have no labels."""
+    found = next((base / name for name in VALIDATION if (base / name).is_dir()), None)
+    test = base / "test"
+    return test if found is None and test.is_dir() and folder.class_folders(test) else found
 
 
 def _validation(root: Path, base: Path, held_out: Path, classes: Sequence[str]) -> tuple[list[str], Tensor]:

@@ -9,6 +9,7 @@ and part of the step.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 from .. import kernels
 from ..stages import stage
 from .prepare import Preparation, prepare
-from .source import Split
+from .source import Regional, Split
 
 EVALUATION_BATCH = 500
 
@@ -29,12 +30,30 @@ EVALUATION_BATCH = 500
 class Batch:
     """images: uint8 [M, H, W, C]; rows, index: int64 [B]; all on the device. The image of index[k] is images[rows[k]].
 
-    index is the sample's for life.
+    index is the sample's for life. total: where several ranks share a batch, how many samples all of them have.
     """
 
     images: Tensor
     rows: Tensor
     index: Tensor
+    total: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.index) if self.total is None else self.total
+
+
+class Share(NamedTuple):
+    """Which part of every batch is loaded here: the one of `rank` among `ranks`, in order, as even as can be."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, batch: Tensor) -> Tensor:
+        """The samples of the share: none, where a batch is smaller than the ranks are many."""
+        return batch.tensor_split(self.ranks)[self.rank]
+
+
+WHOLE = Share()
 
 
 class Prepared(NamedTuple):
@@ -49,11 +68,22 @@ class Loader:
     """The batches of one split.
 
     labels, corrupted: int64 and bool [N] by sample index, on the device. base: added to a sample index before it keys
-    a corruption (rng.TEST_INDEX for the test set). wait_seconds: time spent waiting for the source so far.
+    a corruption (rng.TEST_INDEX for the test set). crops: let the source, which must be Regional, deliver the random
+    windows of an epoch. share: the part of each batch that is loaded here; sizes are those of whole batches.
+    wait_seconds: time spent waiting for the source so far.
     """
 
     def __init__(
-        self, split: Split, labels: Tensor, corrupted: Tensor, how: Preparation, *, batch_size: int, base: int = 0
+        self,
+        split: Split,
+        labels: Tensor,
+        corrupted: Tensor,
+        how: Preparation,
+        *,
+        batch_size: int,
+        base: int = 0,
+        crops: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         self.split = split
         self.labels = labels
@@ -61,6 +91,8 @@ class Loader:
         self.how = how
         self.batch_size = batch_size
         self.base = base
+        self.crops = crops
+        self.share = share
         self.wait_seconds = 0.0
 
     def __len__(self) -> int:
@@ -79,14 +111,14 @@ class Loader:
 
     def evaluation_sizes(self) -> list[int]:
         """The batch sizes of a sweep."""
-        return self.sizes(EVALUATION_BATCH)
+        return self.sizes(EVALUATION_BATCH * self.share.ranks)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Every sample once, in the order of this epoch, without the first `start` batches."""
         with stage("order"):
             order = kernels.order(self.how.seed, epoch, len(self.split.index))
             samples = self.split.index[order]
-        return self._batches(samples, self.sizes(self.batch_size), start)
+        return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
 
     def sweep(self) -> Iterator[Batch]:
         """Every sample once, in ascending order: for evaluation."""
@@ -97,6 +129,12 @@ class Loader:
         samples = self.split.index[torch.arange(size) % len(self.split.index)]
         return next(self._batches(samples, [size], 0))
 
+    def whole(self) -> Loader:
+        """The same batches, all of each."""
+        loader = copy.copy(self)
+        loader.share = WHOLE
+        return loader
+
     def prepared(self, batch: Batch, epoch: Tensor | int | None) -> Prepared:
         """What the network takes. epoch: keys the random augmentation; None leaves it out (evaluation)."""
         index = batch.index
@@ -104,21 +142,36 @@ class Loader:
         inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
         return Prepared(inputs, self.labels[index], self.corrupted[index])
 
-    def _batches(self, samples: Tensor, sizes: list[int], start: int) -> Iterator[Batch]:
+    def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
         device, source = self.labels.device, self.split.images
         if source.resident and device.type == "cuda":
             # One copy an epoch, which the device need not be waited for, in place of one a batch.
             samples = samples.pin_memory().to(device, non_blocking=True)
         parts = samples.split(sizes)[start:]
-        read = source.read(iter(parts))
-        for part in parts:
+        totals: list[int | None] = [None] * len(parts)
+        if self.share.ranks > 1:
+            totals = [len(part) for part in parts]
+            parts = tuple(self.share.of(part) for part in parts)
+        wanted = (part for part in parts if len(part))
+        if crops_of is None:
+            read = source.read(wanted)
+        else:
+            assert isinstance(source, Regional)
+            read = source.read_crops(wanted, seed=self.how.seed, epoch=crops_of)
+        for part, total in zip(parts, totals, strict=True):
             before = time.perf_counter()
             with stage("load"):
-                images, rows = next(read)
+                images, rows = next(read) if len(part) else self._nothing()
             self.wait_seconds += time.perf_counter() - before
             with stage("copy"):
                 index = part.to(device, non_blocking=True)
-            yield Batch(images, rows, index)
+            yield Batch(images, rows, index, total)
+
+    def _nothing(self) -> tuple[Tensor, Tensor]:
+        """What a read gives for a share without samples: no row of one image, which is never looked at."""
+        device = self.labels.device
+        images = torch.zeros((1, *self.split.images.shape), dtype=torch.uint8, device=device)
+        return images, torch.zeros(0, dtype=torch.int64, device=device)
 
 
 def pixel_statistics(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:

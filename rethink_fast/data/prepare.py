@@ -1,8 +1,10 @@
 """From stored bytes to network input: the order of the stages, written once.
 
-    gather -> fixed crop -> corruption -> random crop -> flip -> rotation -> whitening -> cast, channels_last
+    gather -> fixed crop -> corruption -> random crop, or resized crop -> flip -> rotation -> colour -> whitening
+           -> cast, channels_last
 
-Corruption comes before anything random and sees only (image, index, seed, statistics).
+Corruption comes before anything random and sees only (image, index, seed, statistics). The op does all but the resized
+crop and the colour; where one of these is asked for it gives its pixels as they are, and plain torch does the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ import torch
 from torch import Tensor
 
 from .. import kernels, rng
-from ..augment import center_window, fixed_crop, random_crop, random_flip, random_rotation, unit_range, whiten
+from ..augment import (
+    center_window,
+    fixed_crop,
+    random_colour,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+    random_rotation,
+    unit_range,
+    whiten,
+)
 from ..corruptions.gaussian import gaussian_reference
 from ..corruptions.random_pixels import random_pixels_reference
 from ..corruptions.shuffled_pixels import shuffled_pixels_reference
@@ -29,7 +41,8 @@ class Preparation:
     """Everything `prepare` must know, the same for a whole run.
 
     window: (top, left, height, width) of the fixed crop. corruption: one of PIXEL_KINDS, or "" for none.
-    mean, std: float32 [C] in pixel units, for gaussian. size: height and width of the network input.
+    mean, std: float32 [C] in pixel units, for gaussian. size: height and width of the network input. resized_crop: of
+    the centre window of that size.
     normalisation: "whiten" or "unit_range". dtype: torch.float32 or torch.bfloat16. Raises ValueError for what is
     none of these.
     """
@@ -41,6 +54,8 @@ class Preparation:
     crop: bool = False
     flip: bool = False
     rotation: bool = False
+    resized_crop: bool = False
+    colour: bool = False
     normalisation: str = "whiten"
     mean: Tensor | None = None
     std: Tensor | None = None
@@ -90,10 +105,35 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, ep
         assert how.std is not None
         mean = check_statistics(how.mean, channels, images.device, "mean")
         std = check_statistics(how.std, channels, images.device, "std")
-    stages = (how.crop, how.flip, how.rotation, _epoch_on(images.device, epoch), how.normalisation, how.dtype)
-    return torch.ops.rethink_fast.prepare(
-        images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size, *stages
-    )
+    given = (images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size)
+    now = _epoch_on(images.device, epoch)
+    if now is None or not (how.resized_crop or how.colour):
+        return torch.ops.rethink_fast.prepare(
+            *given, how.crop, how.flip, how.rotation, now, how.normalisation, how.dtype
+        )
+    # what follows a resized crop cannot come before it
+    stages = (False, False, False) if how.resized_crop else (how.crop, how.flip, how.rotation)
+    scaled = torch.ops.rethink_fast.prepare(*given, *stages, now, "unit_range", torch.float32)
+    return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, how, now)
+
+
+def _distorted(x: Tensor, index: Tensor, how: Preparation, epoch: Tensor) -> Tensor:
+    """The stages that the op does not have, on pixels float32 [B, H, W, C], and those that come after them."""
+    if how.resized_crop:
+        x = random_resized_crop(x, index, seed=how.seed, epoch=epoch)
+        if how.flip:
+            x = random_flip(x, index, seed=how.seed, epoch=epoch)
+        if how.rotation:
+            x = random_rotation(x, index, seed=how.seed, epoch=epoch)
+    if how.colour:
+        x = random_colour(x, index, seed=how.seed, epoch=epoch)
+    return _network_input(x, how.normalisation, how.dtype)
+
+
+def _network_input(x: Tensor, normalisation: str, dtype: torch.dtype) -> Tensor:
+    """The last stages: pixels [B, H, W, C] to [B, C, H, W] of this type, channels_last."""
+    x = whiten(x) if normalisation == "whiten" else unit_range(x)
+    return x.to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _epoch_on(device: torch.device, epoch: int | Tensor | None) -> Tensor | None:
@@ -149,5 +189,4 @@ def prepare_reference(
         x = random_flip(x, index, seed=seed, epoch=now)
     if rotation and now is not None:
         x = random_rotation(x, index, seed=seed, epoch=now)
-    x = whiten(x) if normalisation == "whiten" else unit_range(x)
-    return x.to(dtype).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return _network_input(x, normalisation, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,15 @@ class Images(Protocol):
         batches: int64 [B] sample indices, on the CPU or, for a resident set, on the device. The image of batch[k] is
         images[rows[k]]; a resident set gives the whole of itself each time and copies nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Regional(Images, Protocol):
+    """Images of which a region can be had for less than the whole."""
+
+    def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `read`, but of each image the window of augment.crop_windows, resized to the shape of the images."""
         ...
 
 

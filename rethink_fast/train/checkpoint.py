@@ -23,7 +23,19 @@ from .setup import Setup
 MAGIC = b"rethink_fast checkpoint 1\n"
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
 
-FREE = ("epochs", "until", "eval_every", "compile", "device", "workers", "data", "download", "damaged", "recipe")
+FREE = (
+    "epochs",
+    "until",
+    "until_loss",
+    "eval_every",
+    "compile",
+    "device",
+    "workers",
+    "data",
+    "download",
+    "damaged",
+    "recipe",
+)
 """Options that may differ between the sessions of one run: they do not change what a step computes."""
 
 
@@ -43,6 +55,13 @@ def identity(setup: Setup) -> dict[str, Any]:
         "true labels": labels.hexdigest()[:12],
         "contract version": CONTRACT_VERSION,
     }
+
+
+def shared_facts(setup: Setup) -> dict[str, Any]:
+    """What must be the same on all ranks of a run: its identity, and what decides when they do what."""
+    train = setup.run.train
+    kept = {name: getattr(train, name) for name in ("epochs", "until", "eval_every", "compile")}
+    return identity(setup) | kept | {"kind of device": setup.device.type}
 
 
 class Checkpoints:
@@ -77,11 +96,20 @@ class Checkpoints:
             (self.folder / name).unlink(missing_ok=True)
 
     def load(self, setup: Setup) -> tuple[Outcome, str | None]:
-        """Put the network back to where the newest whole checkpoint left it.
+        """Put the network back to where the newest whole checkpoint left it, which rank 0 reads for all.
 
         Returns the outcome until then, and a line about a damaged one that was passed over. Raises UserError if there
         is none, or if it is of another run, naming the difference.
         """
+        content, note = setup.ranks.from_first(lambda: self._newest(setup))
+        setup.step.load_state(content["state"])
+        return Outcome.from_dict(content["outcome"]), note
+
+    def exist(self) -> bool:
+        """Whether there is one to try."""
+        return any((self.folder / name).exists() for name in (NEWEST, PREVIOUS))
+
+    def _newest(self, setup: Setup) -> tuple[dict[str, Any], str | None]:
         problems = []
         for name in (NEWEST, PREVIOUS):
             path = self.folder / name
@@ -93,10 +121,9 @@ class Checkpoints:
                 problems.append(f"{path} cannot be used ({error})")
                 continue
             _compare(content["identity"], identity(setup), self.folder)
-            setup.step.load_state(content["state"])
-            outcome = Outcome.from_dict(content["outcome"])
-            note = f"{'; '.join(problems)}: going on from {path}, step {outcome.steps}" if problems else None
-            return outcome, note
+            steps = content["outcome"]["steps"]
+            note = f"{'; '.join(problems)}: going on from {path}, step {steps}" if problems else None
+            return content, note
         if problems:
             raise UserError(f"{'; '.join(problems)}: start the run anew, with another --out.")
         raise UserError(f"--resume {self.folder} holds no checkpoint: start the run anew, without --resume.")

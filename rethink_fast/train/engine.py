@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from ..config import settled
+from ..errors import Interrupted
 from ..stages import stage
 from .choose import choose, warm_up
 from .determinism import cost
@@ -29,8 +30,8 @@ NEAR = 0.02
 behind the accuracy at its end, by 0.4 points in the last epochs of the fast recipe of mlp_1x512."""
 
 
-class Interrupted(Exception):
-    """Raised by a check when somebody asked the run to stop."""
+LOOK_EVERY = 50
+"""Steps after which several ranks look whether the loss is finite: each has a clock of its own, and all must agree."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def fit(
             if row.train_accuracy is not None and row.train_loss is not None:
                 moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
                 outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
-            if row.train_accuracy is not None and row.train_accuracy >= setup.run.train.until:
+            if _reached(setup, row):
                 outcome.stopped = "until"
             elif epoch + 1 == epochs:
                 outcome.stopped = "epochs"
@@ -167,6 +168,14 @@ def fit(
         outcome.stopped = "interrupted"
         saver.save()
     return outcome
+
+
+def _reached(setup: Setup, row: EpochRow) -> bool:
+    """Whether the run may end here, by the evaluation of this epoch."""
+    until, until_loss = setup.run.train.until, setup.run.train.until_loss
+    if row.train_accuracy is None or row.train_loss is None or row.train_accuracy < until:
+        return False
+    return until_loss is None or row.train_loss <= until_loss
 
 
 def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
@@ -205,16 +214,18 @@ def _train_epoch(
             step.train(loader, batch)
             outcome.steps += 1
             outcome.batch += 1
-            outcome.images += len(batch.index)
+            outcome.images += len(batch)
             if clock.ticks():
                 loss, bad = step.glance()
                 listener.on_tick(Tick(epoch, outcome.batch, steps, loss, clock.rate()))
-                if bad:
+                if bad and not setup.ranks.several:
                     break
                 if saver.due():
                     clock.stop()
                     saver.save()
                     clock.start()
+            if setup.ranks.several and outcome.batch % LOOK_EVERY == 0 and step.bad_step.item() >= 0:
+                break
     finally:
         clock.stop()
     bad_step = int(step.bad_step.item())

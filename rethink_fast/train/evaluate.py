@@ -23,7 +23,7 @@ class Scores:
 
 
 def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
-    """Score the network on every sample of a loader; counters stay on the device until the end.
+    """Score the network on every sample of a loader, each rank on its share; counters stay on the device until the end.
 
     check: called before each batch, and may raise to stop.
     """
@@ -31,6 +31,7 @@ def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
     for batch in loader.sweep():
         check()
         step.score(loader, batch)
+    step.ranks.add_up(step.score_loss, step.score_counts)
     right_all, right_corrupted, corrupted, total = step.score_counts.tolist()
     clean = total - corrupted
     return Scores(

@@ -18,6 +18,8 @@ def advice(setup: Setup) -> str:
     """One line for a run that ran out of memory, with the largest half, quarter, ... of the batch that trains."""
     size = setup.run.train.batch_size
     assert size is not None
+    if setup.ranks.several:
+        return f"--batch-size {size} does not fit in the memory of rank {setup.ranks.rank}: choose a smaller one."
     where = "the GPU's memory" if setup.device.type == "cuda" else "memory"
     fitting = _fitting(setup, size)
     if fitting is None:

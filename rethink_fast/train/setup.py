@@ -14,8 +14,11 @@ from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.loader import Loader, pixel_statistics
 from ..data.prepare import PIXEL_KINDS, Preparation
+from ..data.source import Regional
 from ..errors import UserError
 from ..models import build_model
+from .batch_norm import share_batch_norm
+from .distributed import ALONE, Ranks
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
 from .step import Step
@@ -37,7 +40,7 @@ class Setup:
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
     before and after the corruption; corrupted: bool [N], whose label was drawn anew. earlier_choice: what was decided
-    for the step by a setup that it was taken over from.
+    for the step by a setup that it was taken over from. ranks: the processes that share every batch.
     """
 
     run: Run
@@ -51,6 +54,7 @@ class Setup:
     labels: Tensor
     corrupted: Tensor
     earlier_choice: Choice | None = None
+    ranks: Ranks = ALONE
 
     @property
     def parameters(self) -> int:
@@ -72,11 +76,19 @@ class Setup:
         """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
-            optimizer.fit(self.train.prepared(batch, None).inputs for batch in self.train.epoch(0))
+            loader = self.train.whole()
+            optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
+            # Its last bits depend on the processor, and must not on the rank.
+            self.ranks.copy_first(optimizer.matrix)
 
 
 def set_up(
-    run: Run, dataset: Dataset, device: torch.device, like: Setup | None = None, choice: Choice | None = None
+    run: Run,
+    dataset: Dataset,
+    device: torch.device,
+    like: Setup | None = None,
+    choice: Choice | None = None,
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
@@ -87,7 +99,8 @@ def set_up(
     if len(dataset.train.index) < 2:
         raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
     train = run.train
-    how = _preparation(run, dataset, device)
+    check_ranks(run, ranks)
+    how = preparation(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability or 0.0
     original = dataset.train.labels
@@ -111,10 +124,20 @@ def set_up(
         like.step.restart(model)
         model, step = like.model, like.step
     else:
-        step = Step(model, make_optimizer(model, train), precision=settled(train.precision), compiled=False)
+        share_batch_norm(model, ranks)
+        optimizer = make_optimizer(model, train)
+        step = Step(model, optimizer, precision=settled(train.precision), compiled=False, ranks=ranks)
 
     batch_size = settled(train.batch_size)
-    train_loader = Loader(dataset.train, labels.to(device), corrupted.to(device), how, batch_size=batch_size)
+    train_loader = Loader(
+        dataset.train,
+        labels.to(device),
+        corrupted.to(device),
+        how,
+        batch_size=batch_size,
+        crops=source_crops(run, dataset),
+        share=ranks.share,
+    )
     test_loader = None
     if dataset.test is not None and len(dataset.test.index):
         clean = torch.zeros(len(dataset.test.labels), dtype=torch.bool, device=device)
@@ -125,12 +148,40 @@ def set_up(
             how,
             batch_size=batch_size,
             base=rng.TEST_INDEX,
+            share=ranks.share,
         )
-    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice)
+    return Setup(
+        run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice, ranks
+    )
 
 
-def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
-    height, width, _ = dataset.train.images.shape
+def check_ranks(run: Run, ranks: Ranks) -> None:
+    """Raise UserError for a run that its number of ranks would change, or leave without work."""
+    if settled(run.train.batch_size) < ranks.count:
+        raise UserError(
+            f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
+            f"{ranks.count}: choose a larger one, or fewer ranks."
+        )
+    if run.model.dropout and ranks.several:
+        raise UserError(
+            f"--dropout {run.model.dropout} draws from one generator over the whole batch, so that the losses would "
+            f"depend on the number of ranks, {ranks.count}: leave it out, or use one rank."
+        )
+
+
+def wants_windows(run: Run) -> bool:
+    """Whether the windows of a resized crop may come from the source: never where pixels are to be corrupted first."""
+    return "resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
+
+
+def source_crops(run: Run, dataset: Dataset) -> bool:
+    """Whether the source decodes the windows of a resized crop alone."""
+    return wants_windows(run) and isinstance(dataset.train.images, Regional)
+
+
+def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
+    """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
+    height, width, channels = dataset.train.images.shape
     size = settled(run.data.size)
     if size > min(height, width):
         raise UserError(
@@ -143,6 +194,11 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparatio
             f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}; "
             f"choose a --size below that."
         )
+    if "colour" in run.train.augment and channels != 3:
+        raise UserError(
+            f"--augment colour needs images of red, green and blue: those of {dataset.data_source} have {channels} "
+            f"channel(s); leave it out."
+        )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
     return Preparation(
@@ -153,6 +209,8 @@ def _preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparatio
         crop=crop,
         flip="flip" in run.train.augment,
         rotation="rotation" in run.train.augment,
+        resized_crop="resized-crop" in run.train.augment and not source_crops(run, dataset),
+        colour="colour" in run.train.augment,
         normalisation=DEFAULTS[run.dataset].normalisation,
         mean=mean,
         std=std,

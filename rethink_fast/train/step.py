@@ -4,6 +4,9 @@ On a GPU each of the two functions below runs as one CUDA graph, replayed by the
 
     train   images, rows, index -> inputs, labels -> loss -> gradients -> weights; counters of the epoch
     score   images, rows, index -> inputs, labels -> loss and hits, added to the scores
+
+With several ranks each has its share of the batch, gradients and counters are those of the whole, and nothing is
+captured: DistributedDataParallel in a graph needs warm-ups and streams of its own, and is not tried here.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from ..data.loader import Batch, Loader
 from ..stages import stage, watched
 from .capture import Captured
+from .distributed import ALONE, Ranks, shared
 from .optim import materialise, optimizer_state
 
 AUX_WEIGHT = 0.4
@@ -28,11 +32,21 @@ class Step:
     """One network, its optimizer, and counters that live on the device.
 
     precision: "fp32", or "bf16" for autocast with the weights, the loss and batch norm's statistics in float32.
-    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps.
+    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps. ranks: among
+    whom the batches are shared.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: str,
+        compiled: bool,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.model = model
+        self.ranks = ranks
         self.optimizer = optimizer
         self.compiled = compiled
         self.autocast = precision == "bf16"
@@ -55,6 +69,7 @@ class Step:
         self.score_loss = counter(torch.float64)
         self.score_counts = counter(torch.int64, 4)
         materialise(optimizer)
+        self._network = shared(model, ranks)
 
     def restart(self, model: nn.Module) -> None:
         """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
@@ -81,7 +96,7 @@ class Step:
         """One update. The first step whose loss is not finite is kept in `bad_step`."""
         if not self.model.training:
             self.model.train()
-        self.seen += len(batch.index)
+        self.seen += len(batch)
         self._run("train", self._train, loader, batch)
 
     def score(self, loader: Loader, batch: Batch) -> None:
@@ -91,9 +106,12 @@ class Step:
         """
         if self.model.training:
             self.model.eval()
-        self._run("score", self._score, loader, batch)
+        if len(batch.index):
+            self._run("score", self._score, loader, batch)
 
     def _run(self, name: str, function: Callable[..., None], loader: Loader, batch: Batch) -> None:
+        if self.ranks.several:
+            return function(loader, batch.images, batch.rows, batch.index, len(batch))
         if self.device.type != "cuda" or watched():
             return function(loader, batch.images, batch.rows, batch.index)
         key = (name, id(loader), len(batch.index))
@@ -112,28 +130,37 @@ class Step:
         """Drop what was captured: for loaders that are replaced."""
         self._graphs.clear()
 
-    def _train(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor) -> None:
+    def _train(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
         with stage("corruption and augmentation"):
             inputs, labels, _ = loader.prepared(Batch(images, rows, index), self.epoch)
-        self.update(inputs, labels)
+        self.update(inputs, labels, total)
 
-    def update(self, inputs: Tensor, labels: Tensor) -> None:
-        """The network's part of a training step."""
+    def update(self, inputs: Tensor, labels: Tensor, total: int | None = None) -> None:
+        """The network's part of a training step. total: samples of the batch over all ranks, where there are several.
+
+        With them the loss is a sum over the share, and the gradient the mean over the batch: the average over the ranks
+        of (ranks / total) times their sums, whatever each one's part is.
+        """
+        ranks = self.ranks
+        # What runs compiled must do so everywhere, so that all ranks communicate in one order; empty shares cannot.
+        compiled = self.compiled and not (ranks.several and total is not None and total < ranks.count)
         with stage("forward"):
-            loss, right = (self._compiled_loss if self.compiled else self._loss_of)(inputs, labels)
+            loss, right = (self._compiled_loss if compiled else self._loss_of)(inputs, labels)
         with stage("backward"):
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss if total is None else loss * (ranks.count / total)).backward()
         with stage("update"):
             self.optimizer.step()
             self.steps += 1
-            self.loss_sum += loss.detach().double() * len(labels)
+            loss_sum = loss.detach().double() if ranks.several else loss.detach().double() * len(labels)
+            ranks.add_up(loss_sum, right)
+            self.loss_sum += loss_sum
             self.right += right
-            first = ~torch.isfinite(loss.detach()) & (self.bad_step < 0)
+            first = ~torch.isfinite(loss_sum) & (self.bad_step < 0)
             self.bad_step.copy_(torch.where(first, self.steps, self.bad_step))
 
     @torch.no_grad()
-    def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor) -> None:
+    def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
         inputs, labels, corrupted = loader.prepared(Batch(images, rows, index), None)
         losses, right = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
         hit = corrupted & right
@@ -142,12 +169,13 @@ class Step:
 
     def _loss_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            out = self.model(inputs)
+            out = self._network(inputs)
         logits, aux = out if isinstance(out, tuple) else (out, None)
-        loss = F.cross_entropy(logits.float(), labels)
+        reduction = "sum" if self.ranks.several else "mean"
+        loss = F.cross_entropy(logits.float(), labels, reduction=reduction)
         right = (logits.argmax(1) == labels).sum()
         if aux is not None:
-            loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels)
+            loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels, reduction=reduction)
         return loss, right
 
     def _score_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,61 @@
+"""resized_crop: a random window of random size and shape, resized to the network's input, as for the paper's ImageNet.
+
+The paper reuses the preprocessing of the TensorFlow Inception package of 2016. That one draws a window of an aspect
+ratio (width over height) between 0.75 and 1.33 and a height between the least and the most that its limits allow, both
+uniformly; the least is where the window covers 10 % of the object's box, which is the whole image here, as no boxes are
+at hand. Where no window of that shape covers so much, it takes the whole image. It resizes by four methods in turn, one
+a thread; here it is linear.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import rng
+
+LEAST_AREA = 0.1
+LEAST_ASPECT, ASPECT_RANGE = 0.75, 0.58
+
+
+def crop_windows(height: Tensor, width: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Where each image is cut: (top, left, height, width), a pure function of (seed, epoch, index) and its size.
+
+    height, width: int64 [B] or [], of the whole images; index: int64 [B], on the same device. Returns int64 [B, 4].
+    """
+    words = rng.draw(seed, rng.Stream.RESIZED_CROP, index, epoch)
+    aspect = LEAST_ASPECT + ASPECT_RANGE * ((words[:, 0].double() + 0.5) * 2.0**-32)
+    least = (LEAST_AREA * (height * width).double() / aspect).sqrt().round().long().clamp_min(1)
+    most = torch.minimum((width / aspect).round().long().clamp_min(1), height)
+    tall = least + rng.mulhi(words[:, 1], (most - least + 1).clamp_min(1))
+    wide = torch.minimum((tall * aspect).round().long().clamp_min(1), width)
+    none = least > most
+    tall, wide = torch.where(none, height, tall), torch.where(none, width, wide)
+    top = rng.mulhi(words[:, 2], height - tall + 1)
+    left = rng.mulhi(words[:, 3], width - wide + 1)
+    return torch.stack((top, left, tall, wide), dim=1)
+
+
+def random_resized_crop(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
+    """Cut the window of `crop_windows` out of each image and resize it to the image's own size.
+
+    images: [B, H, W, C], any dtype; index: int64 [B]. Returns float32 [B, H, W, C]. Linear between the centres of
+    the window's pixels and constant beyond them; as the window is never the larger, nothing is to be smoothed.
+    """
+    height, width = images.shape[1:3]
+    sizes = index.new_full((), height), index.new_full((), width)
+    top, left, tall, wide = crop_windows(*sizes, index, seed=seed, epoch=epoch).float().unbind(1)
+    y = _places(top, tall, height)[:, :, None].expand(-1, -1, width)
+    x = _places(left, wide, width)[:, None, :].expand(-1, height, -1)
+    cut = F.grid_sample(
+        images.permute(0, 3, 1, 2).float(), torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False
+    )
+    return cut.permute(0, 2, 3, 1)
+
+
+def _places(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Where the `size` output pixels lie in windows along one axis, in units from -1 to 1 over the image: [B, size]."""
+    centre = (torch.arange(size, device=start.device) + 0.5) * (length[:, None] / size) - 0.5
+    inside = torch.minimum(centre.clamp_min(0.0), length[:, None] - 1)
+    return (start[:, None] + inside + 0.5) * (2 / size) - 1.0

@@ -1,0 +1,99 @@
+"""What a reproduction will do and how long that may take: seconds a step from a short probe of each kind of run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..config import Run, settled
+from ..experiments import Experiment, Scale
+from ..experiments.declare import Task
+from ..train.choose import step_seconds
+from ..train.setup import Setup, set_up
+from ..train.step import synchronize
+from .screen import duration
+from .sources import Sources
+
+COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}
+"""What the computations of rethink_fast.theory took on two cores: they cannot be probed."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds of a training step, and of evaluating one image."""
+
+    step: float
+    image: float
+
+
+def probe(setup: Setup) -> Rate:
+    """Measure a run's rates in about a second, on throw-away weights."""
+    step, loader = step_seconds(setup), setup.train
+    batch = loader.example(loader.evaluation_sizes()[0])
+    setup.step.begin_scores()
+    setup.step.score(loader, batch)
+    synchronize(setup.device)
+    start = time.perf_counter()
+    setup.step.score(loader, batch)
+    synchronize(setup.device)
+    return Rate(step, (time.perf_counter() - start) / len(batch.index))
+
+
+class Estimates:
+    """Expected seconds of each task: probed once for each network, batch size and precision."""
+
+    def __init__(self, scale: Scale, sources: Sources, device: torch.device) -> None:
+        self._scale, self._sources, self._device = scale, sources, device
+        self._rates: dict[tuple[object, ...], Rate] = {}
+
+    def seconds(self, task: Task) -> float:
+        """Expected seconds of a task; a run is taken to need its network's usual epochs. task: resolved if a run."""
+        if not isinstance(task, Run):
+            return COMPUTATION_SECONDS[task.name]
+        train = task.train
+        kind = (task.dataset, task.model.model, train.batch_size, train.precision)
+        dataset = self._sources.dataset(task)
+        if kind not in self._rates:
+            self._rates[kind] = probe(set_up(task, dataset, self._device))
+        rate, images = self._rates[kind], len(dataset.train.index)
+        steps = -(-images // settled(train.batch_size))
+        size = self._scale.sizes.get(settled(task.model.model))
+        epochs = settled(train.epochs)
+        if size is not None and size.usual_epochs is not None and train.until_loss:
+            epochs = min(epochs, size.usual_epochs)
+        tested = len(dataset.test.index) if dataset.test else 0
+        evaluations = epochs / settled(train.eval_every)
+        return epochs * steps * rate.step + evaluations * (images + tested) * rate.image
+
+
+def show_plan(
+    console: Console,
+    experiments: dict[str, Experiment],
+    expected: Callable[[Experiment], tuple[int, int, float]],
+    stopped: dict[str, str],
+) -> None:
+    """A line for each experiment. expected: its tasks, those that are cached, and the seconds of what is left.
+
+    Tasks that an earlier experiment has done count as cached. stopped: experiments that cannot run, and why.
+    """
+    table = Table("experiment", header_style="bold")
+    for column in ("tasks", "cached or shared", "to run", "expected"):
+        table.add_column(column, justify="right")
+    total = 0.0
+    for name, experiment in experiments.items():
+        if name in stopped:
+            table.add_row(name, "-", "-", "-", "not run")
+            continue
+        tasks, ready, seconds = expected(experiment)
+        total += seconds
+        table.add_row(name, str(tasks), str(ready), str(tasks - ready), duration(seconds))
+    table.add_section()
+    table.add_row("all", "", "", "", duration(total))
+    console.print(table)
+    for name, why in stopped.items():
+        console.print(f"{name} is not run: {why}", soft_wrap=True)

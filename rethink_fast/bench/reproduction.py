@@ -1,0 +1,62 @@
+"""reproduction.json: everything that a report says, as plain values. Several commands on one folder add up in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..env import environment
+from ..experiments import EXPERIMENTS, Scale
+from ..experiments.declare import Result
+from ..experiments.judge import VERDICTS
+from ..rng import CONTRACT_VERSION
+from .record import write_json
+
+SCHEMA_VERSION = 1
+ALIKE = ("schema", "contract_version", "scale", "seeds")
+"""What two reproductions must have in common to stand in one report."""
+NOT_REPORTED = ("profile", "step")
+"""Keys of a run's record that a report leaves out."""
+
+
+def about(what: str, result: Result | str | None) -> dict[str, Any]:
+    """What a report says of a task: its scale, seed, time and machine, from its record."""
+    if result is None:
+        return {"what": what, "status": "not run", "record": None}
+    if isinstance(result, str):
+        return {"what": what, "status": f"failed: {result}", "record": None}
+    record = {name: value for name, value in result.record.items() if name not in NOT_REPORTED}
+    return {"what": what, "status": "done", "record": record}
+
+
+def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[str, Any]) -> dict[str, Any]:
+    """The contents of reproduction.json. experiments: as judged; runs: `about` each task, by the name of its folder."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "contract_version": CONTRACT_VERSION,
+        "scale": {"name": scale.name, "words": scale.words, "departures": list(scale.departures)},
+        "seeds": seeds,
+        "verdicts": VERDICTS,
+        "experiments": experiments,
+        "runs": runs,
+        "environment": environment(),
+    }
+
+
+def keep(folder: Path, values: dict[str, Any]) -> None:
+    """Write reproduction.json, with the experiments that an earlier command left there if they are of one kind."""
+    path = folder / "reproduction.json"
+    write_json(path, _with_earlier(path, values))
+
+
+def _with_earlier(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        earlier = json.loads(path.read_text())
+        if any(earlier[name] != values[name] for name in ALIKE):
+            return values
+        both = {**earlier["experiments"], **values["experiments"]}
+        runs = {**earlier["runs"], **values["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return values
+    return {**values, "experiments": {name: both[name] for name in EXPERIMENTS if name in both}, "runs": runs}

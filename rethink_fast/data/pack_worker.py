@@ -1,0 +1,234 @@
+"""One part of a pack, made in a process of its own: read, decode whole, encode, write, move into place.
+
+A part is as many samples as a shard holds. It is finished once its record is there, which is moved into place after the
+bytes it speaks of are on the disk; a part that was begun and not finished is made again, and comes out the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..quiet import quiet
+from .pack_source import Source
+
+QUALITY, SUBSAMPLING = 90, "4:2:0"
+"""Of re-encoded JPEGs. Most photographs of ImageNet come in 4:2:0 themselves."""
+BATCH = 32
+BLOCK = 512
+RECORDS = "parts"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part to be made. folder: of the unfinished pack. start: sample index of its first image.
+
+    shape: height, width and channels of every image, of form raw. place: where its bytes begin in a .npy that stands.
+    """
+
+    folder: Path
+    split: str
+    number: int
+    start: int
+    source: Source
+    form: str
+    size: int | None
+    shape: tuple[int, ...] | None
+    place: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.split}.npy" if self.form == "raw" else f"{self.split}-{self.number:05}.tar"
+
+    @property
+    def record(self) -> Path:
+        """Where the part's record stands once it is finished."""
+        return self.folder / RECORDS / f"{self.split}-{self.number:05}.json"
+
+
+def begin_process() -> None:
+    """For each process at its start: leave the stopping to the parent, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def make_part(job: Job) -> int:
+    """Make one part and its record; returns its samples. Raises OSError where the disk takes no more."""
+    write = _write_raw if job.form == "raw" else _write_tar
+    rows, quarantine, sha256, length = write(job)
+    offset = 0 if job.form == "jpeg" or job.number == 0 else job.place  # the header of a .npy goes with its first part
+    record = {
+        "part": {"file": job.file, "offset": offset, "bytes": length, "sha256": sha256},
+        "rows": rows,
+        "quarantine": quarantine,
+    }
+    partial = job.record.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(record))
+    partial.replace(job.record)
+    return len(job.source)
+
+
+Image = tuple[np.ndarray | None, tuple[int, int], str | None]
+"""Its pixels, where they are wanted; height and width; and why it cannot be decoded."""
+
+
+def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
+    """For each sample in order: its position in the source, its bytes, and the image."""
+    source = job.source
+    for first in range(0, len(source), BATCH):
+        samples = range(first, min(first + BATCH, len(source)))
+        encoded = [source.read(k) for k in samples]
+        known = [source.quarantined.get(k, (None, None))[1] for k in samples]
+        yield from zip(samples, encoded, _decoded(encoded, known, job.form, job.size), strict=True)
+
+
+def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size: int | None) -> list[Image]:
+    from .dali import singly, torn
+
+    reasons = [reason or torn(data) for data, reason in zip(encoded, known, strict=True)]
+    made: list[Image] = []
+    with quiet():  # what its C++ says about a damaged file is said in the quarantine
+        whole = [data for data, reason in zip(encoded, reasons, strict=True) if reason is None]
+        decoded = singly(_decoder(form, size), whole)
+        for reason in reasons:
+            output = next(decoded) if reason is None else None
+            if output is None:
+                made.append((None, (0, 0), reason or "corrupt"))
+            elif form == "jpeg" and size is None:
+                shape = np.asarray(output)
+                made.append((None, (int(shape[0]), int(shape[1])), None))
+            else:
+                pixels = np.array(output)
+                made.append((pixels, (pixels.shape[0], pixels.shape[1]), None))
+    return made
+
+
+@functools.cache
+def _decoder(form: str, size: int | None) -> Any:
+    from .dali import Decoder, whole, whole_then_centre
+
+    if size is not None:
+        return Decoder(whole_then_centre(size), threads=1)
+    return Decoder(whole if form == "raw" else lambda encoded: whole(encoded).shape(), threads=1)
+
+
+def jpeg_of(pixels: np.ndarray) -> bytes:
+    """An image uint8 [H, W, 3] as JPEG."""
+    from PIL import Image as PillowImage
+
+    file = io.BytesIO()
+    PillowImage.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING)
+    return file.getvalue()
+
+
+class _File:
+    """What is written and hashed piece by piece."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._seen, self.bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._seen.update(data)
+        self.bytes += len(data)
+
+    def close(self) -> str:
+        """Put it on the disk; returns the checksum."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._seen.hexdigest()
+
+
+Rows = list[tuple[int, int, int, int, int, int]]
+Written = tuple[Rows, list[tuple[int, str, str]], str, int]
+"""Rows of INDEX, (sample index, file, reason) of the quarantined, checksum and bytes."""
+
+
+def _write_tar(job: Job) -> Written:
+    rows: Rows = []
+    quarantine = []
+    partial = job.folder / f".{job.file}.{os.getpid()}"
+    try:
+        with partial.open("wb", buffering=2**20) as opened:
+            file = _File(opened)
+            for k, encoded, (pixels, shape, reason) in images(job):
+                label = int(job.source.labels[k])
+                if reason is not None:
+                    quarantine.append((job.start + k, _named(job.source, k), reason))
+                    rows.append((job.number, 0, 0, label, 0, 0))
+                    continue
+                data = encoded.tobytes() if pixels is None else jpeg_of(pixels)
+                ending = "png" if data.startswith(b"\x89PNG") else "jpg"
+                offset = file.bytes + BLOCK
+                file.write(member(f"{job.start + k:09}.{ending}", data))
+                file.write(member(f"{job.start + k:09}.cls", str(label).encode()))
+                rows.append((job.number, offset, len(data), label, *shape))
+            file.write(bytes(2 * BLOCK))  # the end of a tar
+            sha256 = file.close()
+        partial.replace(job.folder / job.file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows, quarantine, sha256, file.bytes
+
+
+def member(name: str, data: bytes) -> bytes:
+    """One file of a tar: header, content, and zeros up to a whole block. Nothing in it depends on when or where."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
+
+
+def _write_raw(job: Job) -> Written:
+    """Into the .npy, whose header and length are there already."""
+    assert job.shape is not None
+    rows: Rows = []
+    quarantine = []
+    row = int(np.prod(job.shape))
+    with (job.folder / job.file).open("r+b") as opened:
+        header = opened.read(job.place) if job.number == 0 else b""
+        opened.seek(job.place - len(header))
+        file = _File(opened)
+        file.write(header)
+        for k, _, (pixels, shape, reason) in images(job):
+            label = int(job.source.labels[k])
+            if reason is not None:
+                quarantine.append((job.start + k, _named(job.source, k), reason))
+                rows.append((0, 0, 0, label, 0, 0))
+                file.write(bytes(row))
+                continue
+            assert pixels is not None
+            if pixels.shape != job.shape:
+                raise UserError(
+                    f"{job.source.root / job.source.files[k]} is {shape[1]}x{shape[0]} pixels and other images are "
+                    f"{job.shape[1]}x{job.shape[0]}: give a --size, to which all are brought"
+                )
+            rows.append((0, job.place + k * row, row, label, *shape))
+            file.write(pixels.tobytes())
+        sha256 = file.close()
+    return rows, quarantine, sha256, file.bytes
+
+
+def _named(source: Source, k: int) -> str:
+    known = source.quarantined.get(k)
+    return known[0] if known is not None else source.files[k]

@@ -1,0 +1,126 @@
+"""Where decoded images stay: on the device, decoded once, or nowhere, decoded or copied anew for every epoch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import UserError, one_of
+from .mapped import Mapped
+from .source import Dataset, Progress, Regional, Resident, Split
+
+CHOICES = ("auto", "device", "stream")
+SHARE = 0.5
+"""Of the free memory, what images may take: the network, its activations and the batches in hand need the rest."""
+DECODED_AT_ONCE = 256
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whether the images stay, and why. bytes: of all of them, decoded."""
+
+    stay: bool
+    bytes: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'stay in memory' if self.stay else 'stream'}, {readable(self.bytes)} decoded: {self.reason}"
+
+
+def readable(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
+def plan(how: str, needed: int, free: int, device: torch.device) -> Plan:
+    """What becomes of `needed` bytes of images with so much memory free, as asked for: "auto", "device" or "stream"."""
+    one_of("residency", how, CHOICES)
+    where = f"{readable(free)} free on {'the CPU' if device.type == 'cpu' else device}"
+    if how == "stream":
+        return Plan(False, needed, "as asked for")
+    if how == "device":
+        if needed > free:
+            raise UserError(
+                f"--residency device needs {readable(needed)}, and there are {where}: use --residency stream, or a "
+                f"smaller --limit"
+            )
+        return Plan(True, needed, f"as asked for, {where}")
+    fits = needed <= SHARE * free
+    return Plan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")
+
+
+def settle(
+    dataset: Dataset,
+    how: str,
+    device: torch.device,
+    progress: Progress | None,
+    *,
+    windows: bool = False,
+    processes: int = 1,
+) -> tuple[Dataset, Plan | None]:
+    """The data set with its images where they are to stay; and the plan, None where the source leaves no choice.
+
+    A set that its reader decodes to the device stays there. One of which random windows are wanted does not, where the
+    source can decode a window alone: the pixels must not depend on the memory that is free. processes: that share the
+    host's memory, each with all of the images; a GPU is one's own. Raises UserError.
+    """
+    splits = [split for split in (dataset.train, dataset.test) if split is not None]
+    needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
+    if isinstance(dataset.train.images, Mapped) and how != "device":
+        one_of("residency", how, CHOICES)
+        return dataset, Plan(False, needed, "read where they lie decoded, and kept in memory by the system")
+    if dataset.train.images.resident and not isinstance(dataset.train.images, Mapped):
+        one_of("residency", how, CHOICES)
+        if how == "stream":
+            raise UserError(
+                f"--residency stream has no effect with {dataset.data_source}, which is decoded when it is opened: "
+                f"leave it out, or pack the images and name the pack"
+            )
+        return dataset, None
+    if windows and isinstance(dataset.train.images, Regional):
+        one_of("residency", how, CHOICES)
+        if how == "device":
+            raise UserError(
+                "--residency device has no effect with --augment resized-crop, which decodes another window of each "
+                "image for every epoch: leave one out"
+            )
+        return dataset, Plan(False, needed, "a window of each image is decoded anew for every epoch")
+    free = free_memory(device)
+    made = plan(how, needed, free if device.type == "cuda" else free // processes, device)
+    if made.stay:
+        train = _decoded(dataset.train, "training", device, progress)
+        test = _decoded(dataset.test, "test", device, progress) if dataset.test is not None else None
+        dataset = replace(dataset, train=train, test=test)
+    return dataset, made
+
+
+def _decoded(split: Split, what: str, device: torch.device, progress: Progress | None) -> Split:
+    """The split with every image that takes part decoded once, on the device."""
+    held = torch.empty((len(split.index), *split.images.shape), dtype=torch.uint8, device=device)
+    done = 0
+    for images, rows in split.images.read(split.index.split(DECODED_AT_ONCE)):
+        held[done : done + len(rows)] = images[rows]
+        done += len(rows)
+        if progress is not None:
+            progress(f"decoding {what} images, once", done, len(held))
+    everyone = len(held) == len(split.labels)
+    return replace(split, images=Resident(held, device, None if everyone else split.index))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that the device, or on a CPU this process, could take now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):  # a container's own limit; "max" where there is none
+        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        free.append(max(0, int(limit) - int(used)))
+    return min(free, default=0)

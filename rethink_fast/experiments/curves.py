@@ -1,0 +1,35 @@
+"""Curves of plots, made from the results of training runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+
+from ..config import Run
+from .declare import Failed, Found, NotRun, Series
+
+
+def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
+    """The series that can be made: a curve whose runs are missing or failed is left out."""
+    made = []
+    for maker in makers:
+        try:
+            made.append(maker())
+        except (NotRun, Failed):
+            continue
+    return made
+
+
+def over_epochs(found: Found, run: Run, label: str, key: str) -> Series:
+    """A column of curve.csv over the epochs: the mean over the seeds that went so far, and their spread."""
+    columns: dict[float, list[float]] = {}
+    results = found.all(run)
+    for result in results:
+        for row in result.curve:
+            value, epoch = row[key], row["epoch"]
+            if value is not None and epoch is not None:
+                columns.setdefault(epoch, []).append(value)
+    epochs = tuple(sorted(columns))
+    means = tuple(statistics.fmean(columns[epoch]) for epoch in epochs)
+    spread = tuple(statistics.stdev(columns[epoch]) if len(columns[epoch]) > 1 else 0.0 for epoch in epochs)
+    return Series(label, epochs, means, spread if len(results) > 1 else ())

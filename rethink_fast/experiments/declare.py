@@ -1,0 +1,204 @@
+"""What an experiment is made of: tasks to be carried out, and tables, plots and findings that are judged from them.
+
+An experiment is a value: it names its tasks and holds small functions of what they found. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..config import DatasetName, Run
+
+
+@dataclass(frozen=True)
+class Computation:
+    """A task that is no training run: one result of rethink_fast.theory. options: what its function is given."""
+
+    name: str
+    dataset: DatasetName
+    options: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+
+
+Task = Run | Computation
+
+
+def seeded(task: Task, number: int) -> Task:
+    """The same task with a seed that is `number` further."""
+    if isinstance(task, Computation):
+        return replace(task, seed=task.seed + number)
+    return replace(task, corruption=replace(task.corruption, seed=task.corruption.seed + number))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task left: its record (result.json) and its curve, a dict for each epoch (none of a computation)."""
+
+    record: dict[str, Any]
+    curve: tuple[dict[str, float | None], ...] = ()
+
+
+Measure = Callable[[Result], float | None]
+"""A number of one result, None where it has none (a milestone that was not reached)."""
+
+
+class NotRun(Exception):
+    """Raised by `Found` where a task has no result."""
+
+
+class Failed(Exception):
+    """Raised by `Found` where a task has ended without a usable result; says why."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A measure over seeds: how many have it, of how many; mean and sample standard deviation (0 of one)."""
+
+    n: int
+    of: int
+    mean: float
+    std: float
+    least: float
+    most: float
+
+
+class Found:
+    """The results of a reproduction so far, by task."""
+
+    def __init__(self, results: Mapping[Task, Result | str], seeds: int) -> None:
+        """results: what each finished task left, or in words why it failed."""
+        self._results, self._seeds = results, seeds
+
+    def all(self, task: Task) -> list[Result]:
+        """The results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
+        found = [self._results.get(seeded(task, number)) for number in range(self._seeds)]
+        usable = [result for result in found if isinstance(result, Result)]
+        if usable:
+            return usable
+        for result in found:
+            if isinstance(result, str):
+                raise Failed(result)
+        raise NotRun
+
+    def first(self, task: Task) -> Result:
+        """The result of the first seed that has one."""
+        return self.all(task)[0]
+
+    def spread(self, task: Task, measure: Measure, baseline: Task | None = None) -> Spread:
+        """A measure over the seeds, less that of `baseline` by seed. Raises NotRun, or Failed where none has it."""
+        results = self.all(task)
+        values = [value for value in map(measure, results) if value is not None]
+        if baseline is not None:
+            others = [measure(result) for result in self.all(baseline)]
+            values = [one - other for one, other in zip(values, others, strict=False) if other is not None]
+        if not values:
+            raise Failed("not reached")
+        std = statistics.stdev(values) if len(values) > 1 else 0.0
+        return Spread(len(values), len(results), statistics.fmean(values), std, min(values), max(values))
+
+    def mean(self, task: Task, measure: Measure) -> float:
+        """The mean of a measure over the seeds."""
+        return self.spread(task, measure).mean
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a row: the paper's (in words where it is none, None where there is none), and ours.
+
+    tolerance: how far ours may be from the paper's, in the column's unit; reason: why so far. any_scale: whether the
+    paper's number is expected of a smaller scale too (100 % of the training set, chance on the test set).
+    allowance: what a result adds to the tolerance by the size of its own sample. baseline: the task whose measure is
+    subtracted, seed by seed.
+    """
+
+    column: str
+    measure: Measure
+    paper: float | str | None = None
+    tolerance: float = 0.0
+    reason: str = ""
+    any_scale: bool = False
+    allowance: Measure | None = None
+    baseline: Task | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: what it is, in the words of the table's columns, the task behind it, and its numbers."""
+
+    labels: tuple[str, ...]
+    task: Task | None
+    values: tuple[Value, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper. labels: the columns that say what a row is; unit: of all its numbers."""
+
+    title: str
+    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
+    unit: str = "%"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve of a plot. spread: a standard deviation for each point, or none. mark: a point worth a mark, and why."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    spread: tuple[float, ...] = ()
+    mark: tuple[float, float, str] | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the paper: its curves, and a function that makes ours of the same labels."""
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    paper: tuple[Series, ...]
+    ours: Callable[[Found], list[Series]]
+    x_limit: float | None = None
+    y_limits: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a finding holds, and the numbers that say so."""
+
+    held: bool
+    value: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A qualitative finding of the paper as an assertion. margin: what has to hold, in words and numbers."""
+
+    statement: str
+    margin: str
+    check: Callable[[Found], Check]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure of the paper: its tasks in the order in which they are run, and what is made of them.
+
+    stopped: where this scale leaves it out, why. departures: what differs from the paper, or is left unsaid by it.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[Task, ...]
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    departures: tuple[str, ...] = ()
+    stopped: str = ""

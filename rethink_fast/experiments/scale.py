@@ -1,0 +1,213 @@
+"""How large the runs are: `full` is the paper's, `laptop` is small enough for half an hour on two cores.
+
+What the paper leaves unsaid is chosen here, once, under a name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import (
+    AugmentName,
+    Corruption,
+    CorruptionName,
+    Data,
+    DatasetName,
+    Model,
+    ModelName,
+    OptimizerName,
+    PrecisionName,
+    Run,
+    Train,
+)
+from ..errors import one_of
+
+WEIGHT_DECAY = 5e-5
+"""The paper gives no coefficient ("the default coefficient for each model"). This is the one of an independent
+reproduction, whose Inception rows are within 0.6 points of the paper's."""
+STRONG_WEIGHT_DECAY = 0.004
+"""What TensorFlow's CIFAR-10 tutorial, of the same layers as the small AlexNet, has. With 5e-5 AlexNet does fit random
+labels, against the paper's Table 4."""
+AUGMENTED_LR_DECAY = 0.999
+"""Table 4's runs with crops and augmentation: "changing the default weight decay factor from 0.95 to 0.999", which we
+read as the factor of the learning rate, because 0.95 is that one in appendix A."""
+NO_BATCH_NORM_LR = 0.01
+"""The paper's text has 0.1 for every Inception. Without batch norm our initialisation does not train at that rate."""
+ADAM_LR = 0.001
+"""The usual one; the paper trains by SGD alone."""
+DROPOUT = 0.5
+"""The rate of the original AlexNet; the paper names dropout without a rate, and uses it on ImageNet alone."""
+IMAGENET_WEIGHT_DECAY = 4e-5
+IMAGENET_DROPOUT = 0.2
+"""The defaults of the TensorFlow package "whose data preprocessing and experimental setup" the paper reuses."""
+
+NAMES: dict[ModelName, str] = {
+    "inception_small": "Inception",
+    "inception_small_no_bn": "Inception w/o BatchNorm",
+    "alexnet_small": "Alexnet",
+    "mlp_1x512": "MLP 1x512",
+    "mlp_3x512": "MLP 3x512",
+}
+"""Our networks and the paper's words for them, in the order of Table 1 but for the last two."""
+MODEL_OF: dict[str, ModelName] = {paper: model for model, paper in NAMES.items()}
+FIGURE_NAMES: dict[str, ModelName] = {
+    "Inception": "inception_small",
+    "AlexNet": "alexnet_small",
+    "MLP 1x512": "mlp_1x512",
+}
+"""The networks of Figures 1b and 1c, in the words of their legends."""
+
+ALL_LEVELS = tuple(number / 10 for number in range(11))
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of the runs of one network. images: None for the whole training set; epochs: at most.
+
+    until_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
+    levels: the label corruptions of Figures 1b and 1c. augmented_epochs: at most, under random augmentation; None for
+    the same. usual_epochs: what a run that ends by until_loss was seen to need, for the plan's expectation. lr: None
+    for the paper's. eval_every: epochs between evaluations, until the online accuracy is near its goal.
+    """
+
+    images: int | None
+    epochs: int
+    batch_size: int = 128
+    precision: PrecisionName | None = None
+    until_loss: float = 0.0
+    levels: tuple[float, ...] = ALL_LEVELS
+    augmented_epochs: int | None = None
+    usual_epochs: int | None = None
+    lr: float | None = None
+    eval_every: int = 1
+
+
+@dataclass(frozen=True)
+class Scale:
+    """All sizes. kernel_images, kernel_filters: of Table 3, images None for all. compile: as in config.Train.
+    departures: what every run of this scale does otherwise than the paper, in sentences.
+    """
+
+    name: str
+    words: str
+    sizes: dict[ModelName, Size]
+    kernel_images: dict[DatasetName, int | None]
+    kernel_filters: int = 32_000
+    compile: Literal["auto", "off"] = "auto"
+    departures: tuple[str, ...] = ()
+
+    @property
+    def full(self) -> bool:
+        """Whether this is the paper's scale."""
+        return self.name == "full"
+
+
+FULL = Scale(
+    name="full",
+    words="the paper's: all images, batches of 128",
+    sizes={
+        # Figure 2b has 51 epochs; every run of Figures 1b and 1c has fitted by then, by the paper's own count.
+        "inception_small": Size(None, 51, augmented_epochs=120),
+        "inception_small_no_bn": Size(None, 51),
+        "alexnet_small": Size(None, 60, augmented_epochs=100),
+        "mlp_1x512": Size(None, 70),
+        "mlp_3x512": Size(None, 70),
+    },
+    kernel_images={"mnist": None, "cifar10": None},
+)
+
+LAPTOP = Scale(
+    name="laptop",
+    words="a few hundred to a few thousand images",
+    sizes={
+        "inception_small": Size(
+            256,
+            100,
+            16,
+            "bf16",
+            0.05,
+            (0.0, 1.0),
+            augmented_epochs=60,
+            usual_epochs=25,
+            lr=0.03,
+            eval_every=2,
+        ),
+        "inception_small_no_bn": Size(256, 60, 16, "bf16", 0.05, usual_epochs=40, eval_every=2),
+        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=24, eval_every=2),
+        "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
+        "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
+    },
+    kernel_images={"mnist": 10_000, "cifar10": 5_000},
+    kernel_filters=1_000,
+    compile="off",
+    departures=(
+        "Every run is of fewer images, a fixed choice among all, and is tested on as many test images: test accuracies "
+        "are far below the paper's, and times to fit are closer together, because few images are soon memorised, true "
+        "labels or not. Few images of noise are told apart faster than as many photographs, so that the order of "
+        "Figure 1a is not to be expected: 256 images take Inception 26 epochs with true labels, 25 with random ones "
+        "and 14 as gaussian noise.",
+        "A run ends as soon as it has every training label right and a mean loss of at most 0.05; the paper's go on.",
+        "Inception and AlexNet compute in bf16 mixed precision; batches and Inception's learning rate are smaller.",
+    ),
+)
+"""By single runs on two free cores of an AMD EPYC, random labels, evaluated every epoch: Inception 28 s, AlexNet 32 s,
+MLP 1x512 on 5,000 images 9 s. Batches and the learning rate of Inception are smaller with the data, so that an epoch
+still has enough steps."""
+
+SCALES = {scale.name: scale for scale in (FULL, LAPTOP)}
+
+
+def scale_of(name: str) -> Scale:
+    """The scale of this name. Raises UserError."""
+    return SCALES[one_of("scale", name, SCALES)]
+
+
+def training(
+    scale: Scale,
+    model: ModelName,
+    corruption: CorruptionName = "true",
+    *,
+    probability: float | None = None,
+    weight_decay: float | None = None,
+    augment: tuple[AugmentName, ...] = (),
+    dropout: float = 0.0,
+    lr_decay: float | None = None,
+    optimizer: OptimizerName | None = None,
+) -> Run:
+    """A training run on CIFAR-10 by the paper's recipe, as large as the scale has it, with seed 0.
+
+    probability: of partially corrupted labels, in place of `corruption`; 0 and 1 are the true and the random labels.
+    """
+    size = scale.sizes[model]
+    lr = size.lr
+    if model == "inception_small_no_bn":
+        lr = NO_BATCH_NORM_LR
+    elif optimizer == "adam":
+        lr = ADAM_LR
+    if probability is not None:
+        corruption = {0.0: "true", 1.0: "random"}.get(probability, "partial")  # type: ignore[assignment]
+        probability = probability if corruption == "partial" else None
+    longer = bool(augment) and size.augmented_epochs is not None
+    # Table 4 counts augmented images as they come: a run that stopped by its plain images would be read too early.
+    until_loss = 0.0 if augment and lr_decay else size.until_loss
+    return Run(
+        dataset="cifar10",
+        data=Data(limit=size.images),
+        corruption=Corruption(corruption, probability),
+        model=Model(model, dropout=dropout),
+        train=Train(
+            recipe="paper",
+            epochs=size.augmented_epochs if longer else size.epochs,
+            eval_every=size.eval_every,
+            until_loss=until_loss,
+            batch_size=size.batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            augment=augment,
+            precision=size.precision,
+            compile=scale.compile,
+        ),
+    )

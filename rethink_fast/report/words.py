@@ -1,0 +1,134 @@
+"""Numbers and verdicts as people write them; the same in the page and in the text."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+
+def number(value: float) -> str:
+    """1,234,567, 85.75 or 2.1e-09."""
+    if value and abs(value) < 0.01:
+        return f"{value:.2g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}"
+
+
+def seconds(value: float) -> str:
+    """41 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(value)
+    if whole < 60:
+        return f"{value:.1f} s" if value < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def paper(value: dict[str, Any]) -> str:
+    """The paper's number or words."""
+    given = value["paper"]
+    return "-" if given is None else given if isinstance(given, str) else number(given)
+
+
+def ours(value: dict[str, Any]) -> str:
+    """Our mean and standard deviation, with the number of seeds; or why there is none."""
+    spread = value["ours"]
+    if spread is None:
+        return value["why"] or value["verdict"]
+    if spread["of"] == 1:
+        return number(spread["mean"])
+    few = f" of {spread['of']}" if spread["n"] < spread["of"] else ""
+    return f"{number(spread['mean'])} ± {number(spread['std'])} (n = {spread['n']}{few})"
+
+
+def difference(value: dict[str, Any]) -> str:
+    """Ours less the paper's."""
+    found = value["difference"]
+    if found is None:
+        return "-"
+    return f"{'+' if found >= 0 else '-'}{number(abs(found))}"
+
+
+def tolerance(value: dict[str, Any]) -> str:
+    """How far ours may be from the paper's."""
+    return "-" if value["tolerance"] is None else f"± {number(value['tolerance'])}"
+
+
+def reasons(table: dict[str, Any]) -> dict[str, str]:
+    """A letter for each reason of a tolerance in a table, in the order in which they come."""
+    found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
+    return dict(zip(found, string.ascii_lowercase, strict=False))
+
+
+def runs_seconds(record: dict[str, Any]) -> float:
+    """Wall time of a task: training, evaluation, compilation and checkpoints; of a computation as it was measured."""
+    parts = ("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds")
+    return record["seconds"] if "seconds" in record else sum(record[name] for name in parts)
+
+
+def size_of(record: dict[str, Any]) -> str:
+    """The scale of a run in words."""
+    if "n" in record:
+        return f"{record['n']:,} training images"
+    if "batch_size" not in record:
+        return f"{record['n_train']:,} training and {record['n_test']:,} test images"
+    return (
+        f"{record['n_train']:,} training and {record['n_test']:,} test images, batch {record['batch_size']}, "
+        f"{record['precision']}"
+    )
+
+
+def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
+    """The scale of a row's runs, or nothing where there are none."""
+    for key in row["runs"]:
+        record = values["runs"][key]["record"]
+        if record is not None:
+            return size_of(record)
+    return ""
+
+
+def count(values: dict[str, Any]) -> dict[str, int]:
+    """How many findings hold, do not, and were not run."""
+    counts = {"pass": 0, "fail": 0, "not run": 0}
+    for experiment in values["experiments"].values():
+        for finding in experiment["findings"]:
+            counts[finding["verdict"]] += 1
+    return counts
+
+
+def total_seconds(values: dict[str, Any]) -> float:
+    """Wall time of all tasks together."""
+    return sum(runs_seconds(run["record"]) for run in values["runs"].values() if run["record"] is not None)
+
+
+def machines(values: dict[str, Any]) -> list[dict[str, str]]:
+    """What the runs were made with: each machine and set of versions once."""
+    found: dict[str, dict[str, str]] = {}
+    for run in values["runs"].values():
+        if run["record"] is None:
+            continue
+        facts = run["record"]["environment"]
+        gpu, git = facts["gpu"], facts["git"]
+        lines = {
+            "processor": f"{facts['processor']}, {facts['cores']} cores",
+            "GPU": f"{gpu['name']}, driver {gpu['driver']}" if gpu else "none",
+            "system": facts["system"],
+            "python": facts["python"],
+            **{name: version for name, version in facts["packages"].items() if version},
+            "rethink_fast": facts["rethink_fast"],
+            "corruption contract": f"version {facts['contract_version']}",
+            "git": f"{(git['revision'] or '-')[:12]}{' with local changes' if git['dirty'] else ''}",
+        }
+        found["|".join(lines.values())] = lines
+    return list(found.values())
+
+
+def departures(values: dict[str, Any]) -> list[str]:
+    """What differs from the paper in the runs: by their scale, and where one is not of the recipe, each once."""
+    found = dict.fromkeys(values["scale"]["departures"])
+    for run in values["runs"].values():
+        record = run["record"]
+        if record is not None and record.get("recipe", {}).get("changes"):
+            found[f"{record['model']}: {', '.join(record['recipe']['changes'])}."] = None
+    return list(found)

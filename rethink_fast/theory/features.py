@@ -1,0 +1,194 @@
+"""What is done to the images before a kernel sees them, in table 3: Gabor responses, and random convolution features.
+
+The paper names both and gives no settings. Ours are named here:
+
+gabor                "Gabor wavelet transform": magnitudes of complex Gabor responses of two wavelengths and eight
+                     orientations, averaged over 4 x 4 pixels, as bytes; a Gaussian kernel takes them.
+random_convolution   "a random convolutional neural net with 32,000 random filters" by Coates and Ng (2012), "the
+                     filters are selected at random instead of with k-means": whitened 6 x 6 patches of training
+                     images as filters, both signs of each response less a threshold, averaged over quadrants; a
+                     linear kernel takes them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.source import Progress
+from ..errors import UserError
+from ..rng import Stream, draw, mulhi
+from .memory import require_memory
+
+WAVELENGTHS = (4.0, 8.0)
+ORIENTATIONS = 8
+BANDWIDTH = 0.56
+"""Width of a filter's envelope over its wavelength: one octave."""
+ASPECT = 0.5
+"""Width of the envelope across the stripes over that along them: filters are twice as long as wide."""
+POOL = 4
+IMAGES = 500
+"""Images in one convolution."""
+
+
+def gabor_filter(wavelength: float, angle: float) -> Tensor:
+    """One complex Gabor wavelet, complex64 [k, k]: real and imaginary part of mean 0 and norm 1.
+
+    exp(-(u^2 + (ASPECT v)^2) / (2 s^2)) exp(2 pi i u / wavelength), s = BANDWIDTH wavelength, where u runs along
+    `angle` and v across; out to 2.5 s.
+    """
+    s = BANDWIDTH * wavelength
+    reach = math.ceil(2.5 * s)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    y, x = torch.meshgrid(places, places, indexing="ij")
+    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    envelope = torch.exp(-(u**2 + (ASPECT * v) ** 2) / (2.0 * s**2))
+    phase = 2.0 * math.pi * u / wavelength
+    real = envelope * phase.cos()
+    real -= envelope * (real.sum() / envelope.sum())  # blind to a flat image
+    imaginary = envelope * phase.sin()
+    return torch.complex(real / real.norm(), imaginary / imaginary.norm()).to(torch.complex64)
+
+
+def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
+    """Gabor features as they are: uint8 [n, H, W, C] -> float32 [n, channels * 16 * (H / 4) * (W / 4)]."""
+    n, height, width, channels = images.shape
+    if min(height, width) < POOL:
+        raise UserError(f"Gabor features need images of at least {POOL} x {POOL} pixels, not {height} x {width}")
+    angles = [math.pi * k / ORIENTATIONS for k in range(ORIENTATIONS)]
+    filters = [[gabor_filter(wavelength, angle) for angle in angles] for wavelength in WAVELENGTHS]
+    size = channels * len(WAVELENGTHS) * ORIENTATIONS * (height // POOL) * (width // POOL)
+    features = torch.empty(n, size, device=images.device)
+    for start in range(0, n, IMAGES):
+        part = images[start : start + IMAGES].permute(0, 3, 1, 2).reshape(-1, 1, height, width).float() / 255.0
+        pooled = []
+        for bank in filters:
+            kernels = torch.stack([torch.view_as_real(each) for each in bank]).permute(3, 0, 1, 2).flatten(0, 1)
+            response = F.conv2d(part, kernels[:, None].to(part.device), padding=kernels.shape[-1] // 2)
+            real, imaginary = response.chunk(2, dim=1)
+            pooled.append(F.avg_pool2d(torch.hypot(real, imaginary), POOL).flatten(1))
+        features[start : start + IMAGES] = torch.cat(pooled, 1).view(-1, size)
+        if progress is not None:
+            progress("Gabor features", min(start + IMAGES, n), n)
+    return features
+
+
+def as_bytes(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Non-negative features on the scale that takes the largest of the training set to 255: uint8 of their shapes."""
+    scale = 255.0 / float(train.max().clamp_min(torch.finfo(torch.float32).tiny))
+
+    def scaled(features: Tensor) -> Tensor:
+        return (features * scale).round_().clamp_(0, 255).to(torch.uint8)
+
+    return scaled(train), scaled(test)
+
+
+PATCH = 6
+THRESHOLD = 0.25
+CONTRAST = 10.0
+"""Added to a patch's variance, in pixel units: a flat patch is not blown up."""
+WHITENING = 0.1
+"""Added to the eigenvalues of the patches' covariance."""
+SAMPLE = 50_000
+"""Patches from which mean and covariance are taken."""
+BLOCK = 1024
+"""Filters whose features exist at one time."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How a patch becomes the filters' input: (patch normalised - mean) @ whitening; and the filters, rows of norm 1.
+
+    mean: [p], whitening: [p, p], filters: [f, p], with p = 36 * channels.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+    filters: Tensor
+
+
+def _normalise(patches: Tensor) -> Tensor:
+    """Each patch with its own mean and contrast removed: [..., p]."""
+    centred = patches - patches.mean(-1, keepdim=True)
+    return centred / (centred.square().sum(-1, keepdim=True) / (patches.shape[-1] - 1) + CONTRAST).sqrt()
+
+
+def _pick(images: Tensor, seed: int, start: int, count: int) -> Tensor:
+    """Patches start ... start + count of this seed, by the draws of PATCHES: float32 [count, p]."""
+    words = draw(seed, Stream.PATCHES, torch.arange(start, start + count), 0).to(images.device)
+    n, height, width, _ = images.shape
+    image, top, left = (
+        mulhi(words[:, 0], n),
+        mulhi(words[:, 1], height - PATCH + 1),
+        mulhi(words[:, 2], width - PATCH + 1),
+    )
+    reach = torch.arange(PATCH, device=images.device)
+    rows, columns = (top[:, None] + reach)[:, :, None], (left[:, None] + reach)[:, None, :]
+    return images[image[:, None, None], rows, columns].permute(0, 3, 1, 2).flatten(1).float()
+
+
+def random_patches(images: Tensor, filters: int, seed: int) -> Patches:
+    """Filters that are random whitened patches of these images: uint8 [n, H, W, C]. A pure function of the seed."""
+    if min(images.shape[1:3]) < PATCH + 1:
+        raise UserError(f"random patches need images larger than {PATCH} x {PATCH}, not {tuple(images.shape[1:3])}")
+    sample = _normalise(_pick(images, seed, 0, SAMPLE)).to(torch.float64)
+    mean = sample.mean(0)
+    values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    whitening = vectors * (values.clamp_min(0.0) + WHITENING).rsqrt() @ vectors.T
+    chosen = (_normalise(_pick(images, seed, SAMPLE, filters)).to(torch.float64) - mean) @ whitening
+    chosen = chosen / chosen.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return Patches(mean.float(), whitening.float(), chosen.float())
+
+
+def responses(images: Tensor, patches: Patches, some: slice) -> Tensor:
+    """Features of some of the filters: uint8 [n, H, W, C] -> float32 [n, 2 * filters * 4].
+
+    max(0, r - THRESHOLD) and max(0, -r - THRESHOLD) of each response r to a whitened patch, averaged over quadrants.
+    """
+    filters = patches.filters[some]
+    # (x - mean) W f = x (W f) - mean W f: whitening the filters is the same and cheaper.
+    weights = (patches.whitening @ filters.T).contiguous()
+    offset = patches.mean @ weights
+    n, height, width, _ = images.shape
+    out_height, out_width = height - PATCH + 1, width - PATCH + 1
+    features = torch.empty(n, 2 * len(filters) * 4, device=images.device)
+    for start in range(0, n, 100):
+        part = images[start : start + 100].permute(0, 3, 1, 2).float()
+        seen = _normalise(F.unfold(part, PATCH).transpose(1, 2))
+        response = (seen @ weights - offset).transpose(1, 2)
+        response = torch.cat(((response - THRESHOLD).relu_(), (-response - THRESHOLD).relu_()), 1)
+        response = response.view(len(part), -1, out_height, out_width)
+        features[start : start + 100] = F.adaptive_avg_pool2d(response, 2).flatten(1)
+    return features
+
+
+def random_convolution_gram(
+    train: Tensor, test: Tensor, filters: int, seed: int, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """Inner products of the standardised features, float64 [n, n] and [m, n]; no more than BLOCK filters at a time.
+
+    train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
+    divided by the number of features, and 1 is added for a constant feature: without it no function of the features
+    could have a mean other than 0, and the matrix would be singular.
+    """
+    patches = random_patches(train, filters, seed)
+    # The two matrices, and the features of one block in both precisions.
+    block = (len(train) + len(test)) * min(BLOCK, filters) * 8 * 12
+    require_memory(len(train) * (len(train) + len(test)) * 8 + block, len(train), train.device)
+    gram = torch.zeros(len(train), len(train), dtype=torch.float64, device=train.device)
+    cross = torch.zeros(len(test), len(train), dtype=torch.float64, device=train.device)
+    for start in range(0, filters, BLOCK):
+        some = slice(start, min(start + BLOCK, filters))
+        mine, other = responses(train, patches, some), responses(test, patches, some)
+        deviation, mean = torch.std_mean(mine, dim=0, correction=0)
+        scale = deviation.clamp_min(1e-6)
+        mine, other = ((part - mean).div_(scale).to(torch.float64) for part in (mine, other))
+        gram.addmm_(mine, mine.T)
+        cross.addmm_(other, mine.T)
+        if progress is not None:
+            progress("random convolution features", some.stop, filters)
+    return gram.div_(8 * filters).add_(1.0), cross.div_(8 * filters).add_(1.0)

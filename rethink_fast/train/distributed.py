@@ -1,0 +1,238 @@
+"""One run on several processes, its ranks, which torchrun starts: who they are, and what they tell each other.
+
+    every rank   the same network, optimizer and counters; a share of every batch (data.loader.Share)
+    rank 0       writes the record, the checkpoints and the screen, and decides what a clock has a part in
+    Gloo         between the processes: objects, decisions and whether to stop; on a CPU the tensors too
+    NCCL         between the GPUs: gradients, batch norm's statistics, losses
+
+Decisions that all ranks must take alike come from reduced values, or from rank 0: two ranks that disagree wait for each
+other for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.loader import Share
+from ..env import choose_device
+from ..errors import Interrupted, UserError
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a rank waits for another that is alive but does nothing; one that died is noticed at once."""
+
+LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "pair closure", "NCCL", "Timed out")
+"""What the messages of torch's communication say when another rank is gone."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a run: `rank` of `count`, `local` of `local_count` on this machine.
+
+    restarted: whether the launcher has started all of them anew after a failure; may_restart: whether it would. group:
+    the process group of the tensors; None before `joined`, and for a process alone.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    local_count: int = 1
+    restarted: bool = False
+    may_restart: bool = False
+    group: Any = None
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """As torchrun says; without it a process is alone."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return cls()
+
+        def number(name: str) -> int:
+            return int(os.environ[name])
+
+        return cls(
+            rank=number("RANK"),
+            count=number("WORLD_SIZE"),
+            local=number("LOCAL_RANK"),
+            local_count=number("LOCAL_WORLD_SIZE"),
+            restarted=number("TORCHELASTIC_RESTART_COUNT") > 0,
+            may_restart=number("TORCHELASTIC_MAX_RESTARTS") > 0,
+        )
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    @property
+    def share(self) -> Share:
+        """The part of every batch that this rank loads."""
+        return Share(self.rank, self.count)
+
+    def add_up(self, *tensors: Tensor) -> None:
+        """Make each tensor the sum of those of all ranks, in place, without waiting for a GPU."""
+        if self.several:
+            for tensor in tensors:
+                dist.all_reduce(tensor, group=self.group)
+
+    def copy_first(self, tensor: Tensor) -> None:
+        """Make a tensor that of rank 0, in place."""
+        if self.several:
+            dist.broadcast(tensor, src=0, group=self.group)
+
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """A block that every rank goes through: what stops one (UserError, Interrupted) stops all of them.
+
+        Rank 0 raises the error of the lowest rank that has one, to be shown once; the others end with its exit code.
+        """
+        if not self.several:
+            yield
+            return
+        mine: UserError | Interrupted | None = None
+        try:
+            yield
+        except (UserError, Interrupted) as error:
+            mine = error
+        errors: list[UserError | Interrupted | None] = [None] * self.count
+        dist.all_gather_object(errors, mine)
+        for rank, theirs in enumerate(errors):
+            if isinstance(theirs, Interrupted):
+                raise theirs
+            if theirs is not None:
+                if not self.first:
+                    raise SystemExit(2)
+                raise UserError(f"rank {rank}: {theirs}" if rank else str(theirs))
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives on rank 0, the only one to call it, for every rank; its UserError likewise."""
+        box: list[Any] = [None]
+        with self.agreeing():
+            if self.first:
+                box[0] = make()
+        if self.several:
+            dist.broadcast_object_list(box, src=0)
+        made: T = box[0]
+        return made
+
+    def check_same(self, facts: dict[str, Any]) -> None:
+        """Raise UserError where a rank's facts differ from those of rank 0, naming the difference."""
+        theirs = self.from_first(lambda: facts)
+        with self.agreeing():
+            differing = [
+                f"{name} {theirs[name]} on rank 0, {facts[name]} here" for name in facts if facts[name] != theirs[name]
+            ]
+            if differing:
+                raise UserError(
+                    f"the ranks differ ({'; '.join(differing)}): give all of them the same options and data."
+                )
+
+
+ALONE = Ranks()
+
+
+class Poll:
+    """Tells every rank at the same call what any of them gave at the call before: nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._given = torch.zeros(1, dtype=torch.int64)
+        self._work: Any = None
+
+    def __call__(self, value: int) -> int:
+        """The largest value that a rank gave at the call before; 0 at first, and again after one above 0."""
+        found = 0
+        if self._work is not None:
+            self._work.wait()
+            self._work, found = None, int(self._given)
+        if not found:
+            self._given = torch.tensor([value])
+            self._work = dist.all_reduce(self._given, dist.ReduceOp.MAX, async_op=True)
+        return found
+
+
+def device_of(ranks: Ranks, name: str) -> torch.device:
+    """The device of this rank for --device: on GPUs each rank of a machine has its own. Raises UserError."""
+    if not ranks.several:
+        return choose_device(name)
+    if ":" in name:
+        raise UserError(f"--device {name} cannot serve {ranks.count} ranks: use cuda, and each rank takes its own GPU.")
+    device = choose_device(name)
+    if device.type == "cpu":
+        return device
+    if ranks.local_count > torch.cuda.device_count():
+        raise UserError(
+            f"{ranks.local_count} ranks on a machine with {torch.cuda.device_count()} GPU(s): give torchrun "
+            f"--nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
+        )
+    return torch.device("cuda", ranks.local)
+
+
+@contextmanager
+def joined(ranks: Ranks) -> Iterator[None]:
+    """Be in touch with the other ranks for the length of a block, and leave only when all have come to its end."""
+    if not ranks.several:
+        yield
+        return
+    store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+    # The launcher's store outlives a restart, and holds the addresses of the processes before it.
+    store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=TIMEOUT)
+    yield
+    # The launcher ends all ranks once one of them has failed: rank 0 may still be writing.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def with_group(ranks: Ranks, device: torch.device) -> Ranks:
+    """The ranks with the group that their tensors on this kind of device go through."""
+    if not ranks.several:
+        return ranks
+    if device.type == "cpu":
+        return replace(ranks, group=dist.group.WORLD)
+    torch.cuda.set_device(device)
+    return replace(ranks, group=dist.new_group(backend="nccl", timeout=TIMEOUT))
+
+
+def shared(model: nn.Module, ranks: Ranks) -> nn.Module:
+    """The network as it is called in training: with several ranks its gradients are averaged over them."""
+    if not ranks.several:
+        return model
+    network = DistributedDataParallel(model, process_group=ranks.group)
+    # Batch norm's statistics are the same everywhere already (train/batch_norm.py).
+    network.broadcast_buffers = False
+    return network
+
+
+@contextmanager
+def leaving_when_lost(ranks: Ranks) -> Iterator[None]:
+    """End this process with code 1 and one line where another rank is gone: torch's own threads may hang on to it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not ranks.several or not any(word in str(error) for word in LOST):
+            raise
+        # torch puts the place in its sources before the reason, and advice after it
+        said = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).split(". ")[0]
+        line = f"rethink-fast: rank {ranks.rank} lost another rank and stops ({said}): what was written is kept"
+        print(line, file=sys.stderr, flush=True)
+        os._exit(1)

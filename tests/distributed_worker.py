@@ -1,0 +1,97 @@
+"""What one rank of a run reads, feeds and computes, saved for tests/test_distributed.py: OUT/MODEL-RANK.pt.
+
+torchrun --nproc-per-node N tests/distributed_worker.py OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.data import Images, open_dataset
+from rethink_fast.train.distributed import Ranks, joined, with_group
+from rethink_fast.train.evaluate import evaluate
+from rethink_fast.train.setup import set_up
+
+CPU = torch.device("cpu")
+MODELS = ("mlp_1x512", "inception_small", "alexnet_small")
+LIMIT, BATCH = 23, 10
+"""Batches of 10, 10 and 3: the shares of four ranks are 3, 3, 2, 2, and 1, 1, 1, 0."""
+EPOCHS = 2
+
+
+class Watched:
+    """Images that remember which samples were asked for."""
+
+    def __init__(self, images: Images) -> None:
+        self.shape, self.resident, self._images = images.shape, images.resident, images
+        self.asked: list[Tensor] = []
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        def watched() -> Iterator[Tensor]:
+            for batch in batches:
+                self.asked.append(batch.clone())
+                yield batch
+
+        return self._images.read(watched())
+
+
+def work(model: str, ranks: Ranks) -> dict[str, Any]:
+    """A short run: what was read and fed in its first epoch, loss by step, scores, weights and statistics.
+
+    The network computes in float64, so that what differs by more than rounding shows.
+    """
+    train = Train(batch_size=BATCH, lr=0.01, augment=("flip",), epochs=EPOCHS)
+    run = resolve(
+        Run("cifar10", Data(limit=LIMIT), Corruption("random-pixels"), Model(model), train),  # type: ignore[arg-type]
+        on_gpu=False,
+        cores=1,
+    )
+    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+    dataset = open_dataset("cifar10", "synthetic", size=28, limit=LIMIT, **options)  # type: ignore[arg-type]
+    images = Watched(dataset.train.images)
+    dataset = replace(dataset, train=replace(dataset.train, images=images))
+    torch.set_default_dtype(torch.float64)
+    setup = set_up(run, dataset, CPU, ranks=ranks)
+    torch.set_default_dtype(torch.float32)
+    setup.model.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
+    step, loader = setup.step, setup.train
+    fed = [(batch.index, *loader.prepared(batch, 0)) for batch in loader.epoch(0)]
+    asked = list(images.asked)
+    losses, before = [], 0.0
+    for epoch in range(EPOCHS):
+        step.begin_epoch(epoch)
+        before = 0.0
+        for batch in loader.epoch(epoch):
+            step.train(loader, batch)
+            losses.append((step.loss_sum.item() - before) / len(batch))
+            before = step.loss_sum.item()
+    scores = evaluate(step, loader, lambda: None)
+    return {
+        "asked": asked,
+        "fed": fed,
+        "losses": losses,
+        "online": step.online(),
+        "scores": (scores.loss, scores.accuracy),
+        "state": setup.model.state_dict(),
+    }
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = Ranks.from_environment()
+    with joined(ranks):
+        ranks = with_group(ranks, CPU)
+        for model in MODELS:
+            torch.save(work(model, ranks), out / f"{model}-{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

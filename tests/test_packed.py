@@ -1,0 +1,317 @@
+"""Training from packs: the folder's images and order, what is refused, where they stay, and memory that stays flat."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_engine import run_of, train
+from test_pack import CLASSES, cache, flip, made, tree
+
+from rethink_fast import rng
+from rethink_fast.config import Corruption
+from rethink_fast.data import Dataset, hw_decoder, open_dataset, residency
+from rethink_fast.data.mapped import Mapped, MappedFile, Staged, open_mapped
+from rethink_fast.data.packed import PackedJpegs, PackedOriginals
+from rethink_fast.data.source import Regional, Resident
+from rethink_fast.errors import UserError
+from rethink_fast.train.setup import set_up
+
+pytest.importorskip("nvidia.dali")
+
+CPU = torch.device("cpu")
+__all__ = ["cache"]  # the fixture: every test has a cache of its own
+
+
+def opened(path: Path, dataset: str = "imagenet", size: int = 14, **changes: Any) -> Dataset:
+    how = {"size": size, "margin": False, "limit": None, "device": CPU, "workers": 2, "download": False}
+    return open_dataset(dataset, str(path), **{**how, "damaged": "skip", "residency": "stream", **changes})
+
+
+@pytest.fixture
+def src(tmp_path: Path) -> Path:
+    """40 images to train on and 9 to test on, two of the first damaged."""
+    root = tree(tmp_path / "src", same_size=True)
+    names = sorted((root / "train").glob("*/*"))
+    names[7].write_bytes(b"")
+    names[21].write_bytes(names[21].read_bytes()[:-30])
+    return root
+
+
+def test_every_form_gives_the_folders_images_by_index(tmp_path: Path, src: Path) -> None:
+    """To the bit, in any order, also of a rank's share alone, also a few at a time."""
+    expected = opened(src)
+    kinds = {("jpeg", None): PackedOriginals, ("raw", 14): Mapped}
+    for (form, size), kind in kinds.items():
+        found = opened(made(src, tmp_path / f"{form} {size}", form, size).path)
+        assert isinstance(found.train.images, kind)
+        assert found.data_source == f"{form} pack {tmp_path}/{form} {size}"
+        assert found.classes == expected.classes == CLASSES
+        for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
+            assert ours is not None
+            assert theirs is not None
+            assert ours.images.shape == theirs.images.shape
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(ours.index, theirs.index)
+            assert [reason for _, reason in ours.damaged] == [reason for _, reason in theirs.damaged]
+            for epoch in range(2):
+                order = theirs.index[rng.order(1, epoch, len(theirs.index))]
+                for parts in (order.split(5), [part[1::2] for part in order.split(7)], [order[:1], order]):
+                    for one, other in zip(theirs.images.read(parts), ours.images.read(parts), strict=True):
+                        assert torch.equal(one[0][one[1]], other[0][other[1]])
+
+
+def test_random_windows_are_the_folders_or_of_what_the_pack_holds(tmp_path: Path, src: Path) -> None:
+    expected = opened(src).train
+    originals = opened(made(src, tmp_path / "originals", "jpeg", None).path).train.images
+    small, decoded = (opened(made(src, tmp_path / form, form, 14).path).train.images for form in ("jpeg", "raw"))
+    folder = expected.images
+    assert isinstance(folder, Regional)
+    assert isinstance(originals, Regional)
+    assert isinstance(small, Regional)
+    assert not isinstance(decoded, Regional)
+    parts = expected.index.split(7)
+    for epoch in range(2):
+        reads = [images.read_crops(parts, seed=3, epoch=epoch) for images in (folder, originals, small)]
+        for part, theirs, ours, smaller in zip(parts, *reads, strict=True):
+            assert torch.equal(theirs[0][theirs[1]], ours[0][ours[1]])
+            assert smaller[0][smaller[1]].shape == (len(part), 14, 14, 3)
+            assert not torch.equal(theirs[0][theirs[1]], smaller[0][smaller[1]])
+
+
+@pytest.mark.parametrize("corruption", ["random", "random-pixels"])
+def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: str) -> None:
+    """The same numbers to the bit from what keeps the images; and from re-encoded JPEGs and what they decode to."""
+
+    def curve(path: Path, where: str = "stream") -> list[float]:
+        run = run_of(batch_size=8, lr=0.01, limit=30)
+        run = replace(run, data=replace(run.data, size=14), corruption=Corruption(corruption))
+        return train(set_up(run, opened(path, limit=30, residency=where), CPU), epochs=3)
+
+    def packed(form: str, size: int | None, of: Path = src) -> Path:
+        return made(of, tmp_path / f"{of.name} {form} {size}", form, size).path
+
+    raw, original, encoded = packed("raw", 14), packed("jpeg", None), packed("jpeg", 14)
+    decoded = packed("raw", None, encoded)
+    expected = curve(src)
+    assert curve(src, "device") == expected
+    assert curve(raw) == curve(raw, "device") == expected
+    assert curve(original) == curve(original, "device") == expected
+    assert isinstance(opened(encoded).train.images, PackedJpegs)
+    assert isinstance(opened(decoded).train.images, Mapped)
+    assert curve(encoded) == curve(encoded, "device") == curve(decoded) != expected
+
+
+@pytest.mark.parametrize(("form", "size"), [("jpeg", None), ("raw", None)])
+def test_cifar10_from_a_pack(tmp_path: Path, form: str, size: int | None) -> None:
+    root = tree(tmp_path / "src", same_size=True)
+    (root / "val").rename(root / "test")
+    expected = opened(root, "cifar10", residency="auto")
+    found = opened(made(root, tmp_path / "pack", form, size).path, "cifar10")
+    assert found.train.images.shape == (24, 24, 3)
+    for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
+        (one, row), (other, column) = (next(iter(s.images.read([s.index]))) for s in (theirs, ours))
+        assert torch.equal(one[row], other[column])
+        assert torch.equal(theirs.labels, ours.labels)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, src: Path) -> None:
+    at14, original = made(src, tmp_path / "at 14", size=14).path, made(src, tmp_path / "original").path
+    own = made(src, tmp_path / "own", "raw").path
+    many = made(tree(tmp_path / "many sizes"), tmp_path / "many").path
+    for path, words, message in (
+        (
+            at14,
+            {"size": 15},
+            "holds images at 14 pixels, not at --size 15: use --size 14, or a pack made with --size 15",
+        ),
+        (own, {}, "holds images decoded at their own size, not at --size 14: use a pack made with --size 14"),
+        (at14, {"margin": True}, "random crops need the whole: use a pack of form jpeg made without --size"),
+        (original, {"damaged": "stop"}, "was packed without n01/.* and 1 more: leave out with --damaged skip"),
+        (many, {"dataset": "cifar10"}, "holds images of .* sizes, and cifar10 takes one"),
+        (original, {"dataset": "mnist"}, "is a pack of colour images"),
+        (original, {"residency": "disk"}, "residency 'disk' is unknown: choose one of auto, device, stream"),
+    ):
+        with pytest.raises(UserError, match=message):
+            opened(path, **words)
+    assert opened(original, margin=True).train.images.shape == (16, 16, 3)
+    assert opened(original, "cifar10").train.images.shape == (24, 24, 3)
+
+
+def test_a_damaged_pack_is_refused_when_it_is_opened(tmp_path: Path, src: Path) -> None:
+    pack = made(src, tmp_path / "pack")
+    shard = pack.path / "train-00000.tar"
+    opened(pack.path)
+    flip(shard, 5000)
+    with pytest.raises(UserError, match=r"train-00000\.tar is damaged in bytes 0 to \d+ \(another checksum\)"):
+        opened(pack.path)
+    flip(shard, 5000)
+    opened(pack.path)
+    shard.unlink()
+    with pytest.raises(UserError, match=r"train-00000\.tar cannot be read"):
+        opened(pack.path)
+
+
+def test_a_sample_that_goes_bad_while_training_is_named(tmp_path: Path, src: Path) -> None:
+    pack = made(src, tmp_path / "pack")
+    images = opened(pack.path).train.images
+    row = pack.train.index[9]
+    content = bytearray((pack.path / "train-00000.tar").read_bytes())
+    content[row["offset"] : row["offset"] + row["length"]] = bytes(int(row["length"]))
+    with (pack.path / "train-00000.tar").open("r+b") as file:
+        file.write(content)
+    with pytest.raises(UserError, match=r"sample 9 in .*train-00000\.tar can no longer be decoded"):
+        list(images.read(torch.tensor([8, 9, 10]).split(3)))
+
+
+def test_residency_is_decided_by_the_free_memory() -> None:
+    assert residency.plan("auto", 50, 100, CPU).stay
+    assert not residency.plan("auto", 51, 100, CPU).stay
+    assert residency.plan("device", 100, 100, CPU).stay
+    assert not residency.plan("stream", 1, 100, CPU).stay
+    with pytest.raises(UserError, match=r"--residency device needs 0\.0 MB, and there are 0\.0 MB free on the CPU"):
+        residency.plan("device", 101, 100, CPU)
+    assert str(residency.plan("auto", 2 * 10**9, 10**10, CPU)) == (
+        "stay in memory, 2.00 GB decoded: at most half of 10.00 GB free on the CPU"
+    )
+
+
+def test_images_of_random_windows_do_not_stay(src: Path) -> None:
+    """Or the windows would be cut from the image or from its centre as the free memory has it."""
+    assert not opened(src, residency="auto", windows=True).train.images.resident
+    assert opened(src, residency="auto").train.images.resident
+    with pytest.raises(UserError, match="--residency device has no effect with --augment resized-crop"):
+        opened(src, residency="device", windows=True)
+
+
+def test_free_memory_is_what_can_be_had() -> None:
+    before = residency.free_memory(CPU)
+    assert before > 2**28
+    held = torch.ones(2**26, dtype=torch.int32)  # 268 MB, touched
+    # other processes come and go meanwhile: half of it is enough to see
+    assert residency.free_memory(CPU) < before - held.nbytes / 2 or residency.free_memory(CPU) < before
+
+
+def test_residency_of_every_source(tmp_path: Path, src: Path) -> None:
+    for path, streaming in ((src, True), (made(src, tmp_path / "jpeg").path, True)):
+        for where, stays in (("auto", True), ("device", True), ("stream", False)):
+            dataset = opened(path, residency=where)
+            assert isinstance(dataset.train.images, Resident) == stays
+            assert dataset.train.images.resident == stays
+            assert any("decoded" in note for note in dataset.notes) == streaming
+    raw = made(src, tmp_path / "raw", "raw", 14).path
+    assert isinstance(opened(raw, residency="auto").train.images, Mapped)
+    assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, residency="auto").notes[-1]
+    held = opened(raw, residency="device").train.images
+    assert isinstance(held, Resident)
+    assert not isinstance(held, Mapped)
+    root = tree(tmp_path / "small", same_size=True)
+    (root / "val").rename(root / "test")
+    with pytest.raises(UserError, match=r"--residency stream has no effect with jpeg folder .*, which is decoded when"):
+        opened(root, "cifar10")
+    assert opened(root, "cifar10", residency="device").notes == ()
+
+
+def test_a_mapped_file(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 5, 4, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    read = list(open_mapped(tmp_path / "a.npy", CPU).read(torch.arange(20).flip(0).split(6)))
+    assert [len(rows) for _, rows in read] == [6, 6, 6, 2]
+    assert np.array_equal(torch.cat([whole[rows] for whole, rows in read]).numpy(), images[::-1])
+    np.save(tmp_path / "b.npy", images.astype(np.float32))
+    (tmp_path / "c.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    (tmp_path / "d.npy").write_bytes(b"no")
+    for name, message in (("b", "holds float32"), ("c", "has 1327 bytes for"), ("d", "is no .npy"), ("e", "cannot be")):
+        with pytest.raises(UserError, match=message):
+            MappedFile(tmp_path / f"{name}.npy")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_staged_images_come_in_order_and_whole(tmp_path: Path) -> None:
+    """On a GPU: no batch is overwritten while it is in use, nor its pinned memory while it is being sent."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 40, 40, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    device = torch.device("cuda")
+    staged, whole = open_mapped(tmp_path / "a.npy", device), torch.from_numpy(images).to(device)
+    assert isinstance(staged, Staged)
+    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    for epoch in range(20):
+        order = rng.order(0, epoch, 300)
+        batches = order.split([7, 64, 64, 1, 100, 64])
+        for index, (batch, rows) in zip(batches, staged.read(batches), strict=True):
+            torch.cuda._sleep(10**6)  # the device lags behind the host
+            wrong += (batch[rows] != whole[index.to(device)]).sum()
+    assert wrong.item() == 0
+
+
+def test_the_share_of_the_jpeg_hardware_is_measured(tmp_path: Path, src: Path) -> None:
+    """On a CPU there is none, and every share gives the same images; the trial itself runs."""
+    dataset = opened(src)
+    images = dataset.train.images
+    (before, _), *_ = images.read([dataset.train.index])
+    rates = hw_decoder.measure(images, dataset.train.index, CPU)
+    assert tuple(rates) == hw_decoder.LOADS
+    assert all(rate > 0 for rate in rates.values())
+    (after, _), *_ = images.read([dataset.train.index])
+    assert torch.equal(before, after)
+    assert hw_decoder.tune(dataset, CPU) is None
+
+
+MEMORY = """
+import sys, torch
+from rethink_fast.data import open_dataset
+from rethink_fast.data.loader import Loader
+from rethink_fast.data.prepare import Preparation
+from rethink_fast.train.step import trim_heap
+torch.set_num_threads(1)
+cpu = torch.device("cpu")
+data = open_dataset("imagenet", sys.argv[1], size=64, margin=False, limit=None, device=cpu, workers=1, download=False,
+                    damaged="stop", residency="stream").train
+how = Preparation((0, 0, 64, 64), "random_pixels", 0, (64, 64))
+loader = Loader(data, data.labels, torch.zeros(len(data.labels), dtype=torch.bool), how, batch_size=64)
+for epoch in range(50):
+    for batch in loader.epoch(epoch):
+        loader.prepared(batch, epoch)
+    trim_heap(cpu)
+    if epoch in (4, 49):
+        status = open("/proc/self/status").read()
+        print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+"""
+
+
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None:
+    """After 50 epochs over 200 photographs no more than 2 % above that after 5."""
+    path = made(shared_data / "imagenet-sample", tmp_path / "pack", form, 64).path
+    words = [sys.executable, "-c", MEMORY, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    after5, after50 = map(int, done.stdout.split())
+    assert after50 <= 1.02 * after5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("residency", ["stream", "device"])
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, residency: str) -> None:
+    """The samples of a CPU: to the bit from raw, and from JPEG, whose decoder is another, the nearest of all."""
+    path = made(src, tmp_path / "pack", form, 14).path
+    here = opened(path).train
+    dataset = opened(path, device=torch.device("cuda"), residency=residency)
+    ((images, rows),) = here.images.read([here.index])
+    whole = images[rows].float()
+    order = rng.order(0, 0, len(here.index))
+    read = [(pixels[rows]).cpu().float() for pixels, rows in dataset.train.images.read(here.index[order].split(8))]
+    for place, image in zip(order.tolist(), torch.cat(read), strict=True):
+        distance = (whole - image).abs().mean(dim=(1, 2, 3))
+        assert distance.argmin() == place
+        assert form == "jpeg" or distance[place] == 0
+    shared = any("JPEG hardware" in note for note in dataset.notes)
+    assert shared == (form == "jpeg" and residency == "stream")

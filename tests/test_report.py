@@ -1,0 +1,185 @@
+"""The report: what it says of every verdict, that it stands alone, and that a browser shows it on a phone."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rethink_fast.env import environment
+from rethink_fast.errors import UserError
+from rethink_fast.experiments import EXPERIMENTS
+from rethink_fast.experiments.declare import Found, Result, Task
+from rethink_fast.experiments.judge import VERDICTS, judge
+from rethink_fast.experiments.scale import FULL
+from rethink_fast.report import write_report
+from rethink_fast.report.words import number
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def made_up(task: Task, accuracy: float) -> Result:
+    """A result with the keys that a report reads: this file tests how numbers are shown, not what they are."""
+    kind = {"true": 0, "shuffled-pixels": 1, "gaussian": 2, "random-pixels": 3, "random": 4}
+    corruption = task.corruption.corruption  # type: ignore[union-attr]
+    epochs = 10 + 5 * kind.get(corruption, 2)
+    curve = tuple(
+        {"epoch": float(e), "train_loss": 2.3 / e, "train_accuracy": accuracy, "test_accuracy": accuracy / 2}
+        for e in range(1, epochs + 1)
+    )
+    record: dict[str, Any] = {
+        "dataset": "cifar10",
+        "n_train": 50_000,
+        "n_test": 10_000,
+        "num_classes": 10,
+        "batch_size": 128,
+        "precision": "fp32",
+        "device": "cpu",
+        "model": task.model.model,  # type: ignore[union-attr]
+        "recipe": {"name": "paper", "changes": ["lr 0.01 in place of 0.1"]},
+        "epochs": epochs,
+        "train_accuracy": accuracy,
+        "test_accuracy": 0.1 if corruption == "random" else accuracy / 2,
+        "time_to_memorize": {"loss<=0.05": {"seconds": 1.0, "epochs": epochs, "steps": 1}},
+        "environment": environment(),
+        **dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds"), 1.5),
+    }
+    return Result(record, curve)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with rows of every verdict: most of Table 1 and Figure 1, a failed run, and some that were not run."""
+    out = tmp_path_factory.mktemp("report")
+    experiments = {name: EXPERIMENTS[name](FULL) for name in ("table1", "figure1", "table2")}
+    tasks = [task for name in ("table1", "figure1") for task in experiments[name].tasks]
+    results: dict[Task, Result | str] = {task: made_up(task, 1.0) for task in tasks[:-2]}
+    results[tasks[1]] = "the loss became NaN <or> infinite"
+    results[tasks[2]] = made_up(tasks[2], 0.5)
+    keys = {task: f"{place:016x}" for place, task in enumerate(dict.fromkeys(tasks))}
+    found = Found(results, 1)
+    judged = {name: judge(experiment, found, keys, 1) for name, experiment in experiments.items()}
+    judged["table2"]["stopped"] = "no imagenet found"
+    values = {
+        "schema": 1,
+        "contract_version": 1,
+        "scale": {"name": "full", "words": "all images", "departures": ["fewer <images>"]},
+        "seeds": 1,
+        "verdicts": VERDICTS,
+        "experiments": judged,
+        "runs": {
+            key: {
+                "what": "a run",
+                "status": "done" if isinstance(results.get(task), Result) else "failed",
+                "record": results[task].record if isinstance(results.get(task), Result) else None,  # type: ignore[union-attr]
+            }
+            for task, key in keys.items()
+        },
+        "environment": environment(),
+    }
+    (out / "reproduction.json").write_text(json.dumps(values))
+    write_report(out)
+    return out
+
+
+def test_every_verdict_is_said(folder: Path) -> None:
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    for said in ("agrees", "differs", "failed", "not run"):
+        assert f">{said}</span>" in page
+        assert f"| {said} |" in text
+    assert "Not run: no imagenet found." in page
+    assert "the loss became NaN &lt;or&gt; infinite" in page
+    assert "lr 0.01 in place of 0.1" in page
+    assert "fewer &lt;images&gt;" in page
+    assert "lr 0.01 in place of 0.1" in text
+
+
+def test_a_row_shows_paper_ours_difference_and_tolerance(folder: Path) -> None:
+    text = (folder / "report.md").read_text()
+    row = "| Inception | yes | yes | true | test | 89.05 | 50.00 | -39.05 | ± 1.50 (b) | differs |"
+    assert row in text
+    assert "- (b) tolerance: how far the paper's own runs" in text
+
+
+def test_the_page_stands_alone(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    links = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\'\s>)]+)', page)
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links), links
+    assert "<script" not in page
+    assert "@import" not in page
+
+
+def test_the_page_is_well_formed_and_its_names_are_its_own(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    wanted = set(re.findall(r'(?:url\(|href=")#([^")]+)', page))
+    assert wanted <= set(names)
+    stack: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "link", "br"):
+                stack.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert stack.pop() == tag
+
+    Tags().feed(page)
+    assert not stack
+
+
+def test_every_figure_has_a_picture_of_the_same_bytes_each_time(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.glob("*.svg")}
+    assert {path.stem for path in before} == {"figure1a", "figure1b", "figure1c"}
+    write_report(folder)
+    assert {path: path.read_bytes() for path in folder.glob("*.svg")} == before
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"schema": 0}', "[]"])
+def test_what_is_no_reproduction_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "reproduction.json").write_text(content)
+    with pytest.raises(UserError, match=r"rethink-fast reproduce"):
+        write_report(tmp_path)
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(value) for value in (103_072.0, 85.75, 0.0, 2.1e-9)] == ["103,072", "85.75", "0.00", "2.1e-09"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_it_without_errors_or_sideways_scrolling(folder: Path, tmp_path: Path, width: int) -> None:
+    """In a frame of that width: headless Chromium has a least width of its own."""
+    page = (folder / "report.html").read_text()
+    report = """
+        const inner = document.getElementById("f").contentDocument;
+        document.title = [inner.documentElement.scrollWidth, inner.documentElement.clientWidth,
+                          inner.querySelectorAll("svg").length, inner.querySelectorAll("tbody").length].join(" ");
+    """
+    frame = f'<iframe id="f" style="border:0;width:{width}px;height:800px" srcdoc="{html.escape(page)}"></iframe>'
+    (tmp_path / "frame.html").write_text(
+        f"<!doctype html><meta charset=utf-8>{frame}<script>onload = () => {{{report}}}</script>"
+    )
+    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    arguments += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    command = [str(CHROMIUM), *arguments, (tmp_path / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = re.search(r"<title>([\d ]+)</title>", done.stdout)
+    assert title, done.stderr[-2000:]
+    scroll, client, pictures, rows = map(int, title[1].split())
+    assert width - 20 <= client <= width  # beside the scroll bar
+    assert scroll <= client
+    assert pictures == 3
+    assert rows > 60
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert not console

@@ -1,0 +1,235 @@
+"""A reproduction: its cache, its going on, and what it says where something is missing; on tiny synthetic data."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from rich.console import Console
+
+from rethink_fast.bench import cache
+from rethink_fast.bench.cli import main
+from rethink_fast.bench.reproduce import reproduce
+from rethink_fast.bench.reproduce_cli import ExperimentName
+from rethink_fast.bench.sources import parse
+from rethink_fast.config import Run
+from rethink_fast.errors import UserError
+from rethink_fast.experiments import EXPERIMENTS, Experiment, measures
+from rethink_fast.experiments.declare import Check, Finding, Row, Table, Value
+from rethink_fast.experiments.scale import LAPTOP, Scale, training
+
+SYNTHETIC = {"cifar10": "synthetic", "mnist": "synthetic"}
+
+
+def tiny(epochs: int) -> Scale:
+    """The laptop's scale with MLPs of a few images."""
+    sizes = {
+        model: replace(size, images=60, epochs=epochs, batch_size=20, until_loss=0.0)
+        for model, size in LAPTOP.sizes.items()
+    }
+    return replace(LAPTOP, name="tiny", words="60 images", sizes=sizes)
+
+
+def small(scale: Scale) -> Experiment:
+    """Two runs of an MLP, a row each, and a finding that holds."""
+    runs = [training(scale, "mlp_1x512", kind) for kind in ("true", "random")]
+    value = Value("train", measures.train_accuracy, 100.0, 1.0, "a reason", any_scale=True)
+    rows = tuple(Row((name,), run, (value,)) for name, run in zip(("true", "random"), runs, strict=True))
+
+    def above_chance(found: object) -> Check:
+        score = found.mean(runs[0], measures.train_accuracy)  # type: ignore[attr-defined]
+        return Check(score > 10, f"{score:.2f} %")
+
+    return Experiment(
+        "small", "Small", tuple(runs), (Table("T", ("labels",), rows),), findings=(Finding("f", "m", above_chance),)
+    )
+
+
+def other(scale: Scale) -> Experiment:
+    """The first run of `small`, and one on MNIST."""
+    shared = training(scale, "mlp_1x512")
+    mnist = replace(shared, dataset="mnist")
+    return Experiment("other", "Other", (shared, mnist))
+
+
+@pytest.fixture(autouse=True)
+def _experiments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "small", small)
+    monkeypatch.setitem(EXPERIMENTS, "other", other)
+
+
+def run(out: Path, *names: str, epochs: int = 20, **options: object) -> tuple[int, dict, str]:
+    """Exit code, reproduction.json and what was printed."""
+    text = io.StringIO()
+    options = {"paths": SYNTHETIC, "device": "cpu", **options}
+    code = reproduce(names, tiny(epochs), out, Console(file=text, width=200, highlight=False), **options)
+    return code, json.loads((out / "reproduction.json").read_text()), text.getvalue()
+
+
+def times(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")}
+
+
+def test_results_are_kept_and_shared(tmp_path: Path) -> None:
+    code, values, _ = run(tmp_path, "small")
+    assert code == 0
+    assert values["experiments"]["small"]["status"] == "complete"
+    assert values["experiments"]["small"]["findings"][0]["verdict"] == "pass"
+    first = times(tmp_path)
+    assert len(first) == 2
+    code, values, text = run(tmp_path, "small", "other")
+    assert code == 0
+    assert {path: when for path, when in times(tmp_path).items() if path in first} == first
+    assert len(times(tmp_path)) == 3
+    assert "1/1" in text
+    assert not list(tmp_path.glob("runs/*/*.pt"))
+
+
+def test_one_report_has_what_several_commands_left(tmp_path: Path) -> None:
+    first = run(tmp_path, "small", epochs=2)[1]
+    both = run(tmp_path, "other", epochs=2)[1]
+    assert both["experiments"]["small"] == first["experiments"]["small"]
+    assert set(both["experiments"]) == {"small", "other"}
+    assert set(both["runs"]) > set(first["runs"])
+    assert set(run(tmp_path, "other", epochs=2, seeds=2)[1]["experiments"]) == {"other"}
+
+
+def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
+    _, values, _ = run(tmp_path, "small", epochs=2, seeds=3)
+    row = values["experiments"]["small"]["tables"][0]["rows"][1]
+    scores = [100 * values["runs"][key]["record"]["train_accuracy"] for key in row["runs"]]
+    assert len(set(row["runs"])) == 3
+    spread = row["values"][0]["ours"]
+    assert spread["mean"] == pytest.approx(sum(scores) / 3)
+    assert (spread["n"], spread["least"], spread["most"]) == (3, min(scores), max(scores))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("curve.csv", None), ("result.json", b"{"), ("cache.json", b"not json"), ("cache.json", b'{"identity": 1}')],
+)
+def test_a_damaged_entry_is_made_again(tmp_path: Path, name: str, content: bytes | None) -> None:
+    run(tmp_path, "small")
+    before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/curve.csv")}
+    victim = sorted(tmp_path.glob(f"runs/*/{name}"))[0]
+    damaged = bytearray(victim.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    victim.write_bytes(damaged if content is None else content)
+    code, values, text = run(tmp_path, "small")
+    assert code == 0
+    assert "cannot be used" in text
+    assert values["experiments"]["small"]["status"] == "complete"
+    columns = [0, 1, *range(3, 12)]  # without the clocks
+    for path, content_before in before.items():
+        old = [line.split(",") for line in content_before.decode().splitlines()]
+        new = [line.split(",") for line in path.read_text().splitlines()]
+        assert [[row[at] for at in columns] for row in old] == [[row[at] for at in columns] for row in new]
+
+
+def test_results_of_another_contract_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, "small")
+    first = times(tmp_path)
+    monkeypatch.setattr(cache, "CONTRACT_VERSION", 999)
+    run(tmp_path, "small")
+    assert len(times(tmp_path)) == 4
+    # one that was put where ours belongs is noticed as well
+    old, new = next(iter(first)).parent, next(path.parent for path in times(tmp_path) if path not in first)
+    (new / "cache.json").write_bytes((old / "cache.json").read_bytes())
+    _, _, text = run(tmp_path, "small")
+    assert "another configuration or contract version" in text
+
+
+def test_other_data_are_another_result() -> None:
+    run_ = replace(training(tiny(1), "mlp_1x512"))
+    device = __import__("torch").device("cpu")
+    one, two = (cache.key_of(cache.identity(run_, data, device)) for data in ("a", "b"))
+    assert one != two
+    moved = replace(run_, data=replace(run_.data, data="elsewhere", workers=7))
+    assert cache.key_of(cache.identity(moved, "a", device)) == one
+
+
+def test_a_missing_data_set_stops_its_tasks_alone(tmp_path: Path) -> None:
+    paths = {"cifar10": "synthetic", "mnist": str(tmp_path / "nowhere")}
+    code, values, text = run(tmp_path / "out", "small", "other", epochs=2, paths=paths)
+    assert code == 2
+    assert "other is not run: in part" in text
+    assert "nowhere does not exist" in values["experiments"]["other"]["stopped"]
+    assert values["experiments"]["small"]["status"] == "complete"
+    assert values["experiments"]["other"]["status"] == "partly run"
+
+
+def test_a_finding_that_fails_is_told_by_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(scale: Scale) -> Experiment:
+        return replace(small(scale), findings=(Finding("f", "m", lambda found: Check(False, "v")),))
+
+    monkeypatch.setitem(EXPERIMENTS, "small", failing)
+    code, values, _ = run(tmp_path, "small", epochs=1)
+    assert code == 1
+    assert values["experiments"]["small"]["findings"][0]["verdict"] == "fail"
+
+
+@pytest.mark.slow
+def test_a_stopped_reproduction_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    epochs = 80
+    whole = run(tmp_path / "whole", "small", epochs=epochs)[1]
+    stops, seconds = 0, 1.5
+    while True:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        code, values, _ = run(tmp_path / "parts", "small", epochs=epochs)
+        timer.cancel()
+        timer.join()
+        if code != 130:
+            break
+        stops, seconds = stops + 1, 1.3 * seconds
+        assert stops < 12
+    assert code == 0
+    assert stops
+    for key, run_ in whole["runs"].items():
+        ours = values["runs"][key]["record"]
+        for name in ("train_accuracy", "train_loss", "test_accuracy", "epochs", "steps"):
+            assert ours[name] == run_["record"][name], name
+
+
+def test_data_are_named_with_their_data_set() -> None:
+    assert parse(["cifar10=/a=b", "mnist=synthetic"]) == {"cifar10": "/a=b", "mnist": "synthetic"}
+    for wrong in ("/a", "cifar10=", "cifar=/a"):
+        with pytest.raises(UserError, match="cifar"):
+            parse([wrong])
+
+
+def test_options_without_effect_are_known() -> None:
+    """Every one of them is an option of the data or of training, so that none is left out by a slip of the pen."""
+    run_ = Run("cifar10").as_dict()
+    assert set(cache.WITHOUT_EFFECT) <= set(run_["data"]) | set(run_["train"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reproduce", "table5"], "table5"),
+        (["reproduce", "table1", "--scale", "huge"], "huge"),
+        (["reproduce", "table1", "--seeds", "0"], "--seeds 0 is out of range"),
+        (["reproduce", "table1", "--data", "/somewhere"], "--data /somewhere names no data set"),
+        (["reproduce", "theorem1", "--out", "/dev/null/x"], "--out /dev/null/x cannot be written"),
+        (["report", "/nowhere"], "/nowhere holds no reproduction.json"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_command_line_names_every_experiment() -> None:
+    assert {"all", *EXPERIMENTS} - {"small", "other"} == set(get_args(ExperimentName))
