@@ -1,9 +1,9 @@
 """`make gpu-check`: are the kernels right on this GPU, and how fast. Under nine minutes; needs a CUDA device.
 
 Each op is compared with the reference eagerly, under torch.compile and in a CUDA graph, then timed with a cold cache as
-a share of the copy bandwidth. Then the engine memorises random labels by each recipe (gpu_engine). Prints tables and
-writes benchmarks/results/<gpu>-<date>.json. Exit status: 0 when every value is right, 1 when one is not, 2 without a
-GPU.
+a share of the copy bandwidth. Then the engine memorises random labels by each recipe (gpu_engine), and Inception V3 is
+fed from files and packs (gpu_imagenet). Prints tables and writes benchmarks/results/<gpu>-<date>.json. Exit status: 0
+when every value is right, 1 when one is not, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -46,6 +46,35 @@ def facts() -> dict[str, Any]:
     }
 
 
+def engine(device: torch.device, matrix_rate: float) -> dict[str, Any]:
+    """Both recipes to 99.9 %, shown and for the record."""
+    from . import gpu_engine
+
+    dataset = gpu_engine.open_cifar10(device)
+    print("\n".join((f"cifar10 from {dataset.data_source}", *dataset.notes)), flush=True)
+    runs = []
+    for case in gpu_engine.CASES:
+        print(f"  {case.name}", flush=True)
+        runs.append(gpu_engine.run_case(case, dataset, device, matrix_rate))
+    print(gpu_engine.table(runs), flush=True)
+    return {"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]}
+
+
+def imagenet(device: torch.device, matrix_rate: float) -> dict[str, Any]:
+    """Inception V3 from every kind of source, shown and for the record; or why not."""
+    from rethink_fast.errors import UserError
+
+    from . import gpu_imagenet
+
+    try:
+        found = gpu_imagenet.measure(gpu_imagenet.FULL, device, matrix_rate)
+    except UserError as error:  # there is no DALI
+        print(f"imagenet is left out: {error}")
+        return {"left_out": str(error)}
+    print(gpu_imagenet.table(found), flush=True)
+    return {"sources": [asdict(result) for result in found]}
+
+
 def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
@@ -54,7 +83,7 @@ def main() -> int:
     from rethink_fast.train.limits import matrix_rate
     from rethink_fast.train.power import condition
 
-    from . import gpu_engine, gpu_report
+    from . import gpu_report
     from .gpu_cases import cases
     from .gpu_measure import copy_bandwidth, measure
 
@@ -67,18 +96,12 @@ def main() -> int:
         print(f"  {case.name}", flush=True)
         rows.append(measure(case))
     print(gpu_report.table(rows, copy))
-    dataset = gpu_engine.open_cifar10(device)
-    print("\n".join((f"cifar10 from {dataset.data_source}", *dataset.notes)), flush=True)
-    runs = []
-    for run in gpu_engine.CASES:
-        print(f"  {run.name}", flush=True)
-        runs.append(gpu_engine.run_case(run, dataset, device, matrix * 1e12))
-    print(gpu_engine.table(runs))
     noted = {
         **facts(),
         "condition_before": before,
         "condition_after": condition(device),
-        "engine": {"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]},
+        "engine": engine(device, matrix * 1e12),
+        "imagenet": imagenet(device, matrix * 1e12),
     }
     print(f"written to {gpu_report.write(gpu_report.record(rows, copy, matrix, noted), ROOT / 'benchmarks/results')}")
     return 1 if any(row.wrong and "build" not in row.wrong for row in rows) else 0

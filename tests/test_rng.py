@@ -228,6 +228,8 @@ GOLDEN = {
         "SYNTHETIC": 7,
         "RESIZED_CROP": 8,
         "COLOUR": 9,
+        "PROJECTION": 10,
+        "PATCHES": 11,
     },
     "key": ["2db1491a", "8363b8a1"],
     "labels": [-1, 7, -1, 3, -1, 5],

@@ -63,7 +63,7 @@ def test_the_network_is_what_the_definition_says() -> None:
     found = fit(points, values, seed=0)
     exact = [naive(found.network, point) for point in points]
     misses = [abs(float(c - int(value))) for c, value in zip(exact, values, strict=True)]
-    assert max(misses) == pytest.approx(found.deviation, rel=1e-9)
+    assert max(misses) == pytest.approx(found.deviation, rel=1e-9, abs=0)
     assert found.deviation < 1e-12
     other = distinct(5, 20, seed=9)  # and away from the points it was fitted to
     outputs = found.network(other)
@@ -227,6 +227,19 @@ def test_an_image_held_twice_is_named() -> None:
         run_theorem1(in_memory(30, duplicate=True), 0)
 
 
+def test_images_that_do_not_live_on_the_device() -> None:
+    dataset = in_memory(30)
+
+    class Streamed(Resident):
+        resident = False
+
+    images = dataset.train.images
+    assert isinstance(images, Resident)
+    streamed = replace(dataset.train, images=Streamed(images.images, CPU))
+    with pytest.raises(UserError, match="need all images in memory at once: choose cifar10 or mnist"):
+        run_theorem1(replace(dataset, train=streamed), 0)
+
+
 def test_real_images_with_random_labels(shared_data: Path) -> None:
     dataset = mnist.load(shared_data / "mnist", limit=4000, device=CPU)
     result = run_theorem1(dataset, 0)
@@ -234,3 +247,14 @@ def test_real_images_with_random_labels(shared_data: Path) -> None:
     assert result.weights == 2 * 4000 + 784
     labels = random_labels(dataset.train.labels, torch.arange(60_000), num_classes=10, seed=0)
     assert (labels != dataset.train.labels).double().mean() > 0.88, "the labels that were fitted are random"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu() -> None:
+    """Projections and biases are exact anywhere, so the network is the same to the bit."""
+    points, values = distinct(3000, 30), random_values(3000)
+    here, there = fit(points, values, seed=0), fit(points.cuda(), values.cuda(), seed=0)
+    for name in ("a", "b", "w"):
+        assert torch.equal(getattr(here.network, name), getattr(there.network, name).cpu())
+    assert torch.equal(there.network(points.cuda()).round().long().cpu(), values)

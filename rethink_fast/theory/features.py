@@ -22,6 +22,7 @@ from torch import Tensor
 from ..data.source import Progress
 from ..errors import UserError
 from ..rng import Stream, draw, mulhi
+from .memory import require_memory
 
 WAVELENGTHS = (4.0, 8.0)
 ORIENTATIONS = 8
@@ -79,7 +80,11 @@ def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
 def as_bytes(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Non-negative features on the scale that takes the largest of the training set to 255: uint8 of their shapes."""
     scale = 255.0 / float(train.max().clamp_min(torch.finfo(torch.float32).tiny))
-    return tuple((part * scale).round_().clamp_(0, 255).to(torch.uint8) for part in (train, test))  # type: ignore[return-value]
+
+    def scaled(features: Tensor) -> Tensor:
+        return (features * scale).round_().clamp_(0, 255).to(torch.uint8)
+
+    return scaled(train), scaled(test)
 
 
 PATCH = 6
@@ -167,9 +172,13 @@ def random_convolution_gram(
     """Inner products of the standardised features, float64 [n, n] and [m, n]; no more than BLOCK filters at a time.
 
     train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
-    divided by the number of features.
+    divided by the number of features, and 1 is added for a constant feature: without it no function of the features
+    could have a mean other than 0, and the matrix would be singular.
     """
     patches = random_patches(train, filters, seed)
+    # The two matrices, and the features of one block in both precisions.
+    block = (len(train) + len(test)) * min(BLOCK, filters) * 8 * 12
+    require_memory(len(train) * (len(train) + len(test)) * 8 + block, len(train), train.device)
     gram = torch.zeros(len(train), len(train), dtype=torch.float64, device=train.device)
     cross = torch.zeros(len(test), len(train), dtype=torch.float64, device=train.device)
     for start in range(0, filters, BLOCK):
@@ -182,4 +191,4 @@ def random_convolution_gram(
         cross.addmm_(other, mine.T)
         if progress is not None:
             progress("random convolution features", some.stop, filters)
-    return gram.div_(filters * 8), cross.div_(filters * 8)
+    return gram.div_(8 * filters).add_(1.0), cross.div_(8 * filters).add_(1.0)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..data.source import Split
+from ..errors import UserError
 
 
 def images_and_labels(split: Split) -> tuple[Tensor, Tensor]:
-    """The samples that take part, in the order of their index: uint8 [n, H, W, C], and int64 [n] on its device."""
+    """The samples that take part, in the order of their index: uint8 [n, H, W, C], and int64 [n] on its device.
+
+    Raises UserError for images that do not live on the device.
+    """
+    if not split.images.resident:
+        raise UserError("theorem 1 and table 3 need all images in memory at once: choose cifar10 or mnist")
     images, rows = next(iter(split.images.read([split.index])))
     return images[rows], split.labels[split.index].to(images.device)
-
-
-def flat_images(split: Split) -> tuple[Tensor, Tensor]:
-    """The same with a row a sample: uint8 [n, H * W * C], and the labels on the CPU."""
-    images, _ = images_and_labels(split)
-    return images.flatten(1), split.labels[split.index]

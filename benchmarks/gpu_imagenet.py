@@ -1,0 +1,141 @@
+"""ImageNet's part of `make gpu-check`: Inception V3 at 299 px in bfloat16, fed from files and from both forms of pack.
+
+The images are made up, in the sizes that are the most frequent among ImageNet's photographs and, like those, of about
+0.59 bytes a pixel as JPEG. Of each source stand the loader's rate alone, the model's on one prepared batch, and both
+together; targets are 4,600 images/s, a loader at least twice the model, and 98 % of it together.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.data import Dataset, open_dataset, pack_write
+from rethink_fast.env import cores
+from rethink_fast.train.limits import loader_rate, model_rate, training_flops
+from rethink_fast.train.setup import Setup, set_up
+
+from .bench_engine import Engine
+
+SIZES = ((500, 375),) * 8 + ((500, 333),) * 3 + ((375, 500),) * 2 + ((333, 500),)
+"""Width and height: 102 of 200 photographs have one of these four, in about these shares."""
+CLASSES, GRID, NOISE, QUALITY = 1000, 24, 22.0, 90
+SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many images of which size: the paper's on a GPU; on a CPU, which only tries the code, far less."""
+
+    images: int
+    size: int
+    batch_size: int
+
+
+FULL = Scale(4096, 299, 128)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rates in images a second of training; share_of_matrix: of the FLOP/s of a large product in bfloat16."""
+
+    source: str
+    loader: float
+    model: float
+    combined: float
+    share_of_matrix: float
+
+
+def photograph(number: int) -> bytes:
+    """A JPEG of smooth colours and grain, a function of its number."""
+    generator = np.random.default_rng(number)
+    width, height = SIZES[number % len(SIZES)]
+    smooth = Image.fromarray(generator.integers(0, 256, (GRID, GRID, 3), np.uint8)).resize((width, height))
+    grain = generator.normal(0.0, NOISE, (height, width, 3))
+    image = Image.fromarray(np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def _write(root: str, number: int) -> None:
+    folder = Path(root) / "train" / f"n{number % CLASSES:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number}.JPEG").write_bytes(photograph(number))
+
+
+def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
+    """Every source in turn, with one network and one compiled step. matrix_rate: FLOP/s in bfloat16."""
+    found: list[Result] = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        with ProcessPoolExecutor(cores()) as pool:
+            list(pool.map(_write, [str(root / "files")] * scale.images, range(scale.images), chunksize=64))
+        places = {"files": root / "files"}
+        for form in ("jpeg", "raw"):
+            places[f"{form} pack"] = root / form
+            made = pack_write.plan(root / "files", root / form, form=form, size=scale.size)
+            pack_write.write(made, workers=cores(), progress=None)
+        setup: Setup | None = None
+        for source, place in places.items():
+            setup = _setup(scale, _open(place, scale, device), device, setup)
+            found.append(_rates(source, setup, matrix_rate, seconds))
+    return found
+
+
+def _open(place: Path, scale: Scale, device: torch.device) -> Dataset:
+    return open_dataset(
+        "imagenet",
+        str(place),
+        size=scale.size,
+        margin=False,
+        limit=None,
+        device=device,
+        workers=cores(),
+        download=False,
+        damaged="stop",
+        residency="stream",
+    )
+
+
+def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: Setup | None) -> Setup:
+    run = Run(
+        "imagenet",
+        Data(size=scale.size),
+        Corruption("random"),
+        Model("inception_v3"),
+        Train(batch_size=scale.batch_size, precision="bf16", compile="on" if device.type == "cuda" else "off"),
+    )
+    return set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device, like=like)
+
+
+def _rates(source: str, setup: Setup, matrix_rate: float, seconds: float) -> Result:
+    engine = Engine(setup)
+    combined = engine.slice(seconds)
+    flops, images = training_flops(setup)
+    return Result(
+        source=source,
+        loader=loader_rate(setup),
+        model=model_rate(setup),
+        combined=combined,
+        share_of_matrix=combined * flops / images / matrix_rate,
+    )
+
+
+def table(found: list[Result]) -> str:
+    """One line a source."""
+    lines = [f"{'inception_v3, images/s':24}  {'loader':>8}  {'model':>8}  {'both':>8}  of model  of matrix"]
+    for result in found:
+        lines.append(
+            f"{result.source:24}  {result.loader:8,.0f}  {result.model:8,.0f}  {result.combined:8,.0f}  "
+            f"{result.combined / result.model:8.1%}  {result.share_of_matrix:9.1%}"
+        )
+    return "\n".join(lines)
