@@ -236,7 +236,9 @@ def test_the_command_line_names_every_experiment() -> None:
 
 
 def test_several_ranks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+    counts = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    elastic = {"RUN_ID": "none", "RESTART_COUNT": "0", "MAX_RESTARTS": "0"}
+    for name, value in {**counts, **{f"TORCHELASTIC_{name}": value for name, value in elastic.items()}}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="start it without torchrun"):
         run(tmp_path, "small")
