@@ -233,3 +233,12 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.C
 
 def test_the_command_line_names_every_experiment() -> None:
     assert {"all", *EXPERIMENTS} - {"small", "other"} == set(get_args(ExperimentName))
+
+
+def test_several_ranks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    elastic = {"RUN_ID": "none", "RESTART_COUNT": "0", "MAX_RESTARTS": "0"}
+    for name, value in {**counts, **{f"TORCHELASTIC_{name}": value for name, value in elastic.items()}}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="start it without torchrun"):
+        run(tmp_path, "small")

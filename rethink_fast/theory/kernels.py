@@ -6,9 +6,9 @@ Y has a column a class, 1 for the sample's own and 0 elsewhere. Among all functi
 every training label exactly, f has the least norm; it is where SGD from 0 ends. No regularisation (`ridge` adds some).
 
 How 60,000 images fit a machine of 24 GB, where K in float64 would take 28.8 GB: on a CPU K is factored in float32, in
-panels of its lower triangle (7.3 GB), and the factor serves as preconditioner of conjugate gradients, whose products
+panels of its lower triangle (7.4 GB), and the factor serves as preconditioner of conjugate gradients, whose products
 with K are made block by block in float64. A few steps bring the residual down to what float64 gives. On a GPU, and
-where float32 does not find K positive definite, the factor is float64 (14.6 GB) and the same loop only confirms it.
+where float32 does not find K positive definite, the factor is float64 (14.9 GB) and the same loop only confirms it.
 """
 
 from __future__ import annotations
