@@ -138,7 +138,7 @@ LAPTOP = Scale(
         "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
         "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
     },
-    kernel_images={"mnist": 10_000, "cifar10": 2_000},
+    kernel_images={"mnist": 10_000, "cifar10": 1_000},
     kernel_filters=400,
     compile="off",
     departures=(
