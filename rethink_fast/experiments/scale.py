@@ -138,8 +138,8 @@ LAPTOP = Scale(
         "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
         "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
     },
-    kernel_images={"mnist": 10_000, "cifar10": 5_000},
-    kernel_filters=1_000,
+    kernel_images={"mnist": 10_000, "cifar10": 1_000},
+    kernel_filters=400,
     compile="off",
     departures=(
         "Every run is of fewer images, a fixed choice among all, and is tested on as many test images: test accuracies "
