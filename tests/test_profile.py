@@ -20,7 +20,7 @@ from torch import Tensor
 from rethink_fast.bench.cli import main
 from rethink_fast.bench.profile_view import COLOURS, DOTS, INCHES, picture
 from rethink_fast.bench.record import RecordFolder
-from rethink_fast.bench.run import Stop, _run_one
+from rethink_fast.bench.run import Stop, run_one
 from rethink_fast.bench.screen import Screen
 from rethink_fast.config import Data, Run, Session, Train, resolve
 from rethink_fast.data import open_dataset
@@ -94,7 +94,7 @@ def small_setup(*, slow: float = 0.0, epochs: int = 2) -> Setup:
 def profiled(setup: Setup, out: Path, **session: Any) -> dict[str, Any]:
     """The record of a run, made as the command line makes it."""
     screen = Screen(Console(file=io.StringIO()))
-    return _run_one(setup, RecordFolder(out), Session(profile=True, **session), screen, Stop(), resumed=False)
+    return run_one(setup, RecordFolder(out), Session(profile=True, **session), screen, Stop(), resumed=False)
 
 
 def test_the_stages_are_all_of_the_wall_time(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_profiled_run_learns_the_same(folders: tuple[Path, Path], tmp_path: Pa
     watched, plain = small_setup(), small_setup()
     profiled(watched, tmp_path / "watched")
     screen = Screen(Console(file=io.StringIO()))
-    _run_one(plain, RecordFolder(tmp_path / "plain"), Session(), screen, Stop(), resumed=False)
+    run_one(plain, RecordFolder(tmp_path / "plain"), Session(), screen, Stop(), resumed=False)
     there, here = watched.step.state(), plain.step.state()
     assert all(torch.equal(there[name], here[name]) for name in here)
 
