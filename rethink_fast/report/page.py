@@ -85,8 +85,8 @@ def _findings(values: dict[str, Any]) -> str:
             )
     head = _head(("finding of the paper", "in", "asserted", "found", "verdict"))
     return (
-        '<section id="findings"><h2>Findings</h2><p>What the paper says in words, as assertions with a margin that was '
-        f'fixed beforehand.</p><table class="words">{head}{rows}</table></section>'
+        '<section id="findings"><h2>Findings</h2><p>What the paper says in words, as assertions, each with its '
+        f'margin.</p><table class="words">{head}{rows}</table></section>'
     )
 
 
