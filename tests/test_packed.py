@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,13 @@ def test_a_mapped_file(tmp_path: Path) -> None:
     read = list(open_mapped(tmp_path / "a.npy", CPU).read(torch.arange(20).flip(0).split(6)))
     assert [len(rows) for _, rows in read] == [6, 6, 6, 2]
     assert np.array_equal(torch.cat([whole[rows] for whole, rows in read]).numpy(), images[::-1])
+    mapped = MappedFile(tmp_path / "a.npy")
+    asked: list[int] = []
+    mapped._map = SimpleNamespace(madvise=lambda advice, start, length: asked.append(length))  # type: ignore[assignment]
+    for _ in range(3):
+        mapped.expect(torch.tensor([4, 0, 19]))
+    mapped.expect(torch.tensor([4, 7]))
+    assert len(asked) == 4
     np.save(tmp_path / "b.npy", images.astype(np.float32))
     (tmp_path / "c.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
     (tmp_path / "d.npy").write_bytes(b"no")
