@@ -13,7 +13,6 @@ batches of 128; the engine is too, unless told otherwise.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import statistics
 import sys
@@ -24,11 +23,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, PrecisionName, Run, Train, resolve
 from rethink_fast.data import Dataset
@@ -37,7 +34,7 @@ from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.models import MODELS
 from rethink_fast.train.engine import Tick, fit
-from rethink_fast.train.limits import matrix_rate
+from rethink_fast.train.limits import matrix_rate, training_flops
 from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.setup import Setup, set_up
 
@@ -149,15 +146,6 @@ def make_setup(
     return set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
 
 
-def flops_per_image(setup: Setup) -> float:
-    """Floating-point operations of forward and backward pass, as torch counts them on the modules' own operators."""
-    model, batch = copy.deepcopy(setup.model).train(), SameBatch(setup.train)
-    inputs, labels, _ = batch.prepared(next(batch.epoch(0)), 0)
-    with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(model(inputs.float()), labels).backward()
-    return float(counter.get_total_flops()) / len(labels)
-
-
 def spread(values: list[float]) -> dict[str, float]:
     """Median, least and greatest."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -172,7 +160,8 @@ def compare(engine: Engine, model: ModelName, seconds: float) -> dict[str, Any]:
     workers = next(iter(trial))
     steps = endless(ReferenceLoop(model, images, labels, workers=workers, device=device))
     next(steps)  # as the engine's short first slice
-    flops, dtype = flops_per_image(setup), setup.train.how.dtype
+    step_flops, step_images = training_flops(setup)
+    flops, dtype = step_flops / step_images, setup.train.how.dtype
     theirs, ours, matrix = [], [], []
     for _ in range(PAIRS):
         theirs.append(rate(steps, seconds / (2 * PAIRS), device))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from rethink_fast.config import Corruption, Data, Model, ModelName, RecipeName, Run, Train, resolve
-from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.data import Dataset
 from rethink_fast.env import cores
 from rethink_fast.train.engine import fit
 from rethink_fast.train.limits import training_flops
@@ -67,21 +67,6 @@ class Result:
     flops_per_image: float
     share_of_matrix: float
     data_path: dict[str, float]
-
-
-def open_cifar10(device: torch.device, limit: int | None = None) -> Dataset:
-    """The real set where the usual places have it, else the synthetic one of its shape."""
-    return open_dataset(
-        "cifar10",
-        "auto",
-        size=28,
-        margin=False,
-        limit=limit,
-        device=device,
-        workers=cores(),
-        download=False,
-        damaged="stop",
-    )
 
 
 def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: float) -> Result:

@@ -257,14 +257,14 @@ def best_workers(
     return dict(sorted(rates.items(), key=lambda item: -item[1]))
 
 
-def open_cifar10(data: str, device: torch.device) -> Source:
-    """CIFAR-10 by the package's reader, all of it."""
+def open_cifar10(data: str, device: torch.device, limit: int | None = None) -> Source:
+    """CIFAR-10 by the package's reader, all of it or so many images."""
     return open_dataset(
         "cifar10",
         data,
         size=SIZE,
         margin=False,
-        limit=None,
+        limit=limit,
         device=device,
         workers=cores(),
         download=False,

@@ -13,6 +13,7 @@ import torch
 from benchmarks import gpu_check, gpu_engine, gpu_imagenet
 from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
 from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, timed_row, write
+from benchmarks.reference_loop import open_cifar10
 from rethink_fast.train.power import Clocks
 
 SMALL = [
@@ -145,7 +146,7 @@ def test_kernels_on_the_gpu(case: Case) -> None:
 
 def test_a_run_of_the_engine_stops_at_its_goal_or_its_time() -> None:
     cpu = torch.device("cpu")
-    few, many = (gpu_engine.open_cifar10(cpu, limit) for limit in (200, 1000))
+    few, many = (open_cifar10("auto", cpu, limit) for limit in (200, 1000))
     done = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 60), few, cpu, 1e12)
     assert done.seconds is not None
     assert done.train_accuracy is not None

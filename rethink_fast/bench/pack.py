@@ -14,7 +14,8 @@ from rich.text import Text
 from ..data import pack_format, pack_write
 from ..data.pack_format import Pack
 from ..data.residency import readable
-from .screen import PLAIN_SECONDS, duration
+from ..report.words import duration
+from .screen import PLAIN_SECONDS
 
 LISTED = 10
 """Quarantined images that are named on the screen; all are in the pack's quarantine.csv."""

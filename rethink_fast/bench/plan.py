@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..report.words import duration
 from .plan_inputs import Inputs
-from .screen import duration
 
 EVALUATION_SPEED = 3.0
 """Evaluation is the forward pass alone, a third of the arithmetic of training."""

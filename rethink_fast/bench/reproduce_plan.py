@@ -13,10 +13,10 @@ from rich.table import Table
 from ..config import Run, settled
 from ..experiments import Experiment, Scale
 from ..experiments.declare import Task
+from ..report.words import duration
 from ..train.choose import step_seconds
 from ..train.setup import Setup, set_up
 from ..train.step import synchronize
-from .screen import duration
 from .sources import Sources
 
 COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}

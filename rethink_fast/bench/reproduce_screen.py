@@ -14,10 +14,11 @@ from ..config import settled
 from ..corruptions import KINDS
 from ..experiments.declare import Computation, Task
 from ..experiments.scale import NAMES
+from ..report.words import duration
 from ..train.engine import Tick
 from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
-from .screen import Screen, duration, percent
+from .screen import Screen, percent
 
 STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..config import settled
 from ..corruptions import KINDS
+from ..report.words import duration
 from ..train.engine import Tick
 from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
@@ -27,16 +28,6 @@ def percent(fraction: float | None) -> str:
     if fraction < 1.0:
         fraction = min(fraction, 0.9999)
     return f"{100 * fraction:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 41 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class Screen:

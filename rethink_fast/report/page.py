@@ -46,7 +46,7 @@ def _figures(values: dict[str, Any]) -> str:
         "findings that do not": str(counts["fail"]),
         "findings not run": str(counts["not run"]),
         f"of {len(values['runs'])} tasks done, with {values['seeds']} seed(s)": str(done),
-        "time of all tasks": words.seconds(words.total_seconds(values)),
+        "time of all tasks": words.duration(words.total_seconds(values)),
     }
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items())
     return f'<dl class="figures">{cells}</dl>'
@@ -157,7 +157,7 @@ def _runs(values: dict[str, Any]) -> str:
     rows = ""
     for key, run in values["runs"].items():
         record = run["record"]
-        took = words.seconds(words.runs_seconds(record)) if record else "-"
+        took = words.duration(words.runs_seconds(record)) if record else "-"
         epochs = f"{record['epochs']}" if record and "epochs" in record else "-"
         cells = (
             _cell(escape(run["what"]), "run", "row"),

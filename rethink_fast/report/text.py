@@ -23,7 +23,7 @@ def text(values: dict[str, Any]) -> str:
         "",
         f"Scale: **{values['scale']['name']}** ({values['scale']['words']}). Seeds: {values['seeds']}. Findings: "
         f"{counts['pass']} hold, {counts['fail']} do not, {counts['not run']} were not run. Time of all runs: "
-        f"{words.seconds(words.total_seconds(values))}.",
+        f"{words.duration(words.total_seconds(values))}.",
         "",
         "## Findings",
         "",
@@ -77,7 +77,7 @@ def _runs(values: dict[str, Any]) -> list[str]:
     rows = []
     for key, run in values["runs"].items():
         record = run["record"]
-        took = words.seconds(words.runs_seconds(record)) if record else "-"
+        took = words.duration(words.runs_seconds(record)) if record else "-"
         epochs = str(record["epochs"]) if record and "epochs" in record else "-"
         device = record["device"] if record else "-"
         rows.append([run["what"], words.size_of(record) if record else "-", epochs, took, device, run["status"], key])

@@ -15,11 +15,11 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def seconds(value: float) -> str:
-    """41 s, 3 min 20 s or 2 h 5 min."""
-    whole = round(value)
+def duration(seconds: float) -> str:
+    """Seconds as 41 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
     if whole < 60:
-        return f"{value:.1f} s" if value < 10 else f"{whole} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from ...env import processor
 from ...errors import UserError
+from ...report.words import duration
 from ..record import RecordFolder
-from ..screen import duration
 from . import chart, figures, history, records, revisions, view
 from .records import Comparison, Line
 from .statistics import LOOKS, THRESHOLD, best_of, verdict
