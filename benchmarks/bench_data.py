@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +152,23 @@ def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dic
         "feeding": lambda data: data[0:1],
         "and decoding the whole": lambda data: dali.whole(data).shape(),
         "or decoding the centre": lambda data: centre(data).shape(),
-        "and resizing that": lambda data: dali._resized(centre(data), (size, size)),
+        "and resizing that": centre,
     }
 
-    def run(decoder: dali.Decoder) -> int:
+    def run(decoder: dali.Decoder, resize: bool) -> int:
         feeds = (([encoded[k] for k in part], part.numpy()) for part in order(len(files), IMAGES, batch_size))
-        return sum(len(index) for _, index in decoder.run(feeds))
+        done = 0
+        for output, index in decoder.run(feeds):
+            if resize:
+                dali.resized(output, (size, size), pool, cores())
+            done += len(index)
+        return done
 
-    ways = {name: functools.partial(run, dali.Decoder(graph, threads=cores())) for name, graph in graphs.items()}
-    return {name: spread(rates) for name, rates in by_turns(ways, rounds).items()}
+    ways: dict[str, Way] = {}
+    for name, graph in graphs.items():
+        ways[name] = functools.partial(run, dali.Decoder(graph, threads=cores()), graph is centre)
+    with ThreadPoolExecutor(cores()) as pool:
+        return {name: spread(rates) for name, rates in by_turns(ways, rounds).items()}
 
 
 def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from rethink_fast.data import folder
-from rethink_fast.data.dali import JpegFolder
+from rethink_fast.data.dali import Decoder, JpegFolder, whole
 from rethink_fast.env import cores
 
 BATCH = 50
@@ -28,16 +28,15 @@ SEED = 0
 class AfterDecoding(JpegFolder):
     """The rival: all of the image is decoded, then cut to the window; everything else is the same."""
 
-    def _graph_of(self, edge: int, margin: bool) -> Any:
-        from nvidia.dali import fn, types
+    def _make_decoders(self) -> None:
+        from nvidia.dali import fn
 
-        def graph(encoded: Any, *window: Any) -> Any:
-            image = fn.decoders.image(encoded, device="cpu", output_type=types.RGB)
-            if window:
-                image = fn.slice(image, start=window[0], shape=window[1], axis_names="HW")
-            return fn.resize(image, size=(edge, edge), interp_type=types.INTERP_LINEAR, antialias=True)
+        super()._make_decoders()
 
-        return graph
+        def graph(encoded: Any, start: Any, shape: Any) -> Any:
+            return fn.slice(whole(encoded), start=start, shape=shape, axis_names="HW")
+
+        self._crop_decoder = Decoder(graph, threads=self._workers, windows=True)
 
 
 def seconds(images: Iterator[Any], read: list[torch.Tensor] | None = None) -> float:

@@ -13,4 +13,5 @@ STABLE_TORCH_LIBRARY(rethink_fast, m) {
       "prepare(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
       "Tensor? std, int[] size, bool crop, bool flip, bool rotation, Tensor? epoch, str normalisation, "
       "ScalarType dtype) -> Tensor");
+  m.def("resize(Tensor[] images, Tensor(a!) out) -> ()");
 }

@@ -75,6 +75,10 @@ CASE(prepare_rotated) {
   all.plan.rotation = true;
   prepare_all(Corruption::kNone, true, false);
 }
+CASE(resize) {
+  for (int i = 0; i < kImages; ++i)
+    all.kernels->resize(&all.images[i * kElements], kSide, kSide, 21, 21, all.moved.data(), all.scratch);
+}
 
 #define RUN(name) case_##name(), std::puts(#name)
 
@@ -100,7 +104,7 @@ int main(int argc, char** argv) {
   all.scratch = static_cast<uint8_t*>(std::aligned_alloc(64, 1 << 20));
   RUN(corrupt_labels), RUN(order), RUN(random_pixels), RUN(shuffled_pixels), RUN(gaussian);
   RUN(prepare_true), RUN(prepare_true_bfloat16), RUN(prepare_true_whitened), RUN(prepare_shuffled_pixels);
-  RUN(prepare_random_pixels), RUN(prepare_gaussian), RUN(prepare_augmented), RUN(prepare_rotated);
+  RUN(prepare_random_pixels), RUN(prepare_gaussian), RUN(prepare_augmented), RUN(prepare_rotated), RUN(resize);
   std::free(all.scratch);
   return 0;
 }

@@ -81,6 +81,24 @@ def make_single() -> Made:
     return Made(call, lambda: "" if torch.equal(call(), plain()) else "another image", plain, "reference")
 
 
+def make_resize() -> Made:
+    """A photograph's centre brought to 299 pixels, beside torch's own antialiased filter."""
+    from rethink_fast.data import resize as ours
+
+    image, out = torch.randint(0, 256, (328, 437, 3), dtype=torch.uint8), torch.empty(1, 299, 299, 3, dtype=torch.uint8)
+    call = partial(ours.resize, [image], out)
+    how = {"size": (299, 299), "mode": "bilinear", "antialias": True}
+    plain = partial(torch.nn.functional.interpolate, image.permute(2, 0, 1)[None], **how)
+
+    def wrong() -> str:
+        expected = torch.empty_like(out)
+        ours._reference([image], expected)
+        call()
+        return "" if torch.equal(out, expected) else "another image"
+
+    return Made(call, wrong, plain, "torch", bytes=image.numel() + out.numel())
+
+
 def row(op: Op, against: str, at_least: float | None = None, compared: bool = False) -> Case:
     """A case of an op; its name says what it is held against."""
     return Case(f"{op.name} / {against}", "op", partial(make, op, against), at_least, compared)
@@ -107,4 +125,5 @@ def cases() -> list[Case]:
         out.append(row(replace(Op("prepare", 4, 224, 3, kind), dtype=torch.float32), "reference"))
     out.append(row(Op("prepare", 64, 224, 3, dtype=torch.float32), "copy"))
     out.append(Case("prepare a single image, augmented", "op", make_single, 2.0, compared=True))
+    out.append(Case("resize 328x437 to 299x299", "op", make_resize, 1.3, compared=True))
     return out

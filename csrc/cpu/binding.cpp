@@ -34,6 +34,9 @@ constexpr int64_t kGrain = 1 << 16;
 // An output of this size would push everything else out of the caches, and not be in them when it is read.
 constexpr int64_t kStreamed = int64_t{32} << 20;
 
+// Of an image to be resized: the products of its sides and a weight stay far below 2^63.
+constexpr int64_t kLongest = int64_t{1} << 20;
+
 template <typename T>
 const T* data(const Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());
@@ -306,6 +309,32 @@ Tensor prepare(const Tensor& images, const Tensor& rows, const Tensor& index, st
   return out;
 }
 
+// In the calling thread alone: whoever reads images shares them out over threads of its own.
+void resize(const std::vector<Tensor>& images, const Tensor& out) {
+  STD_TORCH_CHECK(out.scalar_type() == ScalarType::Byte && out.dim() == 4 && out.size(3) == 3 && out.is_contiguous(),
+                  "out must be uint8 [B, H, W, 3], contiguous");
+  STD_TORCH_CHECK(out.size(0) == static_cast<int64_t>(images.size()), "out must have one place for each image");
+  const int64_t out_height = out.size(1), out_width = out.size(2);
+  STD_TORCH_CHECK(out_height >= 1 && out_width >= 1, "an image must have at least one element");
+  auto* to = static_cast<uint8_t*>(out.mutable_data_ptr());
+  const Kernels& kernels = best_kernels();
+  std::unique_ptr<uint8_t, Free> memory;
+  size_t held = 0;
+  for (const Tensor& image : images) {
+    STD_TORCH_CHECK(image.scalar_type() == ScalarType::Byte && image.dim() == 3 && image.size(2) == 3,
+                    "images must be uint8 [H, W, 3]");
+    const Tensor from = dense(image);
+    const int64_t height = from.size(0), width = from.size(1);
+    STD_TORCH_CHECK(height >= 1 && width >= 1, "an image must have at least one element");
+    STD_TORCH_CHECK(height <= kLongest && width <= kLongest && out_height <= kLongest && out_width <= kLongest,
+                    "an image may be at most ", kLongest, " pixels high or wide");
+    const size_t bytes = resize_scratch(height, width, out_height, out_width);
+    if (bytes > held) memory = scratch(bytes), held = bytes;
+    kernels.resize(data<uint8_t>(from), height, width, out_height, out_width, to, memory.get());
+    to += out_height * out_width * 3;
+  }
+}
+
 }  // namespace
 }  // namespace rethink_fast
 
@@ -315,6 +344,7 @@ STABLE_TORCH_LIBRARY_IMPL(rethink_fast, CPU, m) {
   m.impl("random_pixels", TORCH_BOX(&rethink_fast::random_pixels));
   m.impl("gaussian", TORCH_BOX(&rethink_fast::gaussian));
   m.impl("prepare", TORCH_BOX(&rethink_fast::prepare));
+  m.impl("resize", TORCH_BOX(&rethink_fast::resize));
 }
 
 // No tensor among its arguments, so nothing to choose a device by.

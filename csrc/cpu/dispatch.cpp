@@ -60,6 +60,13 @@ size_t prepare_scratch(const Plan& plan) {
   return bytes;
 }
 
+size_t resize_scratch(int64_t height, int64_t width, int64_t out_height, int64_t out_width) {
+  const int64_t down = resize_pairs(height, out_height), across = resize_pairs(width, out_width);
+  const int64_t places = (out_width + 3) / 4 * 4;  // in whole groups
+  return piece(4 * out_height) + piece(4 * down * out_height) + piece(4 * places) + piece(4 * across * places) +
+         piece(2 * (3 * width + 6 * across + 8)) + piece(16 * across * places);
+}
+
 const Kernels* find_kernels(const char* name) {
   for (const Kernels* kernels : kTable) {
     if (std::strcmp(kernels->name, name) == 0 && usable(*kernels)) return kernels;

@@ -7,6 +7,7 @@
 #include "noise.h"
 #include "pixels.h"
 #include "prepare.h"
+#include "resize.h"
 
 #define RF_TEXT_(x) #x
 #define RF_TEXT(x) RF_TEXT_(x)
@@ -15,7 +16,7 @@ namespace rethink_fast {
 namespace RF_ISA {
 
 extern const Kernels kKernels;
-const Kernels kKernels = {RF_TEXT(RF_ISA), &corrupt_labels, &permute_range, &move_pixels, &gaussian, &prepare};
+const Kernels kKernels = {RF_TEXT(RF_ISA), &corrupt_labels, &permute_range, &move_pixels, &gaussian, &prepare, &resize};
 
 }  // namespace RF_ISA
 }  // namespace rethink_fast

@@ -63,11 +63,21 @@ struct Kernels {
   void (*gaussian)(const Noise& noise, uint64_t index, int64_t elements, float* out);
   // One sample: images[row] to out, [out_height, out_width, channels]; scratch: prepare_scratch bytes.
   void (*prepare)(const Plan& plan, int64_t row, uint64_t index, void* out, uint8_t* scratch);
+  // One image, [height, width, 3] to [out_height, out_width, 3]; scratch: resize_scratch bytes.
+  void (*resize)(const uint8_t* image, int64_t height, int64_t width, int64_t out_height, int64_t out_width,
+                 uint8_t* out, uint8_t* scratch);
 };
+
+// How many pairs of places along one axis an output place is made of, at most.
+inline int64_t resize_pairs(int64_t from, int64_t to) {
+  const int64_t taps = (2 * (from > to ? from : to) + to - 1) / to;
+  return (taps + 1) / 2;
+}
 
 // Bytes of scratch memory, aligned to 64, that one thread needs.
 size_t move_scratch(const Moves& moves);
 size_t prepare_scratch(const Plan& plan);
+size_t resize_scratch(int64_t height, int64_t width, int64_t out_height, int64_t out_width);
 
 // The kernels of the best instruction set here, or of the one named (for tests), or null if it is not to be had.
 const Kernels& best_kernels();

@@ -212,6 +212,55 @@ void check_prepare(const Kernels& kernels) {
   }
 }
 
+// The definition in rethink_fast/data/resize.py, place by place, in whole numbers without bounds.
+int64_t weight(int64_t k, int64_t o, int64_t from, int64_t to) {
+  const int64_t away = std::llabs((2 * k + 1) * to - (2 * o + 1) * from), support = 2 * (from > to ? from : to);
+  return k < 0 || k >= from || away >= support ? 0 : support - away;
+}
+
+std::vector<int64_t> weights(int64_t o, int64_t from, int64_t to) {
+  std::vector<int64_t> out(static_cast<size_t>(from));
+  int64_t sum = 0, left = 16384;
+  for (int64_t k = 0; k < from; ++k) sum += weight(k, o, from, to);
+  size_t largest = 0;
+  for (size_t k = 0; k < out.size(); ++k) {
+    out[k] = (weight(static_cast<int64_t>(k), o, from, to) * 16384 + sum / 2) / sum;
+    left -= out[k];
+    if (out[k] > out[largest]) largest = k;
+  }
+  out[largest] += left;
+  return out;
+}
+
+void check_resize(const Kernels& kernels) {
+  const int64_t shapes[][4] = {{1, 1, 1, 1}, {1, 1, 3, 5},   {7, 5, 3, 3},  {5, 7, 9, 4},
+                               {9, 6, 9, 6}, {3, 40, 2, 13}, {64, 5, 3, 1}, {6, 33, 11, 34}};
+  for (const auto& shape : shapes) {
+    const int64_t height = shape[0], width = shape[1], out_height = shape[2], out_width = shape[3];
+    const auto image = pixels(height * width * 3);
+    const Scratch scratch(resize_scratch(height, width, out_height, out_width));
+    auto out = poisoned<uint8_t>(out_height * out_width * 3);
+    kernels.resize(image.data(), height, width, out_height, out_width, out.data(), scratch.data);
+    for (int64_t y = 0; y < out_height; ++y) {
+      const auto down = weights(y, height, out_height);
+      for (int64_t x = 0; x < out_width; ++x) {
+        const auto across = weights(x, width, out_width);
+        for (int64_t c = 0; c < 3; ++c) {
+          int64_t sum = 1 << 19;
+          for (int64_t j = 0; j < width; ++j) {
+            int64_t row = 128;
+            for (int64_t i = 0; i < height; ++i)
+              row += down[static_cast<size_t>(i)] * image[static_cast<size_t>((i * width + j) * 3 + c)];
+            sum += across[static_cast<size_t>(j)] * (row >> 8);
+          }
+          expect(out[static_cast<size_t>((y * out_width + x) * 3 + c)] == sum >> 20, kernels, "resize", height, width,
+                 (y * out_width + x) * 3 + c);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace rethink_fast
 
@@ -225,6 +274,7 @@ int main() {
     check_moves(*kernels);
     check_noise(*kernels);
     check_prepare(*kernels);
+    check_resize(*kernels);
     std::printf("%s: fine\n", kernels->name);
   }
   return 0;

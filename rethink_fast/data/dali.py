@@ -1,6 +1,9 @@
 """JPEG (and PNG) through DALI, the one place that imports it.
 
-    file bytes, sample indices  ->  external_source  ->  decoder  ->  crop, resize  ->  uint8 batch, sample indices
+    file bytes, sample indices  ->  external_source  ->  decoder of the crop  ->  resize  ->  uint8 batch
+
+The decoder is DALI's everywhere. On a GPU its resize follows in the same pipeline; on the CPU ours does, in threads
+beside DALI's: it takes 0.075 ms of a photograph at 299 pixels where DALI's takes 1.4 (one core of an AMD EPYC).
 
 The order of the samples is the caller's own list of index batches, so DALI's readers, their shuffling and their
 padding of the last batch, which repeat or lose samples from the second epoch on, do not come into it.
@@ -9,12 +12,11 @@ padding of the last batch, which repeat or lose samples from the second epoch on
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from ..augment import crop_windows
 from ..errors import UserError
 from ..quiet import quiet
 from ..stages import stage
+from .resize import resize
 
 CROP = 0.875
 """The share of each dimension in the evaluation crop of the TensorFlow Inception package."""
@@ -200,18 +203,13 @@ def whole(encoded: Any) -> Any:
     return _image(encoded)
 
 
-def whole_then_centre(edge: int) -> Callable[[Any], Any]:
-    """A graph for `Decoder`: the pixels of a `JpegFolder` without margin, to the bit, but with every row decoded.
+def whole_then_centre(encoded: Any) -> Any:
+    """A graph for `Decoder`: what a `JpegFolder` without margin resizes, to the bit, but with every row decoded.
 
     A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
     """
-
-    def graph(encoded: Any) -> Any:
-        start, shape = _centre()
-        centre = _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
-        return _resized(centre, (edge, edge))
-
-    return graph
+    start, shape = _centre()
+    return _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
 
 
 def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
@@ -220,12 +218,12 @@ def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
     return _dali().fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **how)
 
 
-def decoding(size: tuple[int, int], *, crop: bool, resize: bool, **how: Any) -> Callable[..., Any]:
-    """A graph for `Decoder`: the whole image or its central part, resized or as it is; or a window of it, resized."""
+def decoding(size: tuple[int, int] | None, *, crop: bool, **how: Any) -> Callable[..., Any]:
+    """A graph for `Decoder`: the whole image or its central part; or a window of it. Resized if there is a size."""
 
     def graph(encoded: Any, *window: Any) -> Any:
         image = _window(encoded, *window, **how) if window else _image(encoded, crop=crop, **how)
-        return _resized(image, size) if resize or window else image
+        return image if size is None else _resized(image, size)
 
     return graph
 
@@ -251,20 +249,22 @@ class JpegFolder:
         edge = round(size / CROP) if margin else size
         self.shape = (edge, edge, 3)
         self._root, self._files, self._device, self._workers = root, files, device, workers
-        self._graph = functools.partial(decoding, crop=not margin, resize=True)
+        self._crop, self._resize = not margin, True
         self._hw_decoder_load: float | None = None
         self._peek = Decoder(_shape, threads=1)
         self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
         self._make_decoders()
 
     def _make_decoders(self) -> None:
-        how: dict[str, Any] = {"device": "mixed" if self._device.type == "cuda" else "cpu"}
+        on_gpu = self._device.type == "cuda"
+        how: dict[str, Any] = {"device": "mixed" if on_gpu else "cpu"}
         if self._hw_decoder_load is not None:
             how["hw_decoder_load"] = self._hw_decoder_load
-        # The graph must not hold these images, which hold it.
-        graph = self._graph(self.shape[:2], **how)
-        self._decoder = Decoder(graph, threads=self._workers, device=self._device)
-        self._crop_decoder = Decoder(graph, threads=self._workers, device=self._device, windows=True)
+        size = self.shape[:2] if on_gpu else None  # on the CPU they are resized afterwards
+        whole = decoding(size if self._resize else None, crop=self._crop, **how)
+        windows = decoding(size, crop=False, **how)
+        self._decoder = Decoder(whole, threads=self._workers, device=self._device)
+        self._crop_decoder = Decoder(windows, threads=self._workers, device=self._device, windows=True)
 
     def share_with_hardware(self, load: float) -> None:
         """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
@@ -276,7 +276,7 @@ class JpegFolder:
 
         Raises UserError that names a file which cannot be read or decoded.
         """
-        return self._read(batches, self._decoder, lambda feed: feed)
+        return self._read(batches, self._decoder, lambda feed: feed, self._resize)
 
     def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Regional.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
@@ -288,7 +288,7 @@ class JpegFolder:
             start, shape = (part.to(torch.int32).contiguous().numpy() for part in windows.split(2, dim=1))
             return encoded, index, start, shape
 
-        return self._read(batches, self._crop_decoder, with_windows)
+        return self._read(batches, self._crop_decoder, with_windows, True)
 
     def _sizes_of(self, encoded: list[np.ndarray], index: np.ndarray) -> np.ndarray:
         """Height and width of whole images, int64 [B, 2], by the headers of files that are new. Raises DecodeError."""
@@ -299,13 +299,18 @@ class JpegFolder:
         return self._sizes[index].astype(np.int64)
 
     def _read(
-        self, batches: Iterable[Tensor], decoder: Decoder, complete: Callable[[Feed], Feed]
+        self, batches: Iterable[Tensor], decoder: Decoder, complete: Callable[[Feed], Feed], resize: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        resize = resize and self._device.type != "cuda"
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read-files") as pool:
             try:
                 for output, index in decoder.run(map(complete, self._feeds(batches, pool))):
-                    # The tensor owns the memory of the batch: DALI does not use it again while the tensor lives.
-                    yield from_dlpack(output.as_tensor()), torch.arange(len(index), device=self._device)
+                    if resize:
+                        images = resized(output, self.shape[:2], pool, self._workers)
+                    else:
+                        # The tensor owns the memory of the batch: DALI does not use it again while the tensor lives.
+                        images = from_dlpack(output.as_tensor())
+                    yield images, torch.arange(len(index), device=self._device)
             except DecodeError as error:
                 raise UserError(self._blame(error)) from None
 
@@ -333,6 +338,20 @@ class JpegFolder:
                 if reason is not None:
                     return f"{self._name(sample)} can no longer be decoded ({reason}): restore the file"
         return f"DALI failed on images of {self._root}: {error.__cause__}"
+
+
+def resized(output: Any, size: tuple[int, int], pool: Executor, parts: int) -> Tensor:
+    """The images of a DALI TensorList on the CPU at one size, uint8 [B, H, W, 3], made in `parts` by the pool."""
+    images = torch.empty((len(output), *size, 3), dtype=torch.uint8)
+
+    def part(start: int, stop: int) -> None:
+        resize([from_dlpack(output[k]) for k in range(start, stop)], images[start:stop])
+
+    with stage("decode"):
+        cuts = [len(output) * k // parts for k in range(parts + 1)]
+        for done in [pool.submit(part, *cut) for cut in itertools.pairwise(cuts)]:
+            done.result()
+    return images
 
 
 def read_bytes(path: Path) -> np.ndarray:

@@ -30,7 +30,8 @@ from ..rng import CONTRACT_VERSION
 from . import auto
 from .source import Progress
 
-VERSION = 1
+VERSION = 2
+"""1 had its sized images resized by DALI."""
 MANIFEST = "pack.json"
 QUARANTINE = "quarantine.csv"
 FORMS = ("jpeg", "raw")

@@ -119,9 +119,20 @@ def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size
                 shape = np.asarray(output)
                 made.append((None, (int(shape[0]), int(shape[1])), None))
             else:
-                pixels = np.array(output)
+                pixels = np.array(output) if size is None else _resized(output, size)
                 made.append((pixels, (pixels.shape[0], pixels.shape[1]), None))
     return made
+
+
+def _resized(output: Any, size: int) -> np.ndarray:
+    """A decoded image of DALI's as a folder gives it, uint8 [size, size, 3]."""
+    import torch
+
+    from .resize import resize
+
+    out = torch.empty((1, size, size, 3), dtype=torch.uint8)
+    resize([torch.from_numpy(np.asarray(output))], out)
+    return out[0].numpy()
 
 
 @functools.cache
@@ -129,7 +140,7 @@ def _decoder(form: str, size: int | None) -> Any:
     from .dali import Decoder, whole, whole_then_centre
 
     if size is not None:
-        return Decoder(whole_then_centre(size), threads=1)
+        return Decoder(whole_then_centre, threads=1)
     return Decoder(whole if form == "raw" else lambda encoded: whole(encoded).shape(), threads=1)
 
 

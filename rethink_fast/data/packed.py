@@ -6,7 +6,6 @@ bytes and from form raw; from re-encoded JPEGs, what JPEG makes of those.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from . import folder, pack_format
-from .dali import JpegFolder, decoding
+from .dali import JpegFolder
 from .mapped import open_mapped
 from .pack_format import Pack, PackSplit
 from .source import Dataset, Images, Progress, Split, subset
@@ -122,7 +121,7 @@ class PackedJpegs(PackedOriginals):
     def __init__(self, path: Path, split: PackSplit, *, shape: tuple[int, int], **how: Any) -> None:
         super().__init__(path, split, size=shape[0], margin=True, **how)
         self.shape = (*shape, 3)
-        self._graph = functools.partial(decoding, crop=False, resize=False)
+        self._resize = False
         self._make_decoders()
 
 

@@ -31,6 +31,7 @@ SCHEMAS = {
     "prepare": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
     "Tensor? std, int[] size, bool crop, bool flip, bool rotation, Tensor? epoch, str normalisation, "
     "ScalarType dtype) -> Tensor",
+    "resize": "(Tensor[] images, Tensor(a!) out) -> ()",
 }
 """The same text as csrc/ops.cpp, for when the library is absent."""
 
@@ -43,7 +44,7 @@ TRITON = {
 }
 """The module that holds the Triton launcher of each op, under the op's own name."""
 
-F = TypeVar("F", bound=Callable[..., Tensor])
+F = TypeVar("F", bound=Callable[..., Tensor | None])
 
 
 def reference(name: str) -> Callable[[F], F]:
@@ -85,13 +86,18 @@ def _prepare_fake(images: Tensor, rows: Tensor, *rest: Any) -> Tensor:
     return torch.empty(shape, dtype=rest[-1], device=images.device, memory_format=torch.channels_last)
 
 
-FAKES: dict[str, Callable[..., Tensor]] = {
+def _resize_fake(images: list[Tensor], out: Tensor) -> None:
+    return None
+
+
+FAKES: dict[str, Callable[..., Tensor | None]] = {
     "corrupt_labels": _corrupt_labels_fake,
     "shuffled_pixels": _pixels_fake,
     "random_pixels": _pixels_fake,
     "gaussian": _gaussian_fake,
     "order": _order_fake,
     "prepare": _prepare_fake,
+    "resize": _resize_fake,
 }
 
 
