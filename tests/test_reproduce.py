@@ -34,7 +34,7 @@ def tiny(epochs: int) -> Scale:
         model: replace(size, images=60, epochs=epochs, batch_size=20, until_loss=0.0)
         for model, size in LAPTOP.sizes.items()
     }
-    return replace(LAPTOP, name="tiny", words="60 images", sizes=sizes)
+    return replace(LAPTOP, name="tiny", words="60 images", sizes=sizes, figure1_sizes={})
 
 
 def small(scale: Scale) -> Experiment:

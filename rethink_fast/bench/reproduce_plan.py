@@ -62,7 +62,7 @@ class Estimates:
             self._rates[kind] = probe(set_up(task, dataset, self._device))
         rate, images = self._rates[kind], len(dataset.train.index)
         steps = -(-images // settled(train.batch_size))
-        size = self._scale.sizes.get(settled(task.model.model))
+        size = self._scale.size_of(task)
         epochs = settled(train.epochs)
         if size is not None and size.usual_epochs is not None and train.until_loss:
             epochs = min(epochs, size.usual_epochs)

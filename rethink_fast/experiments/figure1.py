@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 
-from ..config import CorruptionName, ModelName
+from ..config import CorruptionName, ModelName, Run
 from . import measures, paper_values
 from .curves import available, over_epochs
 from .declare import Check, Experiment, Failed, Finding, Found, Measure, NotRun, Plot, Row, Series, Table, Value
@@ -35,9 +35,13 @@ GROWTH, FACTOR = 1.1, 6.0
 its words; on few images the two come closer together."""
 
 
+def _run(scale: Scale, model: ModelName, kind: CorruptionName = "true", *, probability: float | None = None) -> Run:
+    return training(scale, model, kind, probability=probability, figure1=True)
+
+
 def _curves(scale: Scale) -> Plot:
     def ours(found: Found) -> list[Series]:
-        runs = {label: training(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+        runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
         return available(partial(over_epochs, found, run, label, "train_loss") for label, run in runs.items())
 
     curves = {label: paper_values.curve("fig1a", label) for label in CONDITIONS}
@@ -61,11 +65,11 @@ def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[
     """A measure over the corruption, for each network; relative: to that of the true labels."""
 
     def one(found: Found, label: str, model: ModelName) -> Series:
-        unit = found.mean(training(scale, model, probability=0.0), measure) if relative else 1.0
+        unit = found.mean(_run(scale, model, probability=0.0), measure) if relative else 1.0
         points = []
-        for level in scale.sizes[model].levels:
+        for level in scale.size(model, figure1=True).levels:
             try:
-                at = found.spread(training(scale, model, probability=level), measure)
+                at = found.spread(_run(scale, model, probability=level), measure)
             except (NotRun, Failed):
                 continue
             points.append((level, at.mean / unit, at.std / unit))
@@ -118,7 +122,7 @@ def _conditions_table(scale: Scale) -> Table:
             FIT_TOLERANCE * paper,
             "half of the paper's: an independent reproduction came down up to 1.5 times as late",
         )
-        rows.append(Row((label,), training(scale, "inception_small", kind), (value,)))
+        rows.append(Row((label,), _run(scale, "inception_small", kind), (value,)))
     return Table("Figure 1a: epochs until the mean train loss is at most 0.05", ("data",), tuple(rows), unit="epochs")
 
 
@@ -142,20 +146,23 @@ def _levels_table(scale: Scale) -> Table:
                 TOLERANCE[model],
                 "that of Table 1 for this network",
             )
-            asked = level in scale.sizes[model].levels
-            run = training(scale, model, probability=level) if asked else None
+            asked = level in scale.size(model, figure1=True).levels
+            run = _run(scale, model, probability=level) if asked else None
             rows.append(Row((label, f"{level:.1f}"), run, (time, error)))
     return Table(
         "Figures 1b and 1c: epochs to fit, and test error in %", ("network", "corruption"), tuple(rows), unit=""
     )
 
 
+def _fit_times(scale: Scale, found: Found) -> dict[str, float]:
+    """Epochs to fit each kind of data."""
+    runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+    return {label: found.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
+
+
 def _order(scale: Scale) -> Finding:
     def check(found: Found) -> Check:
-        times = {
-            label: found.mean(training(scale, "inception_small", kind), measures.epochs_to_fit)
-            for label, kind in CONDITIONS.items()
-        }
+        times = _fit_times(scale, found)
         held = all(b >= a + APART for a, b in itertools.pairwise(times.values()))
         return Check(held, ", ".join(f"{label} {time:.1f}" for label, time in times.items()))
 
@@ -166,9 +173,23 @@ def _order(scale: Scale) -> Finding:
     )
 
 
+def _random_labels_last(scale: Scale) -> Finding:
+    def check(found: Found) -> Check:
+        times = _fit_times(scale, found)
+        last = times.pop("random labels")
+        slowest = max(times, key=lambda label: times[label])
+        return Check(last >= times[slowest] + APART, f"random labels {last:.1f}, {slowest} {times[slowest]:.1f}")
+
+    return Finding(
+        "random labels take longer to fit than true labels and than any change of the pixels",
+        f"at least {APART:g} epoch longer than the slowest of those; in the paper 13",
+        check,
+    )
+
+
 def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]:
-    levels = scale.sizes[model].levels
-    runs = [training(scale, model, probability=level) for level in levels]
+    levels = scale.size(model, figure1=True).levels
+    runs = [_run(scale, model, probability=level) for level in levels]
 
     def time(found: Found) -> Check:
         times = [found.mean(run, measures.epochs_to_fit) for run in runs]
@@ -202,10 +223,10 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
 
 def declare(scale: Scale) -> Experiment:
     """All three panels at a scale."""
-    tasks = [training(scale, "inception_small", kind) for kind in CONDITIONS.values()]
+    tasks = [_run(scale, "inception_small", kind) for kind in CONDITIONS.values()]
     for model in FIGURE_NAMES.values():
-        tasks += [training(scale, model, probability=level) for level in scale.sizes[model].levels]
-    findings = [_order(scale)]
+        tasks += [_run(scale, model, probability=level) for level in scale.size(model, figure1=True).levels]
+    findings = [_order(scale), _random_labels_last(scale)]
     for label, model in FIGURE_NAMES.items():
         findings += _grow(scale, model, label)
     return Experiment(
