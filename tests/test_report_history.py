@@ -68,8 +68,9 @@ def test_times_are_joined_within_a_machine_and_ratios_over_all(records: Path) ->
         ("2: Slow", 3),
     ]
     seconds, more_seconds, ratio = lines_of(records, "still")
-    assert (seconds.unit, more_seconds.unit) == ("us (lower is better)",) * 2
-    assert (ratio.unit, ratio.machine) == ("times as fast as the <plain> loop (higher is better)", "1 and 2")
+    assert seconds.caption == "us (lower is better), machine 1: Xeon"
+    assert more_seconds.caption == "us (lower is better), machine 2: Slow"
+    assert ratio.caption == "times as fast as the <plain> loop (higher is better), machine 1 and 2"
     assert ratio.records == DAYS + 3
 
 
@@ -191,4 +192,4 @@ def test_a_browser_shows_it_without_errors_or_sideways_scrolling(records: Path, 
     assert width - 20 <= client <= width  # beside the scroll bar
     assert scroll <= client
     assert pictures == 7
-    assert bodies > 7 + DAYS + 3
+    assert bodies > 3 + DAYS + 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from html import escape
 
@@ -11,12 +12,14 @@ from .text import table
 
 TITLE = "Measured over time"
 STEPS = "Steps over time"
-LEAD = "Every figure of the records in a folder, its last value, and the steps in it: what rethink_fast was, and is."
+LEAD = "Every figure of the records in a folder: its last value, its last step, and a chart."
 HOW = (
     "A step is a lasting change of level beyond the figure's own noise. Times and rates are joined within one machine "
-    "and its versions alone; ratios measured within one process mean the same everywhere, and go over all machines."
+    "and its versions alone; ratios measured within one process are taken to mean the same everywhere, and go over all "
+    "machines."
 )
-COLUMNS = ("figure", "last value", "of", "records", "machine", "last step", "since")
+COLUMNS = ("figure", "measure", "machine", "records", "last value", "day", "last step")
+SOURCES = ("file", "kind", "day", "machine", "figures")
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,36 @@ class Change:
     better: bool
     since: str
 
+    @property
+    def verdict(self) -> str:
+        """Its direction and size."""
+        return f"{'better' if self.better else 'worse'} {self.words}"
+
 
 @dataclass(frozen=True)
 class Line:
-    """One figure over time. name: of its picture, whose SVG is svg; unit: with the direction that is better."""
+    """One figure over time. name: of its picture, the SVG svg; unit: may be empty; better: the direction that is."""
 
     name: str
     what: str
     unit: str
+    better: str
     last: str
     day: str
     records: int
     machine: str
     change: Change | None
     svg: str
+
+    @property
+    def measure(self) -> str:
+        """What stands for the figure among others of the same thing."""
+        return self.unit or self.better
+
+    @property
+    def caption(self) -> str:
+        """What the picture shows, beside what it is of."""
+        return f"{f'{self.unit} ({self.better})' if self.unit else self.better}, machine {self.machine}"
 
 
 @dataclass(frozen=True)
@@ -114,16 +133,18 @@ def sections(past: History) -> str:
 
 
 def _verdict(change: Change | None) -> str:
-    return parts.verdict(f"{'better' if change.better else 'worse'} {change.words}") if change else "-"
+    if change is None:
+        return "-"
+    return f'{parts.verdict(change.verdict)} <span class="scale">since {escape(change.since)}</span>'
 
 
 def _steps(past: History) -> str:
     rows = "".join(
-        f"<tbody><tr>{parts.cell(_what(line), 'figure', 'row')}{parts.cell(_verdict(change), 'last step')}"
-        f"{parts.cell(escape(change.since), 'since')}{parts.cell(escape(line.last), 'last value', 'n')}</tr></tbody>"
+        f"<tbody><tr>{parts.cell(escape(line.what), 'figure', 'row')}{parts.cell(_measure(line), 'measure')}"
+        f"{parts.cell(escape(line.machine), 'machine')}{parts.cell(_verdict(change), 'last step')}</tr></tbody>"
         for line, change in _stepped(past)
     )
-    head = parts.head(("figure", "last step", "since", "last value"), ("last value",))
+    head = parts.head(("figure", "measure", "machine", "last step"))
     found = f"<table>{head}{rows}</table>" if rows else f"<p>{_no_step(past)}</p>"
     return f'<section id="history"><h2>{STEPS}</h2><p>{HOW}</p>{found}</section>'
 
@@ -133,34 +154,37 @@ def _no_step(past: History) -> str:
     return f"No figure has a step. The longest series has {longest} record{'s' if longest != 1 else ''}."
 
 
-def _what(line: Line) -> str:
-    return (
-        f'<a class="figure" href="#{line.name}">{escape(line.what)}</a>'
-        f'<br><span class="scale">{escape(line.unit)}</span>'
-    )
+def _measure(line: Line) -> str:
+    return f'<a class="measure" href="#{line.name}">{escape(line.measure)}</a>'
 
 
 def _group(name: str, group: Group) -> str:
-    rows = plots = ""
-    for line in group.lines:
-        cells = (
-            parts.cell(_what(line), "figure", "row"),
-            parts.cell(escape(line.last), "last value", "n"),
-            parts.cell(escape(line.day), "of"),
-            parts.cell(str(line.records), "records", "n"),
-            parts.cell(escape(line.machine), "machine"),
-            parts.cell(_verdict(line.change), "last step"),
-            parts.cell(escape(line.change.since if line.change else "-"), "since"),
-        )
-        rows += f"<tbody><tr>{''.join(cells)}</tr></tbody>"
-        plots += (
-            f'<figure id="{line.name}"><figcaption>{escape(line.what)}<span>{escape(line.unit)}, machine '
-            f"{escape(line.machine)}</span></figcaption>{inline(line.svg, line.name)}</figure>"
-        )
+    bodies = ""
+    for what, alike in itertools.groupby(group.lines, lambda line: line.what):
+        lines = list(alike)
+        first = parts.cell(escape(what), "figure", "row", len(lines))
+        rows = ""
+        for line in lines:
+            cells = (
+                parts.cell(_measure(line), "measure"),
+                parts.cell(escape(line.machine), "machine", "machine"),
+                parts.cell(str(line.records), "records", "n"),
+                parts.cell(escape(line.last), "last value", "n"),
+                parts.cell(escape(line.day), "day", "day"),
+                parts.cell(_verdict(line.change), "last step"),
+            )
+            rows += f"<tr>{first}{''.join(cells)}</tr>"
+            first = ""
+        bodies += f"<tbody>{rows}</tbody>"
+    plots = "".join(
+        f'<figure id="{line.name}"><figcaption>{escape(line.what)}<span>{escape(line.caption)}</span></figcaption>'
+        f"{inline(line.svg, line.name)}</figure>"
+        for line in group.lines
+    )
     note = f'<p class="scale">{escape(group.note)}</p>' if group.note else ""
-    head = parts.head(COLUMNS, ("last value", "records"))
+    head = parts.head(COLUMNS, ("records", "last value"))
     return (
-        f'<section id="{name}"><h2>{escape(group.title)}</h2>{note}<table>{head}{rows}</table>'
+        f'<section id="{name}"><h2>{escape(group.title)}</h2>{note}<table>{head}{bodies}</table>'
         f'<div class="plots small">{plots}</div></section>'
     )
 
@@ -171,12 +195,12 @@ def _records(past: History) -> str:
         cells = (
             parts.cell(escape(source.file), "file", "row"),
             parts.cell(escape(source.kind), "kind"),
-            parts.cell(escape(source.day), "of"),
+            parts.cell(escape(source.day), "day"),
             parts.cell(escape(source.machine), "machine"),
             parts.cell(str(source.figures), "figures", "n"),
         )
         rows += f"<tbody><tr>{''.join(cells)}</tr></tbody>"
-    head = parts.head(("file", "kind", "of", "machine", "figures"), ("figures",))
+    head = parts.head(SOURCES, ("figures",))
     others = f"<p>Passed over:</p>{parts.bullets(past.passed_over)}" if past.passed_over else ""
     return f'<section id="history-records"><h2>Records</h2><table>{head}{rows}</table>{others}</section>'
 
@@ -195,17 +219,14 @@ def text(past: History) -> str:
     for group in past.groups:
         rows = []
         for line in group.lines:
-            step, since = (line.change.words, line.change.since) if line.change else ("-", "-")
-            word = f"{'better' if line.change.better else 'worse'} {step}" if line.change else "-"
-            what = f"{line.what}, {line.unit}"
-            rows.append([what, line.last, line.day, str(line.records), line.machine, word, since])
+            step = f"{line.change.verdict} since {line.change.since}" if line.change else "-"
+            rows.append([line.what, line.measure, line.machine, str(line.records), line.last, line.day, step])
         lines += [f"## {group.title}", "", *([group.note, ""] if group.note else []), *table([*COLUMNS], rows)]
         for line in group.lines:
-            caption = f"{line.what}, {line.unit}, machine {line.machine}"
-            lines += [f"{caption}:", "", f"![{caption}]({line.name}.svg)", ""]
+            lines += [f"{line.what}, {line.caption}:", "", f"![{line.what}, {line.measure}]({line.name}.svg)", ""]
     lines += ["## Records", ""]
     rows = [[each.file, each.kind, each.day, each.machine, str(each.figures)] for each in past.sources]
-    lines += table(["file", "kind", "of", "machine", "figures"], rows)
+    lines += table([*SOURCES], rows)
     if past.passed_over:
         lines += ["Passed over:", "", *(f"- {line}" for line in past.passed_over), ""]
     lines += ["## Machines of the records", ""]

@@ -35,8 +35,8 @@ def draw(all_series: Sequence[Series], title: str) -> Figure:
     panels = list(figure.subplots(rows, min(COLUMNS, len(drawn)), squeeze=False).flat)
     for panel, series in zip(panels, drawn, strict=False):
         _panel(panel, series, [0] * len(series.records), 6)
-        what, unit = words(series)
-        panel.set_title(f"{what[:62]}\n{unit}", fontsize=6)
+        what, unit, better = words(series)
+        panel.set_title(f"{what[:62]}\n{f'{unit} ({better})'.strip()}", fontsize=6)
     for panel in panels[len(drawn) :]:
         panel.set_axis_off()
     figure.suptitle(title, fontsize=10)
@@ -54,13 +54,12 @@ def picture(series: Series, machines: Sequence[int]) -> Figure:
     return figure
 
 
-def words(series: Series) -> tuple[str, str]:
-    """What the series is of, and its unit with the direction that is better."""
+def words(series: Series) -> tuple[str, str, str]:
+    """What the series is of, its unit on the chart (may be empty), and the direction that is better."""
     what, unit = series.figures[0].parts()
     if unit == "s":
         _, unit = unit_of(max(series.values))
-    direction = "higher" if series.figures[0].more_is_better else "lower"
-    return what, f"{unit} ({direction} is better)".strip()
+    return what, unit, f"{'higher' if series.figures[0].more_is_better else 'lower'} is better"
 
 
 def _panel(panel: Axes, series: Series, machines: Sequence[int], size: int) -> None:

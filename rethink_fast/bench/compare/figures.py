@@ -62,7 +62,7 @@ def said(name: str, value: float) -> str:
     if name.endswith(", s"):
         scale, unit = unit_of(value)
         return f"{value / scale:.3g} {unit}"
-    return f"{value:.4g}" if value < 1e6 else f"{value:,.0f}"
+    return f"{value:.4g}" if value < 1e4 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,11 @@ def _line(name: str, series: Series, number: dict[Path, int], names: Sequence[st
         moved = places[step.at] != places[step.at - 1]
         since = series.records[step.at].day + (", on another machine" if moved else "")
         change = Change(f"{step.ratio - 1:+.1%}", step.better, since)
-    what, unit = chart.words(series)
+    what, unit, better = chart.words(series)
     last, values = series.records[-1], series.values
     picture = svg(partial(chart.picture, series, places), name)
-    return Line(name, what, unit, said(series.name, values[-1]), last.day, len(values), machine, change, picture)
+    value = said(series.name, values[-1])
+    return Line(name, what, unit, better, value, last.day, len(values), machine, change, picture)
 
 
 def _name(machine: dict[str, Any]) -> str:
