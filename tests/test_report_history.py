@@ -70,7 +70,8 @@ def test_times_are_joined_within_a_machine_and_ratios_over_all(records: Path) ->
     seconds, more_seconds, ratio = lines_of(records, "still")
     assert seconds.caption == "us (lower is better), machine 1: Xeon"
     assert more_seconds.caption == "us (lower is better), machine 2: Slow"
-    assert ratio.caption == "times as fast as the <plain> loop (higher is better), machine 1 and 2"
+    assert ratio.caption == "times as fast as the <plain> loop (higher is better), machine 1, 2"
+    assert [line.measure for line in (seconds, ratio)] == ["time", "times as fast as the <plain> loop"]
     assert ratio.records == DAYS + 3
 
 

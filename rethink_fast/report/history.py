@@ -38,10 +38,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Line:
-    """One figure over time. name: of its picture, the SVG svg; unit: may be empty; better: the direction that is."""
+    """One figure over time. name: of its picture, the SVG svg; measure: what of the thing was measured, in short.
+
+    unit: of the picture, may be empty; better: the direction that is.
+    """
 
     name: str
     what: str
+    measure: str
     unit: str
     better: str
     last: str
@@ -50,11 +54,6 @@ class Line:
     machine: str
     change: Change | None
     svg: str
-
-    @property
-    def measure(self) -> str:
-        """What stands for the figure among others of the same thing."""
-        return self.unit or self.better
 
     @property
     def caption(self) -> str:
@@ -135,7 +134,7 @@ def sections(past: History) -> str:
 def _verdict(change: Change | None) -> str:
     if change is None:
         return "-"
-    return f'{parts.verdict(change.verdict)} <span class="scale">since {escape(change.since)}</span>'
+    return f'{parts.verdict(change.verdict)} <span class="scale since">since {escape(change.since)}</span>'
 
 
 def _steps(past: History) -> str:

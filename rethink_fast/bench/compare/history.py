@@ -23,6 +23,9 @@ noise alone (tests/test_compare_history.py)."""
 LEAST_NOISE = 1e-3
 """Of the logarithm of a figure: no step is smaller than a few times this, though the series be constant."""
 
+OTHERS = ("reproduction.json", "comparison.json")
+"""What may lie in a folder of records, is known, and is none."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -86,9 +89,9 @@ def load(folder: Path) -> list[Record]:
 
 
 def scan(folder: Path) -> tuple[list[Record], list[tuple[Path, NotARecord]]]:
-    """Every record of a folder, the oldest first; and every other *.json there, with what is wrong with it."""
+    """Every record of a folder, the oldest first; and every *.json there that is none and not of OTHERS, with why."""
     found, refused = [], []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(path for path in folder.glob("*.json") if path.name not in OTHERS):
         try:
             found.append(read(path))
         except NotARecord as error:

@@ -19,8 +19,6 @@ KINDS = {
     "gpu-check": "Kernels on a GPU",
     "benchmarks": "The suite",
 }
-NO_RECORDS = ("reproduction.json", "comparison.json")
-"""What is known to be none, and needs no word."""
 
 
 def gather(folder: Path) -> History:
@@ -43,24 +41,25 @@ def gather(folder: Path) -> History:
         tuple(groups),
         tuple(sources),
         {name: _facts(alike[0].machine) for name, alike in zip(names, machines, strict=True)},
-        tuple(f"{path.name} {error.why}" for path, error in refused if path.name not in NO_RECORDS),
+        tuple(f"{path.name} {error.why}" for path, error in refused),
     )
 
 
 def _line(name: str, series: Series, number: dict[Path, int], names: Sequence[str]) -> Line:
     places = [number[record.path] for record in series.records]
     shown = sorted(set(places))
-    machine = names[shown[0]] if len(shown) == 1 else " and ".join(str(place + 1) for place in shown)
+    machine = names[shown[0]] if len(shown) == 1 else ", ".join(str(place + 1) for place in shown)
     change = None
     for step in series.steps()[-1:]:
         moved = places[step.at] != places[step.at - 1]
         since = series.records[step.at].day + (", on another machine" if moved else "")
         change = Change(f"{step.ratio - 1:+.1%}", step.better, since)
     what, unit, better = chart.words(series)
+    measure = "time" if series.figures[0].parts()[1] in ("s", "us") else unit or better
     last, values = series.records[-1], series.values
     picture = svg(partial(chart.picture, series, places), name)
     value = said(series.name, values[-1])
-    return Line(name, what, unit, better, value, last.day, len(values), machine, change, picture)
+    return Line(name, what, measure, unit, better, value, last.day, len(values), machine, change, picture)
 
 
 def _name(machine: dict[str, Any]) -> str:
