@@ -154,6 +154,7 @@ def test_a_folder_may_hold_both(reproduction: Path, tmp_path: Path) -> None:
     store(tmp_path, 1, "Xeon", 1.0, random.Random(0))
     _, passed_over = write_report(tmp_path, gather(tmp_path))
     assert passed_over == []
+    assert len(history.load(tmp_path)) == 1
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     for section in ("findings", "figure1", "history", "history-records"):
         assert f'<section id="{section}">' in page
