@@ -63,10 +63,10 @@ def test_a_record_is_held_against_the_last_level(tmp_path: Path) -> None:
         store(tmp_path, day, 1.0 if day <= 10 else 0.8)
         store(tmp_path, day, 5.0, processor="another")
     records = history.load(tmp_path)
-    assert [len(group) for group in history.groups(records)] == [20, 20]
-    (mine,) = [group for group in history.groups(records) if group[0].machine["processor"] == "Xeon"]
+    assert [len(group) for group in history.machines(records)] == [20, 20]
+    (mine,) = [group for group in history.machines(records) if group[0].machine["processor"] == "Xeon"]
     (figure,) = history.series(mine)
-    assert figure.steps() == [10]
+    assert [step.at for step in figure.steps()] == [10]
     assert figure.last_level().values == (0.8,) * 10
     (tmp_path / "new").mkdir()
     new = read(store(tmp_path / "new", 21, 0.9))

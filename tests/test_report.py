@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rethink_fast.bench.compare.over_time import gather
 from rethink_fast.env import environment
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS
@@ -23,6 +24,7 @@ from rethink_fast.report import write_report
 from rethink_fast.report.words import number
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
 
 
 def made_up(task: Task, accuracy: float) -> Result:
@@ -85,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "environment": environment(),
     }
     (out / "reproduction.json").write_text(json.dumps(values))
-    write_report(out)
+    write_report(out, gather(out))
     return out
 
 
@@ -108,8 +110,8 @@ def test_a_row_shows_paper_ours_difference_and_tolerance(folder: Path) -> None:
     assert "- (b) tolerance: how far the paper's own runs" in text
 
 
-def test_the_page_stands_alone(folder: Path) -> None:
-    page = (folder / "report.html").read_text()
+def stands_alone(page: str) -> None:
+    """No script, and nothing from elsewhere."""
     links = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\'\s>)]+)', page)
     assert links
     assert all(link.startswith(("#", "data:")) for link in links), links
@@ -117,8 +119,12 @@ def test_the_page_stands_alone(folder: Path) -> None:
     assert "@import" not in page
 
 
-def test_the_page_is_well_formed_and_its_names_are_its_own(folder: Path) -> None:
-    page = (folder / "report.html").read_text()
+def test_the_page_stands_alone(folder: Path) -> None:
+    stands_alone((folder / "report.html").read_text())
+
+
+def well_formed(page: str) -> None:
+    """Every tag is closed, and every name is given once and to something."""
     names = re.findall(r'\bid="([^"]+)"', page)
     assert len(names) == len(set(names))
     wanted = set(re.findall(r'(?:url\(|href=")#([^")]+)', page))
@@ -137,10 +143,14 @@ def test_the_page_is_well_formed_and_its_names_are_its_own(folder: Path) -> None
     assert not stack
 
 
+def test_the_page_is_well_formed_and_its_names_are_its_own(folder: Path) -> None:
+    well_formed((folder / "report.html").read_text())
+
+
 def test_every_figure_has_a_picture_of_the_same_bytes_each_time(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.glob("*.svg")}
     assert {path.stem for path in before} == {"figure1a", "figure1b", "figure1c"}
-    write_report(folder)
+    write_report(folder, gather(folder))
     assert {path: path.read_bytes() for path in folder.glob("*.svg")} == before
 
 
@@ -149,37 +159,43 @@ def test_what_is_no_reproduction_is_one_line(tmp_path: Path, content: str | None
     if content is not None:
         (tmp_path / "reproduction.json").write_text(content)
     with pytest.raises(UserError, match=r"rethink-fast reproduce"):
-        write_report(tmp_path)
+        write_report(tmp_path, gather(tmp_path))
 
 
 def test_numbers_are_written_for_people() -> None:
     assert [number(value) for value in (103_072.0, 85.75, 0.0, 2.1e-9)] == ["103,072", "85.75", "0.00", "2.1e-09"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
-@pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_it_without_errors_or_sideways_scrolling(folder: Path, tmp_path: Path, width: int) -> None:
-    """In a frame of that width: headless Chromium has a least width of its own."""
-    page = (folder / "report.html").read_text()
+def in_a_browser(page: str, width: int, scratch: Path) -> tuple[int, int, int, int]:
+    """Show the page in a frame of that width (headless Chromium has a least width of its own), with a silent console.
+
+    Returns its width, the frame's, and how many pictures and bodies of tables it has.
+    """
     report = """
         const inner = document.getElementById("f").contentDocument;
         document.title = [inner.documentElement.scrollWidth, inner.documentElement.clientWidth,
                           inner.querySelectorAll("svg").length, inner.querySelectorAll("tbody").length].join(" ");
     """
     frame = f'<iframe id="f" style="border:0;width:{width}px;height:800px" srcdoc="{html.escape(page)}"></iframe>'
-    (tmp_path / "frame.html").write_text(
+    (scratch / "frame.html").write_text(
         f"<!doctype html><meta charset=utf-8>{frame}<script>onload = () => {{{report}}}</script>"
     )
     arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
-    arguments += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
-    command = [str(CHROMIUM), *arguments, (tmp_path / "frame.html").as_uri()]
+    arguments += [f"--user-data-dir={scratch / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    command = [str(CHROMIUM), *arguments, (scratch / "frame.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>([\d ]+)</title>", done.stdout)
     assert title, done.stderr[-2000:]
-    scroll, client, pictures, rows = map(int, title[1].split())
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    scroll, client, pictures, bodies = map(int, title[1].split())
+    return scroll, client, pictures, bodies
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_it_without_errors_or_sideways_scrolling(folder: Path, tmp_path: Path, width: int) -> None:
+    scroll, client, pictures, rows = in_a_browser((folder / "report.html").read_text(), width, tmp_path)
     assert width - 20 <= client <= width  # beside the scroll bar
     assert scroll <= client
     assert pictures == 3
     assert rows > 60
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not console

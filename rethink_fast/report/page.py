@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import words
+from . import history, parts, words
+from .history import History
 from .plots import inline
 
 TITLE = "Understanding deep learning requires rethinking generalization, reproduced"
+LEAD = "Every table and figure of Zhang, Bengio, Hardt, Recht and Vinyals (ICLR 2017), beside what rethink_fast finds."
+FOOTER = "The paper's numbers and curves are those of arXiv:1611.03530v2. "
 ICON = "data:,"
 """An empty one, so that a browser asks for none."""
 
 
-def page(values: dict[str, Any], pictures: dict[str, str]) -> str:
-    """The whole page. values: as in reproduction.json; pictures: the SVG of each plot by its name."""
+def page(values: dict[str, Any] | None, past: History | None, pictures: dict[str, str]) -> str:
+    """The whole page. values: as in reproduction.json; past: the records over time; either may be missing.
+
+    pictures: the SVG of each plot by its name.
+    """
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    experiments = values["experiments"]
-    links = {"findings": "Findings"} | {name: each["title"].split(":")[0] for name, each in experiments.items()}
-    links |= {"differences": "Differences", "runs": "Runs", "machines": "Machines"}
+    links: dict[str, str] = {}
+    tiles = sections = ""
+    if values is not None:
+        experiments = values["experiments"]
+        links |= {"findings": "Findings"} | {name: each["title"].split(":")[0] for name, each in experiments.items()}
+        links |= {"differences": "Differences", "runs": "Runs", "machines": "Machines"}
+        tiles += _figures(values)
+        sections += _findings(values)
+        sections += "".join(_experiment(name, each, values, pictures) for name, each in experiments.items())
+        sections += _differences(values) + _runs(values) + _machines(values)
+    if past is not None:
+        links |= history.links(past)
+        tiles += history.tiles(past)
+        sections += history.sections(past)
+    title, lead, footer = (TITLE, LEAD, FOOTER) if values is not None else (history.TITLE, history.LEAD, "")
     nav = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in links.items())
-    sections = "".join(_experiment(name, each, values, pictures) for name, each in experiments.items())
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(TITLE)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="{ICON}">\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{escape(TITLE)}</h1>\n"
-        f'<p class="lead">Every table and figure of Zhang, Bengio, Hardt, Recht and Vinyals (ICLR 2017), beside what '
-        f"rethink_fast finds.</p>\n{_figures(values)}\n<nav>{nav}</nav>\n</header>\n<main>\n{_findings(values)}\n"
-        f"{sections}\n{_differences(values)}\n{_runs(values)}\n{_machines(values)}\n</main>\n"
-        "<footer>The paper's numbers and curves are those of arXiv:1611.03530v2. Made by rethink-fast report.</footer>"
-        "\n</body>\n</html>\n"
+        f"<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="lead">{escape(lead)}</p>\n{tiles}\n<nav>{nav}</nav>\n</header>\n<main>\n{sections}\n</main>\n'
+        f"<footer>{footer}Made by rethink-fast report.</footer>\n</body>\n</html>\n"
     )
 
 
@@ -40,37 +53,16 @@ def _figures(values: dict[str, Any]) -> str:
     scale = values["scale"]
     of = sum(counts.values())
     done = sum(run["record"] is not None for run in values["runs"].values())
-    figures = {
-        f"scale: {scale['words']}": scale["name"],
-        "findings that hold": f"{counts['pass']} of {of}",
-        "findings that do not": str(counts["fail"]),
-        "findings not run": str(counts["not run"]),
-        f"of {len(values['runs'])} tasks done, with {values['seeds']} seed(s)": str(done),
-        "time of all tasks": words.duration(words.total_seconds(values)),
-    }
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items())
-    return f'<dl class="figures">{cells}</dl>'
-
-
-def _verdict(word: str) -> str:
-    return f'<span class="verdict {word.split()[0]}">{escape(word)}</span>'
-
-
-def _cell(content: str, label: str, kind: str = "", span: int = 1) -> str:
-    classes = f' class="{kind}"' if kind else ""
-    rows = f' rowspan="{span}"' if span > 1 else ""
-    return f'<td data-label="{escape(label)}"{classes}{rows}>{content}</td>'
-
-
-def _head(columns: Iterable[str], numeric: Iterable[str] = ()) -> str:
-    right = set(numeric)
-    cells = "".join(f"<th{' class=n' if name in right else ''}>{escape(name)}</th>" for name in columns)
-    return f"<thead><tr>{cells}</tr></thead>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<ul class="notes">{items}</ul>' if items else ""
+    return parts.tiles(
+        {
+            f"scale: {scale['words']}": scale["name"],
+            "findings that hold": f"{counts['pass']} of {of}",
+            "findings that do not": str(counts["fail"]),
+            "findings not run": str(counts["not run"]),
+            f"of {len(values['runs'])} tasks done, with {values['seeds']} seed(s)": str(done),
+            "time of all tasks": words.duration(words.total_seconds(values)),
+        }
+    )
 
 
 def _findings(values: dict[str, Any]) -> str:
@@ -79,11 +71,12 @@ def _findings(values: dict[str, Any]) -> str:
         for finding in experiment["findings"]:
             where = f'<a href="#{name}">{escape(experiment["title"].split(":")[0])}</a>'
             rows += (
-                f"<tbody><tr>{_cell(escape(finding['statement']), 'finding', 'row')}{_cell(where, 'in')}"
-                f"{_cell(escape(finding['margin']), 'asserted')}{_cell(escape(finding['value'] or '-'), 'found')}"
-                f"{_cell(_verdict(finding['verdict']), 'verdict')}</tr></tbody>"
+                f"<tbody><tr>{parts.cell(escape(finding['statement']), 'finding', 'row')}{parts.cell(where, 'in')}"
+                f"{parts.cell(escape(finding['margin']), 'asserted')}"
+                f"{parts.cell(escape(finding['value'] or '-'), 'found')}"
+                f"{parts.cell(parts.verdict(finding['verdict']), 'verdict')}</tr></tbody>"
             )
-    head = _head(("finding of the paper", "in", "asserted", "found", "verdict"))
+    head = parts.head(("finding of the paper", "in", "asserted", "found", "verdict"))
     return (
         '<section id="findings"><h2>Findings</h2><p>What the paper says in words, as assertions, each with its '
         f'margin.</p><table class="words">{head}{rows}</table></section>'
@@ -102,7 +95,8 @@ def _experiment(name: str, experiment: dict[str, Any], values: dict[str, Any], p
     return (
         f'<section id="{name}"><h2>{escape(experiment["title"])}</h2>'
         f'<p class="lead">{escape(experiment["status"].capitalize())}.</p>{stopped}{plots}{tables}'
-        f"<h3>What differs from the paper, or is left unsaid by it</h3>{_list(experiment['departures'])}</section>"
+        "<h3>What differs from the paper, or is left unsaid by it</h3>"
+        f"{parts.bullets(experiment['departures'])}</section>"
     )
 
 
@@ -123,18 +117,18 @@ def _table(table: dict[str, Any], values: dict[str, Any]) -> str:
         label += f'<br><span class="scale">{escape(row["note"])}</span>' if row["note"] else ""
         lines = ""
         for place, value in enumerate(row["values"]):
-            first = _cell(label, "row", "row", count) if place == 0 else ""
+            first = parts.cell(label, "row", "row", count) if place == 0 else ""
             mark = f" <sup>{letters[value['reason']]}</sup>" if value["reason"] else ""
             cells = (words.paper(value), words.ours(value), words.difference(value), words.tolerance(value))
             numbers = "".join(
-                _cell(escape(text) + (mark if name == "tolerance" else ""), name, "n")
+                parts.cell(escape(text) + (mark if name == "tolerance" else ""), name, "n")
                 for name, text in zip(NUMBERS, cells, strict=True)
             )
-            verdict = _cell(_verdict(value["verdict"]), "verdict")
-            lines += f"<tr>{first}{_cell(escape(value['column']), 'number')}{numbers}{verdict}</tr>"
+            verdict = parts.cell(parts.verdict(value["verdict"]), "verdict")
+            lines += f"<tr>{first}{parts.cell(escape(value['column']), 'number')}{numbers}{verdict}</tr>"
         bodies += f"<tbody>{lines}</tbody>"
-    head = _head(("what", "number", *NUMBERS, "verdict"), NUMBERS)
-    notes = _list(f"{letter}: {reason}" for reason, letter in letters.items())
+    head = parts.head(("what", "number", *NUMBERS, "verdict"), NUMBERS)
+    notes = parts.bullets(f"{letter}: {reason}" for reason, letter in letters.items())
     return f"<h3>{escape(table['title'])}{escape(unit)}</h3><table>{head}{bodies}</table>{notes}"
 
 
@@ -144,8 +138,8 @@ def _label(name: str, word: str) -> str:
 
 
 def _differences(values: dict[str, Any]) -> str:
-    changes = _list(words.departures(values)) or "<p>Nothing: every run is the paper's recipe.</p>"
-    verdicts = _list(f"{name}: {meaning}" for name, meaning in values["verdicts"].items())
+    changes = parts.bullets(words.departures(values)) or "<p>Nothing: every run is the paper's recipe.</p>"
+    verdicts = parts.bullets(f"{name}: {meaning}" for name, meaning in values["verdicts"].items())
     return (
         '<section id="differences"><h2>What differs from the paper in the runs</h2>'
         f"<p>The scale, and where a run is not the paper's recipe to the letter:</p>{changes}"
@@ -160,25 +154,19 @@ def _runs(values: dict[str, Any]) -> str:
         took = words.duration(words.runs_seconds(record)) if record else "-"
         epochs = f"{record['epochs']}" if record and "epochs" in record else "-"
         cells = (
-            _cell(escape(run["what"]), "run", "row"),
-            _cell(escape(words.size_of(record) if record else "-"), "scale"),
-            _cell(epochs, "epochs", "n"),
-            _cell(escape(took), "time", "n"),
-            _cell(escape(record["device"] if record else "-"), "device"),
-            _cell(escape(run["status"]), "status"),
-            _cell(f"<code>{escape(key[:8])}</code>", "folder"),
+            parts.cell(escape(run["what"]), "run", "row"),
+            parts.cell(escape(words.size_of(record) if record else "-"), "scale"),
+            parts.cell(epochs, "epochs", "n"),
+            parts.cell(escape(took), "time", "n"),
+            parts.cell(escape(record["device"] if record else "-"), "device"),
+            parts.cell(escape(run["status"]), "status"),
+            parts.cell(f"<code>{escape(key[:8])}</code>", "folder"),
         )
         rows += f"<tbody><tr>{''.join(cells)}</tr></tbody>"
-    head = _head(("run", "scale", "epochs", "time", "device", "status", "folder"), ("epochs", "time"))
+    head = parts.head(("run", "scale", "epochs", "time", "device", "status", "folder"), ("epochs", "time"))
     return f'<section id="runs"><h2>Runs</h2><table>{head}{rows}</table></section>'
 
 
 def _machines(values: dict[str, Any]) -> str:
-    tables = ""
-    for machine in words.machines(values):
-        rows = "".join(
-            f"<tbody><tr>{_cell(escape(name), 'what')}{_cell(escape(value), name)}</tr></tbody>"
-            for name, value in machine.items()
-        )
-        tables += f"<table>{_head(('what', 'version'))}{rows}</table>"
+    tables = "".join(parts.facts(machine) for machine in words.machines(values))
     return f'<section id="machines"><h2>Machines and versions</h2>{tables or "<p>Nothing was run.</p>"}</section>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,15 +61,15 @@ def _ours(axes: Axes, series: dict[str, Any], colour: str) -> None:
         axes.plot([at], [value], "*", color=colour, markersize=11, markeredgecolor=INK, markeredgewidth=0.5)
 
 
-def svg(plot: dict[str, Any]) -> str:
-    """The picture as the text of an SVG file, of the same bytes for the same numbers."""
+def svg(draw: Callable[[], Figure], name: str) -> str:
+    """What `draw` draws as the text of an SVG file, of the same bytes for the same numbers."""
     from matplotlib import rc_context
 
     inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    settings = {"svg.fonttype": "none", "svg.hashsalt": plot["name"], "font.family": "sans-serif", **inks}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", **inks}
     with rc_context(settings):  # type: ignore[arg-type]
         out = io.StringIO()
-        picture(plot).savefig(out, format="svg", metadata={"Date": None})
+        draw().savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 
 

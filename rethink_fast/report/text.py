@@ -11,7 +11,8 @@ def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table, and an empty one."""
     return [_line(header), _line(["---"] * len(header)), *(_line(row) for row in rows), ""]
 
 
@@ -27,7 +28,7 @@ def text(values: dict[str, Any]) -> str:
         "",
         "## Findings",
         "",
-        *_table(
+        *table(
             ["finding", "asserted", "found", "verdict"],
             [
                 [finding["statement"], finding["margin"], finding["value"] or "-", finding["verdict"]]
@@ -42,7 +43,7 @@ def text(values: dict[str, Any]) -> str:
     lines += [f"- {line}" for line in words.departures(values)] or ["- nothing"]
     lines += ["", "## Runs", "", *_runs(values), "## Machines and versions", ""]
     for machine in words.machines(values):
-        lines += _table(["", ""], [[name, value] for name, value in machine.items()])
+        lines += table(["", ""], [[name, value] for name, value in machine.items()])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -50,21 +51,21 @@ def _experiment(experiment: dict[str, Any], values: dict[str, Any]) -> list[str]
     lines = [f"## {experiment['title']}", "", f"{experiment['status'].capitalize()}.", ""]
     if experiment["stopped"]:
         lines += [f"**Not run:** {experiment['stopped']}.", ""]
-    for table in experiment["tables"]:
-        letters = words.reasons(table)
-        unit = f" ({table['unit']})" if table["unit"] else ""
-        header = [*table["labels"], "number", "paper", "ours", "difference", "tolerance", "verdict", "scale"]
+    for each in experiment["tables"]:
+        letters = words.reasons(each)
+        unit = f" ({each['unit']})" if each["unit"] else ""
+        header = [*each["labels"], "number", "paper", "ours", "difference", "tolerance", "verdict", "scale"]
         rows = []
-        for row in table["rows"]:
+        for row in each["rows"]:
             scale = words.scale_of(row, values)
             for value in row["values"]:
                 mark = f" ({letters[value['reason']]})" if value["reason"] else ""
                 numbers = [words.paper(value), words.ours(value), words.difference(value)]
                 tolerance = words.tolerance(value) + mark
                 rows.append([*row["labels"], value["column"], *numbers, tolerance, value["verdict"], scale])
-        lines += [f"### {table['title']}{unit}", "", *_table(header, rows)]
+        lines += [f"### {each['title']}{unit}", "", *table(header, rows)]
         lines += [f"- ({letter}) tolerance: {reason}" for reason, letter in letters.items()]
-        notes = dict.fromkeys(row["note"] for row in table["rows"] if row["note"])
+        notes = dict.fromkeys(row["note"] for row in each["rows"] if row["note"])
         lines += [*(f"- {note}" for note in notes), ""]
     for plot in experiment["plots"]:
         lines += [f"### {plot['title']}", "", f"![{plot['title']}]({plot['name']}.svg)", ""]
@@ -81,4 +82,4 @@ def _runs(values: dict[str, Any]) -> list[str]:
         epochs = str(record["epochs"]) if record and "epochs" in record else "-"
         device = record["device"] if record else "-"
         rows.append([run["what"], words.size_of(record) if record else "-", epochs, took, device, run["status"], key])
-    return _table(["run", "scale", "epochs", "time", "device", "status", "folder"], rows)
+    return table(["run", "scale", "epochs", "time", "device", "status", "folder"], rows)

@@ -1,14 +1,14 @@
-"""The history as a picture: a small panel for each figure, its values over the records, and the level between steps."""
+"""A figure over the records as a picture, with the level between steps; alone, or as a panel of a sheet of them."""
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...report.plots import COLOURS, INK
+from .figures import unit_of
 from .history import Series
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS, PANEL, DOTS = 4, (3.4, 1.9), 110
-INK, LEVEL, BETTER, WORSE = "#4e79a7", "#1f3b5c", "#59a14f", "#e15759"
+BETTER, WORSE = "#59a14f", "#e15759"
+MARKERS = "os^Dv"
 
 
 def draw(all_series: Sequence[Series], title: str) -> Figure:
@@ -33,33 +34,63 @@ def draw(all_series: Sequence[Series], title: str) -> Figure:
     figure = Figure(figsize=(PANEL[0] * min(COLUMNS, len(drawn)), PANEL[1] * rows + 0.5), layout="constrained")
     panels = list(figure.subplots(rows, min(COLUMNS, len(drawn)), squeeze=False).flat)
     for panel, series in zip(panels, drawn, strict=False):
-        _panel(panel, series)
+        _panel(panel, series, [0] * len(series.records), 6)
+        what, unit, better = words(series)
+        panel.set_title(f"{what[:62]}\n{f'{unit} ({better})'.strip()}", fontsize=6)
     for panel in panels[len(drawn) :]:
         panel.set_axis_off()
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _panel(panel: Axes, series: Series) -> None:
-    values, steps = series.values, series.steps()
-    panel.plot(range(len(values)), values, "o", color=INK, markersize=3)
-    cuts = [0, *steps, len(values)]
-    levels = [statistics.median(values[a:b]) for a, b in itertools.pairwise(cuts)]
-    for level, begin, end in zip(levels, cuts[:-1], cuts[1:], strict=True):
-        panel.plot([begin - 0.4, end - 0.6], [level, level], color=LEVEL, linewidth=1.2)
-    for at, before, after in zip(steps, levels[:-1], levels[1:], strict=True):
-        better = (after > before) == series.figures[0].more_is_better
-        panel.axvline(at - 0.5, color=BETTER if better else WORSE, linewidth=1)
-        panel.annotate(
-            f"{after / before - 1:+.0%}", (at - 0.45, 1.0), xycoords=("data", "axes fraction"), va="top", fontsize=7
+def picture(series: Series, machines: Sequence[int]) -> Figure:
+    """One series without a title, for a page that has one. machines: the number of each record's machine, from 0."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=PANEL, layout="constrained")
+    panel = figure.subplots()
+    _panel(panel, series, machines, 8)
+    panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def words(series: Series) -> tuple[str, str, str]:
+    """What the series is of, its unit on the chart (may be empty), and the direction that is better."""
+    what, unit = series.figures[0].parts()
+    if unit == "s":
+        _, unit = unit_of(max(series.values))
+    return what, unit, f"{'higher' if series.figures[0].more_is_better else 'lower'} is better"
+
+
+def _panel(panel: Axes, series: Series, machines: Sequence[int], size: int) -> None:
+    scale = unit_of(max(series.values))[0] if series.figures[0].parts()[1] == "s" else 1.0
+    values = [value / scale for value in series.values]
+    shown = sorted(set(machines))
+    for machine in shown:
+        places = [place for place, each in enumerate(machines) if each == machine]
+        panel.plot(
+            places,
+            [values[place] for place in places],
+            MARKERS[machine % len(MARKERS)],
+            color=COLOURS[machine % len(COLOURS)],
+            markersize=size / 2,
+            label=f"machine {machine + 1}",
         )
-    arrow = "higher" if series.figures[0].more_is_better else "lower"
-    name, _, unit = series.name.rpartition(", ")
-    panel.set_title(f"{name[:62]}\n{unit} ({arrow} is better)", fontsize=6)
+    if len(values) > 1:
+        for begin, end, level in series.levels():
+            panel.plot([begin - 0.4, end - 0.6], [level / scale] * 2, color=INK, linewidth=1.2)
+    for step in series.steps():
+        panel.axvline(step.at - 0.5, color=BETTER if step.better else WORSE, linewidth=1)
+        panel.annotate(
+            f"{step.ratio - 1:+.0%}", (step.at - 0.45, 1.0), xycoords=("data", "axes fraction"), va="top", fontsize=size
+        )
+    if len(shown) > 1:
+        panel.legend(loc="lower left", ncols=len(shown), frameon=False, fontsize=size, handletextpad=0.2)
+    panel.set_xlim(-0.5, len(values) - 0.5)
     panel.set_ylim(0, 1.25 * max(values))
-    ends = [0, len(values) - 1]
-    panel.set_xticks(ends, [series.labels[end][:10] for end in ends], fontsize=6)
-    panel.tick_params(axis="y", labelsize=6)
+    ends = sorted({0, len(values) - 1})
+    panel.set_xticks(ends, [series.records[end].day for end in ends], fontsize=size)
+    panel.tick_params(axis="y", labelsize=size)
 
 
 def save(all_series: Sequence[Series], title: str, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,16 @@ from typing import Any
 from ...errors import UserError
 
 KINDS = "result.json of a run, a record of gpu-check, or the JSON of `pytest benchmarks`"
+UNIT = re.compile(r", (s|us|images/s|s to .*|times as fast .*|share of .*)$")
+SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+
+
+class NotARecord(UserError):
+    """A file that is no record. why: in words, without the file's name."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} {why}: give {KINDS}.")
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,24 @@ class Figure:
         """The samples such that more is worse."""
         return [1.0 / value for value in self.values] if self.more_is_better else list(self.values)
 
+    def parts(self) -> tuple[str, str]:
+        """What was measured and the unit, as the name has them; no unit where the name says it all."""
+        found = UNIT.search(self.name)
+        return (self.name[: found.start()], found[1]) if found else (self.name, "")
+
+
+def unit_of(value: float) -> tuple[float, str]:
+    """The unit in which so many seconds read well, and how many seconds it has."""
+    return next(((scale, unit) for scale, unit in SECONDS if value >= scale), SECONDS[-1])
+
+
+def said(name: str, value: float) -> str:
+    """A value of the figure of that name, with a unit that suits where the name ends in seconds."""
+    if name.endswith(", s"):
+        scale, unit = unit_of(value)
+        return f"{value / scale:.3g} {unit}"
+    return f"{value:.4g}" if value < 1e4 else f"{value:,.0f}"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -47,26 +76,32 @@ class Record:
     machine: dict[str, Any]
     figures: dict[str, Figure]
 
+    @property
+    def day(self) -> str:
+        """Its date without the time; the name that stands for the date where that begins with none."""
+        found = re.match(r"(\d{4})-?(\d\d)-?(\d\d)(?!\d)", self.date)
+        return "-".join(found.groups()) if found else self.date
+
 
 def read(path: Path) -> Record:
-    """The record in a file, or in the result.json of a folder. Raises UserError for what is none, in one line."""
+    """The record in a file, or in the result.json of a folder. Raises NotARecord for what is none, in one line."""
     path = path / "result.json" if path.is_dir() else path
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', 'no text')}): give {KINDS}.") from None
+        raise NotARecord(path, f"cannot be read ({getattr(error, 'strerror', 'no text')})") from None
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path} is not whole JSON ({error}): it may be truncated; give {KINDS}.") from None
+        raise NotARecord(path, f"is not whole JSON ({error}), it may be truncated") from None
     kind = _kind(values)
     if kind is None:
-        raise UserError(f"{path} is JSON, but nothing that is known here: give {KINDS}.")
+        raise NotARecord(path, "is JSON, but nothing that is known here")
     try:
         return {"run": _run, "seeds": _seeds, "gpu-check": _gpu_check, "benchmarks": _benchmarks}[kind](path, values)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"has a value that does not fit ({error})"
-        raise UserError(f"{path} looks like a record ({kind}), but {what}: give {KINDS}.") from None
+        raise NotARecord(path, f"looks like a record ({kind}), but {what}") from None
 
 
 def _kind(values: Any) -> str | None:

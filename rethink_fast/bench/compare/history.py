@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UserError
-from .figures import Figure, Record, read
+from .figures import Figure, NotARecord, Record, read
 from .records import Comparison, differing, line
 
 PRICE = 8.0
@@ -23,27 +23,54 @@ noise alone (tests/test_compare_history.py)."""
 LEAST_NOISE = 1e-3
 """Of the logarithm of a figure: no step is smaller than a few times this, though the series be constant."""
 
+OTHERS = ("reproduction.json", "comparison.json")
+"""What may lie in a folder of records, is known, and is none."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of level. at: the position of the new level's first value; ratio: the new level over the old."""
+
+    at: int
+    ratio: float
+    better: bool
+
 
 @dataclass(frozen=True)
 class Series:
-    """One figure over the records of one kind, scale and machine, the oldest first. labels: their dates."""
+    """One figure over those records that have it, of one kind and scale, the oldest first.
+
+    They are of one machine, unless the figure means the same on all.
+    """
 
     name: str
-    labels: tuple[str, ...]
-    figures: tuple[Figure, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figure in each record."""
+        return [record.figures[self.name] for record in self.records]
 
     @property
     def values(self) -> list[float]:
         """The median of each record."""
         return [statistics.median(figure.values) for figure in self.figures]
 
-    def steps(self) -> list[int]:
-        """Where a new level begins, positions from 1."""
-        return steps([math.log(value) for value in self.values])
+    def levels(self) -> list[tuple[int, int, float]]:
+        """Begin, end and median of each stretch without a step."""
+        values = self.values
+        cuts = [0, *steps([math.log(value) for value in values]), len(values)]
+        return [(begin, end, statistics.median(values[begin:end])) for begin, end in itertools.pairwise(cuts)]
+
+    def steps(self) -> list[Step]:
+        """The changes from each level to the next."""
+        more = self.figures[0].more_is_better
+        pairs = itertools.pairwise(self.levels())
+        return [Step(begin, after / before, (after > before) == more) for (_, _, before), (begin, _, after) in pairs]
 
     def last_level(self) -> Figure:
         """All samples since the last step, as one figure."""
-        begin = ([0, *self.steps()])[-1]
+        begin, _, _ = self.levels()[-1]
         some = self.figures[-1]
         values = tuple(value for figure in self.figures[begin:] for value in figure.values)
         return Figure(some.name, values, some.more_is_better, some.travels)
@@ -51,12 +78,25 @@ class Series:
 
 def load(folder: Path) -> list[Record]:
     """Every record of a folder, the oldest first. Raises UserError where there is none, or for what is none."""
-    found = [read(path) for path in sorted(folder.glob("*.json"))]
+    found, refused = scan(folder)
+    if refused:
+        raise refused[0][1]
     if not found:
         raise UserError(
             f"{folder} holds no records (*.json): give a record, or a folder of them such as benchmarks/results."
         )
-    return sorted(found, key=lambda record: record.date)
+    return found
+
+
+def scan(folder: Path) -> tuple[list[Record], list[tuple[Path, NotARecord]]]:
+    """Every record of a folder, the oldest first; and every *.json there that is none and not of OTHERS, with why."""
+    found, refused = [], []
+    for path in sorted(path for path in folder.glob("*.json") if path.name not in OTHERS):
+        try:
+            found.append(read(path))
+        except NotARecord as error:
+            refused.append((path, error))
+    return sorted(found, key=lambda record: record.date), refused
 
 
 def like(history: Sequence[Record], record: Record) -> list[Record]:
@@ -64,11 +104,16 @@ def like(history: Sequence[Record], record: Record) -> list[Record]:
     return [
         other
         for other in history
-        if other.kind == record.kind
-        and other.path.resolve() != record.path.resolve()
-        and not differing(other.scale, record.scale)
-        and not differing(other.machine, record.machine)
+        if other.path.resolve() != record.path.resolve() and _one_scale(other, record) and _one_machine(other, record)
     ]
+
+
+def _one_scale(a: Record, b: Record) -> bool:
+    return a.kind == b.kind and not differing(a.scale, b.scale)
+
+
+def _one_machine(a: Record, b: Record) -> bool:
+    return not differing(a.machine, b.machine)
 
 
 def series(history: Sequence[Record]) -> list[Series]:
@@ -76,22 +121,36 @@ def series(history: Sequence[Record]) -> list[Series]:
     names = {name: None for record in history for name in record.figures}
     out = []
     for name in names:
-        having = [record for record in history if name in record.figures]
-        labels = tuple(record.date for record in having)
-        out.append(Series(name, labels, tuple(record.figures[name] for record in having)))
+        out.append(Series(name, tuple(record for record in history if name in record.figures)))
     return out
 
 
 def groups(history: Sequence[Record]) -> list[list[Record]]:
-    """The history, cut into those that are alike."""
+    """The history, cut into those of one kind and scale."""
+    return _cut(history, _one_scale)
+
+
+def machines(history: Sequence[Record]) -> list[list[Record]]:
+    """The history, cut into those of one machine and its versions."""
+    return _cut(history, _one_machine)
+
+
+def over_machines(group: Sequence[Record]) -> list[Series]:
+    """Every figure of records of one kind and scale: over all of them if it travels, else for each machine apart."""
+    names = {name: record.figures[name].travels for record in group for name in record.figures}
+    together = {each.name: [each] for each in series(group) if names[each.name]}
+    apart = [each for some in machines(group) for each in series(some)]
+    return [each for name in names for each in together.get(name) or [one for one in apart if one.name == name]]
+
+
+def _cut(history: Sequence[Record], alike: Callable[[Record, Record], bool]) -> list[list[Record]]:
     out: list[list[Record]] = []
     for record in history:
-        for group in out:
-            if like([group[0]], record):
-                group.append(record)
-                break
-        else:
+        group = next((group for group in out if alike(group[0], record)), None)
+        if group is None:
             out.append([record])
+        else:
+            group.append(record)
     return out
 
 

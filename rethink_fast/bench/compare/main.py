@@ -67,7 +67,7 @@ def run_compare(
     folder.write("comparison.json", values)
     (folder.path / "comparison.md").write_text(view.markdown(found))
     if drawn:
-        chart.save(drawn, f"{record.kind}: {len(drawn[0].labels)} records", folder.path / "history.png")
+        chart.save(drawn, f"{record.kind}: {len(drawn[0].records)} records", folder.path / "history.png")
     view.show(found, console)
     console.print(Text(f"written: {folder.path}/comparison.json and comparison.md"), soft_wrap=True)
     said = view.overall(found)

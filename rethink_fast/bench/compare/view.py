@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .figures import said
 from .records import Comparison, Line
 from .statistics import Verdict, worst
 
 COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold red", "ambiguous": "yellow"}
 HEADER = ("figure", "old", "new", "new / old", "interval", "verdict")
-UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 SCHEMA = 1
 SAYS: dict[Verdict, str] = {
     "same": "the same: nothing changed by more than {0:.0%}",
@@ -32,24 +32,16 @@ def overall(found: Comparison) -> Verdict:
 
 def sentence(found: Comparison) -> str:
     """The overall verdict in words, with the lines that it rests on."""
-    said = overall(found)
-    names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == said] if said != "same" else []
+    word = overall(found)
+    names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == word] if word != "same" else []
     rest = f": {', '.join(names)}" if names else ""
-    return SAYS[said].format(found.threshold) + rest
-
-
-def _value(name: str, value: float) -> str:
-    """With a unit that suits, where the name ends in seconds."""
-    if name.endswith(", s"):
-        scale, unit = next(((scale, unit) for scale, unit in UNITS if value >= scale), UNITS[-1])
-        return f"{value / scale:.3g} {unit}"
-    return f"{value:.4g}" if value < 1e6 else f"{value:,.0f}"
+    return SAYS[word].format(found.threshold) + rest
 
 
 def _cells(line: Line) -> list[str]:
     found = line.found
     interval = f"{found.low:.3f} - {found.high:.3f}" if found.values and math.isfinite(found.high) else "-"
-    values = [_value(line.name, value) for value in (line.old, line.new)]
+    values = [said(line.name, value) for value in (line.old, line.new)]
     return [line.name.removesuffix(", s"), *values, f"{found.ratio:.3f}", interval, line.verdict]
 
 
