@@ -14,6 +14,7 @@ from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.judge import judge
 from rethink_fast.experiments.scale import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
 from rethink_fast.experiments.table1 import row_run as table1_run
+from rethink_fast.experiments.table2 import row_run as table2_run
 from rethink_fast.experiments.table4 import row_run as table4_run
 
 ROWS = {"table1": 19, "table2": 7, "table3": 5, "table4": 6, "theorem1": 2}
@@ -140,6 +141,35 @@ def test_failed_to_converge_is_what_table_4_expects_of_alexnet() -> None:
         (made(alexnet, train_accuracy=1.0), "differs"),
     ):
         assert verdicts(experiment, {**results, alexnet: result})[0][1] == expected
+
+
+def test_the_papers_own_table_2_passes_and_other_numbers_do_not() -> None:
+    results: dict[Task, Result | str] = {}
+    for row in paper_values.tables()["table2"]:
+        run = table2_run(row)
+        best = {name: row.get(f"best_{name}", row[name]) / 100 for name in ("top1_test", "top5_test")}
+        record = {
+            "dataset": "imagenet",
+            "n_train": 1_281_167,
+            "n_test": 50_000,
+            "num_classes": 1000,
+            "train_accuracy": row["top1_train"] / 100,
+            "train_top5_accuracy": row["top5_train"] / 100,
+            "test_accuracy": row["top1_test"] / 100,
+            "test_top5_accuracy": row["top5_test"] / 100,
+        }
+        curve = {"test_accuracy": best["top1_test"], "test_top5_accuracy": best["top5_test"]}
+        results[run] = Result(record, (curve,))
+    experiment = EXPERIMENTS["table2"](FULL)
+    values, findings = verdicts(experiment, results)
+    assert values.count("agrees") == 7 * 4 + 2 * 2
+    assert values.count("no value in the paper") == 5 * 2
+    assert findings == ["pass"]
+    last = next(run for run in results if isinstance(run, Run) and run.corruption.corruption == "random")
+    result = results[last]
+    assert isinstance(result, Result)
+    result.record["test_top5_accuracy"] = 0.0070
+    assert verdicts(experiment, results)[0].count("differs") == 1
 
 
 def test_a_smaller_scale_is_not_held_against_the_papers_test_accuracy() -> None:

@@ -39,9 +39,9 @@ def options(**values: Any) -> Run:
     return resolve(Run("cifar10", train=Train(**values)), on_gpu=False, cores=1)
 
 
-def a_step(model: torch.nn.Module, **values: Any) -> Step:
+def a_step(model: torch.nn.Module, *, top5: bool = False, **values: Any) -> Step:
     train = options(**values).train
-    return Step(model, make_optimizer(model, train), precision="fp32", compiled=train.compile == "on")
+    return Step(model, make_optimizer(model, train), precision="fp32", compiled=train.compile == "on", top5=top5)
 
 
 def test_the_learning_rate_decays_once_an_epoch_of_the_full_set() -> None:
@@ -155,6 +155,25 @@ def test_evaluation_counts_every_sample_and_each_subset() -> None:
         assert scores.clean_accuracy == right[~corrupted].double().mean().item()
         # a mean of float32 losses taken in float64 against one taken in float32
         assert scores.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+
+
+def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
+    """A label is among the five most likely where fewer than five classes are likelier."""
+    part = loader()
+    torch.manual_seed(0)
+    model = build_model("mlp_1x512", num_classes=20, channels=3, size=(28, 28))
+    assert evaluate(a_step(model, lr=0.1), part, lambda: None).top5_accuracy is None
+    scores = evaluate(a_step(model, lr=0.1, top5=True), part, lambda: None)
+    logits, labels = [], []
+    for batch in part.sweep():
+        inputs, label, _ = part.prepared(batch, None)
+        logits.append(model.eval()(inputs).detach())
+        labels.append(label)
+    seen, own = torch.cat(logits), torch.cat(labels)
+    likelier = (seen > seen.gather(1, own[:, None])).sum(1)
+    assert scores.top5_accuracy == (likelier < 5).double().mean().item()
+    assert scores.accuracy == (likelier < 1).double().mean().item()
+    assert scores.accuracy < scores.top5_accuracy < 1
 
 
 def test_the_step_is_sgd_with_momentum() -> None:

@@ -21,7 +21,7 @@ from ..rng import CONTRACT_VERSION
 from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
@@ -48,8 +48,10 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "epochs": ("int", "epochs completed"),
     "steps": ("int", "updates made"),
     "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
+    "train_top5_accuracy": ("float?", "fraction with the label among the five most likely; with more than 10 classes"),
     "train_loss": ("float?", "mean cross entropy in that pass"),
     "test_accuracy": ("float?", "fraction right on the test set, whose labels are never corrupted"),
+    "test_top5_accuracy": ("float?", "fraction of it with the label among the five most likely"),
     "memorized": ("bool", "whether every training label was reproduced: train_accuracy of 1"),
     "stopped": ("str", "until (accuracy reached), epochs (all used), interrupted, or not_finite (loss)"),
     "not_finite_step": ("int?", "first step whose loss was not finite"),
@@ -121,8 +123,10 @@ def result(
         "epochs": len(outcome.rows),
         "steps": outcome.steps,
         "train_accuracy": last.train_accuracy if last else None,
+        "train_top5_accuracy": last.train_top5_accuracy if last else None,
         "train_loss": last.train_loss if last else None,
         "test_accuracy": last.test_accuracy if last else None,
+        "test_top5_accuracy": last.test_top5_accuracy if last else None,
         "memorized": last is not None and last.train_accuracy == 1.0,
         "stopped": "interrupted" if interrupted else outcome.stopped,
         "not_finite_step": outcome.bad_step,

@@ -15,7 +15,8 @@ class EpochRow:
     """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
-    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches.
+    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches. The top-5
+    accuracies are None too with 10 classes or fewer, and in checkpoints of before there were any.
     """
 
     epoch: int
@@ -31,6 +32,8 @@ class EpochRow:
     online_loss: float
     online_accuracy: float
     images_per_second: float
+    train_top5_accuracy: float | None = None
+    test_top5_accuracy: float | None = None
 
 
 @dataclass
