@@ -33,6 +33,12 @@ def row_run(row: dict[str, object]) -> Run:
     )
 
 
+def runs() -> dict[tuple[str, int, int, int], Run]:
+    """The runs behind the rows, by labels, augmentation, dropout and weight decay."""
+    rows = paper_values.tables()["table2"]
+    return {(row["labels"], row["aug"], row["dropout"], row["wd"]): row_run(row) for row in rows}
+
+
 def _row(row: dict[str, object]) -> Row:
     random = row["labels"] == "random"
 
@@ -60,9 +66,7 @@ def _row(row: dict[str, object]) -> Row:
 
 
 def _finding() -> Finding:
-    rows = {
-        (row["labels"], row["aug"], row["dropout"], row["wd"]): row_run(row) for row in paper_values.tables()["table2"]
-    }
+    rows = runs()
 
     def check(found: Found) -> Check:
         drop = found.mean(rows["true", 1, 1, 1], measures.test_accuracy) - found.mean(
