@@ -92,6 +92,19 @@ def test_the_curve_has_a_row_for_every_epoch_and_agrees_with_the_record(finished
     assert right == pytest.approx(record["n_train"] * record["train_accuracy"])
 
 
+def test_the_best_test_accuracy_is_the_curves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On random labels no epoch is better than another: the best of some lies above the last."""
+    words = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random"]
+    assert run(*words, "--eval-every", "2", "--out", str(tmp_path / "o")) == 0
+    record = load(tmp_path / "o")
+    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+        seen = {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file) if row["test_accuracy"]}
+    best, epoch = record["best_test_accuracy"], record["best_test_epoch"]
+    assert best == max(seen.values()) > record["test_accuracy"] == seen[record["epochs"]]
+    assert epoch == next(epoch for epoch, accuracy in seen.items() if accuracy == best)
+    assert f", at best {percent(best)} after epoch {epoch} (chance" in capfd.readouterr().out
+
+
 def test_top_5_accuracy_is_measured_where_there_are_more_than_ten_classes(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def made(run: Run, **changes: Any) -> Result:
         "num_classes": 10,
         "train_accuracy": 1.0,
         "test_accuracy": 0.5,
+        "best_test_accuracy": 0.5,
         "time_to_memorize": {"loss<=0.05": {"seconds": 1.0, "epochs": 10, "steps": 1}},
         "stopped": "epochs",
         **changes,
@@ -148,7 +149,6 @@ def test_the_papers_own_table_2_passes_and_other_numbers_do_not() -> None:
     results: dict[Task, Result | str] = {}
     for row in paper_values.tables()["table2"]:
         run = table2.row_run(row)
-        best = {name: row.get(f"best_{name}", row[name]) / 100 for name in ("top1_test", "top5_test")}
         record = {
             "dataset": "imagenet",
             "n_train": 1_281_167,
@@ -158,9 +158,10 @@ def test_the_papers_own_table_2_passes_and_other_numbers_do_not() -> None:
             "train_top5_accuracy": row["top5_train"] / 100,
             "test_accuracy": row["top1_test"] / 100,
             "test_top5_accuracy": row["top5_test"] / 100,
+            "best_test_accuracy": row.get("best_top1_test", row["top1_test"]) / 100,
+            "best_test_top5_accuracy": row.get("best_top5_test", row["top5_test"]) / 100,
         }
-        curve = {"test_accuracy": best["top1_test"], "test_top5_accuracy": best["top5_test"]}
-        results[run] = Result(record, (curve,))
+        results[run] = Result(record)
     experiment = EXPERIMENTS["table2"](FULL)
     values, findings = verdicts(experiment, results)
     assert values.count("agrees") == 7 * 4 + 2 * 2
@@ -186,7 +187,8 @@ def test_figure_2a_is_drawn_from_the_runs_of_table_2_and_the_paper_passes() -> N
                 {"epoch": 10.0 * place, "train_accuracy": 1.0, "test_accuracy": value}
                 for place, value in enumerate(seen, 1)
             )
-            found[run] = Result({"dataset": "imagenet", "test_accuracy": seen[-1]}, rows)
+            record = {"dataset": "imagenet", "test_accuracy": seen[-1], "best_test_accuracy": max(seen)}
+            found[run] = Result(record, rows)
         return found
 
     paper = {label: paper_values.curve("fig2a", f"test({label})")[1] for label in of}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rethink_fast.models import build_model
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.milestones import Milestones, Moment
 from rethink_fast.train.optim import learning_rate, make_optimizer
+from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.step import Step
 
 CPU = torch.device("cpu")
@@ -174,6 +176,15 @@ def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
     assert scores.top5_accuracy == (likelier < 5).double().mean().item()
     assert scores.accuracy == (likelier < 1).double().mean().item()
     assert scores.accuracy < scores.top5_accuracy < 1
+
+
+def test_the_best_row_is_the_first_that_was_highest() -> None:
+    row = EpochRow(**{field.name: 1 for field in fields(EpochRow)})
+    accuracies = (None, 0.5, 0.7, None, 0.7, 0.6)
+    rows = [replace(row, epoch=n, test_accuracy=value, test_top5_accuracy=None) for n, value in enumerate(accuracies)]
+    best = Outcome(rows=rows).best("test_accuracy")
+    assert best == rows[2]
+    assert Outcome(rows=rows).best("test_top5_accuracy") is Outcome().best("test_accuracy") is None
 
 
 def test_the_step_is_sgd_with_momentum() -> None:

@@ -180,6 +180,8 @@ def _top5(record: dict[str, Any], which: str) -> str:
 def _verdict(record: dict[str, Any]) -> str:
     kind = record["corruption"]["kind"]
     scores = ", ".join(f"{which} {percent(record[f'{which}_accuracy'])}{_top5(record, which)}" for which in SETS)
+    if record["best_test_accuracy"] != record["test_accuracy"]:
+        scores += f", at best {percent(record['best_test_accuracy'])} after epoch {record['best_test_epoch']}"
     chance = f" (chance {percent(1 / record['num_classes'])})" if record["test_accuracy"] is not None else ""
     state = (
         "memorized"

@@ -32,18 +32,14 @@ def test_top5(result: Result) -> float | None:
     return _percent(result.record["test_top5_accuracy"])
 
 
-def _best(result: Result, column: str) -> float | None:
-    return _percent(max((value for row in result.curve if (value := row[column]) is not None), default=None))
-
-
 def best_test_accuracy(result: Result) -> float | None:
     """Percent of the test set at the epoch where it was best: what early stopping could give at most."""
-    return _best(result, "test_accuracy")
+    return _percent(result.record["best_test_accuracy"])
 
 
 def best_test_top5(result: Result) -> float | None:
     """Likewise of the five most likely, at the epoch where that was best."""
-    return _best(result, "test_top5_accuracy")
+    return _percent(result.record["best_test_top5_accuracy"])
 
 
 def online_accuracy(result: Result) -> float | None:

@@ -67,6 +67,11 @@ class Outcome:
         """The last row that was evaluated."""
         return next((row for row in reversed(self.rows) if row.train_accuracy is not None), None)
 
+    def best(self, column: Literal["test_accuracy", "test_top5_accuracy"]) -> EpochRow | None:
+        """The first row where this was highest: what early stopping could have at most. None if it was not measured."""
+        seen = [row for row in self.rows if getattr(row, column) is not None]
+        return max(seen, key=lambda row: getattr(row, column), default=None)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "milestones")}
