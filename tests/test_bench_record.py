@@ -18,6 +18,8 @@ import pytest
 
 from rethink_fast.bench.cli import main
 from rethink_fast.bench.record import SCHEMA, TIMINGS
+from rethink_fast.bench.screen import percent
+from rethink_fast.data import synthetic
 from rethink_fast.train.engine import EpochRow
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
@@ -88,6 +90,36 @@ def test_the_curve_has_a_row_for_every_epoch_and_agrees_with_the_record(finished
     clean = record["n_train"] - corrupted
     right = float(last["clean_accuracy"]) * clean + float(last["corrupted_accuracy"]) * corrupted
     assert right == pytest.approx(record["n_train"] * record["train_accuracy"])
+
+
+def test_the_best_test_accuracy_is_the_curves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On random labels no epoch is better than another: the best of some lies above the last."""
+    words = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random"]
+    assert run(*words, "--eval-every", "2", "--out", str(tmp_path / "o")) == 0
+    record = load(tmp_path / "o")
+    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+        seen = {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file) if row["test_accuracy"]}
+    best, epoch = record["best_test_accuracy"], record["best_test_epoch"]
+    assert best == max(seen.values()) > record["test_accuracy"] == seen[record["epochs"]]
+    assert epoch == next(epoch for epoch, accuracy in seen.items() if accuracy == best)
+    assert f", at best {percent(best)} after epoch {epoch} (chance" in capfd.readouterr().out
+
+
+def test_top_5_accuracy_is_measured_where_there_are_more_than_ten_classes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert load(finished)["train_top5_accuracy"] is load(finished)["test_top5_accuracy"] is None
+    monkeypatch.setitem(synthetic.SHAPES, "mnist", synthetic.Shape(28, 1, 20, 400, 200))
+    words = ["bench", "mnist", "--data", "synthetic", "--model", "mlp_1x512", "--epochs", "1"]
+    assert run(*words, "--out", str(tmp_path / "o")) == 0
+    record = load(tmp_path / "o")
+    check_schema(record)
+    for which in ("train", "test"):
+        assert 0 < record[f"{which}_accuracy"] < record[f"{which}_top5_accuracy"] <= 1
+    assert f"(top 5 {percent(record['test_top5_accuracy'])})" in capfd.readouterr().out
+    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["test_top5_accuracy"]) == record["test_top5_accuracy"]
 
 
 def test_the_labels_before_and_after_are_kept(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,8 @@ def changed(run: Path, to: Path, **values: Any) -> Path:
 def test_a_run_has_a_rate_for_each_epoch_but_the_first(run: Path) -> None:
     found = read(run)
     assert (found.kind, found.scale["dataset"], found.scale["n_train"]) == ("run", "cifar10", 64)
-    rows = (run / "curve.csv").read_text().splitlines()
-    rates = [float(row.rsplit(",", 1)[1]) for row in rows[2:]]
+    with (run / "curve.csv").open(newline="") as file:
+        rates = [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
     figure = found.figures["images_per_second"]
     assert list(figure.values) == rates
     assert len(rates) >= 5

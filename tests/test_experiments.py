@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from rethink_fast.config import Run, resolve
-from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values
+from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values, table2
 from rethink_fast.experiments.declare import Computation, Failed, Found, NotRun, Result, Task, seeded
 from rethink_fast.experiments.figure1 import CONDITIONS
+from rethink_fast.experiments.figure2 import IMAGENET
 from rethink_fast.experiments.judge import judge
 from rethink_fast.experiments.scale import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
 from rethink_fast.experiments.table1 import row_run as table1_run
@@ -28,6 +29,7 @@ def made(run: Run, **changes: Any) -> Result:
         "num_classes": 10,
         "train_accuracy": 1.0,
         "test_accuracy": 0.5,
+        "best_test_accuracy": 0.5,
         "time_to_memorize": {"loss<=0.05": {"seconds": 1.0, "epochs": 10, "steps": 1}},
         "stopped": "epochs",
         **changes,
@@ -78,7 +80,8 @@ def test_tables_and_figures_share_runs() -> None:
     for model in FIGURE_NAMES.values():
         assert training(FULL, model, probability=0.0) == training(FULL, model) in tasks["table1"] & tasks["figure1"]
         assert training(FULL, model, probability=1.0) == training(FULL, model, "random") in tasks["table1"]
-    assert tasks["figure2"] <= tasks["table1"]
+    assert tasks["figure2"] <= tasks["table1"] | tasks["table2"]
+    assert all(task.dataset == "cifar10" for task in EXPERIMENTS["figure2"](LAPTOP).tasks)
 
 
 def test_the_papers_own_table_1_passes() -> None:
@@ -140,6 +143,68 @@ def test_failed_to_converge_is_what_table_4_expects_of_alexnet() -> None:
         (made(alexnet, train_accuracy=1.0), "differs"),
     ):
         assert verdicts(experiment, {**results, alexnet: result})[0][1] == expected
+
+
+def test_the_papers_own_table_2_passes_and_other_numbers_do_not() -> None:
+    results: dict[Task, Result | str] = {}
+    for row in paper_values.tables()["table2"]:
+        run = table2.row_run(row)
+        record = {
+            "dataset": "imagenet",
+            "n_train": 1_281_167,
+            "n_test": 50_000,
+            "num_classes": 1000,
+            "train_accuracy": row["top1_train"] / 100,
+            "train_top5_accuracy": row["top5_train"] / 100,
+            "test_accuracy": row["top1_test"] / 100,
+            "test_top5_accuracy": row["top5_test"] / 100,
+            "best_test_accuracy": row.get("best_top1_test", row["top1_test"]) / 100,
+            "best_test_top5_accuracy": row.get("best_top5_test", row["top5_test"]) / 100,
+        }
+        results[run] = Result(record)
+    experiment = EXPERIMENTS["table2"](FULL)
+    values, findings = verdicts(experiment, results)
+    assert values.count("agrees") == 7 * 4 + 2 * 2
+    assert values.count("no value in the paper") == 5 * 2
+    assert findings == ["pass"]
+    last = next(run for run in results if isinstance(run, Run) and run.corruption.corruption == "random")
+    result = results[last]
+    assert isinstance(result, Result)
+    result.record["test_top5_accuracy"] = 0.0070
+    assert verdicts(experiment, results)[0].count("differs") == 1
+
+
+def test_figure_2a_is_drawn_from_the_runs_of_table_2_and_the_paper_passes() -> None:
+    experiment = EXPERIMENTS["figure2"](FULL)
+    of = {label: table2.runs()[row] for label, row in IMAGENET.items()}
+    assert set(of.values()) <= set(experiment.tasks)
+
+    def results(curves: dict[str, tuple[float, ...]]) -> dict[Task, Result | str]:
+        found: dict[Task, Result | str] = {}
+        for label, run in of.items():
+            seen = curves[label]
+            rows = tuple(
+                {"epoch": 10.0 * place, "train_accuracy": 1.0, "test_accuracy": value}
+                for place, value in enumerate(seen, 1)
+            )
+            record = {"dataset": "imagenet", "test_accuracy": seen[-1], "best_test_accuracy": max(seen)}
+            found[run] = Result(record, rows)
+        return found
+
+    paper = {label: paper_values.curve("fig2a", f"test({label})")[1] for label in of}
+    ends = {label: (0.1, max(seen), seen[-1]) for label, seen in paper.items()}
+    judged = judge(experiment, Found(results(ends), 1), {}, 1)
+    plot, (finding, *_) = judged["plots"][0], judged["findings"]
+    assert finding["verdict"] == "pass"
+    assert {series["label"] for series in plot["ours"]} == {series["label"] for series in plot["paper"]}
+    drawn = next(series for series in plot["ours"] if series["label"] == "test(w/o aug, dropout)")
+    assert (drawn["x"], drawn["mark"]) == ((10.0, 20.0, 30.0), (20.0, 0.72706, "best"))
+    flat = {**ends, "w/o aug, dropout": (0.1, 0.68, 0.675)}
+    assert verdicts(experiment, results(flat))[1][0] == "fail"
+    del of["w/o aug, dropout"]
+    judged = judge(experiment, Found(results(ends), 1), {}, 1)
+    assert judged["findings"][0]["verdict"] == "not run"
+    assert len(judged["plots"][0]["ours"]) == 4
 
 
 def test_a_smaller_scale_is_not_held_against_the_papers_test_accuracy() -> None:

@@ -21,7 +21,7 @@ from rethink_fast.experiments.declare import Found, Result, Task
 from rethink_fast.experiments.judge import VERDICTS, judge
 from rethink_fast.experiments.scale import FULL
 from rethink_fast.report import write_report
-from rethink_fast.report.words import number
+from rethink_fast.report.words import caption, number
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
@@ -49,6 +49,7 @@ def made_up(task: Task, accuracy: float) -> Result:
         "epochs": epochs,
         "train_accuracy": accuracy,
         "test_accuracy": 0.1 if corruption == "random" else accuracy / 2,
+        "best_test_accuracy": accuracy / 2,
         "time_to_memorize": {"loss<=0.05": {"seconds": 1.0, "epochs": epochs, "steps": 1}},
         "environment": environment(),
         **dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds"), 1.5),
@@ -60,7 +61,7 @@ def made_up(task: Task, accuracy: float) -> Result:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with rows of every verdict: most of Table 1 and Figure 1, a failed run, and some that were not run."""
     out = tmp_path_factory.mktemp("report")
-    experiments = {name: EXPERIMENTS[name](FULL) for name in ("table1", "figure1", "table2")}
+    experiments = {name: EXPERIMENTS[name](FULL) for name in ("table1", "figure1", "figure2", "table2")}
     tasks = [task for name in ("table1", "figure1") for task in experiments[name].tasks]
     results: dict[Task, Result | str] = {task: made_up(task, 1.0) for task in tasks[:-2]}
     results[tasks[1]] = "the loss became NaN <or> infinite"
@@ -101,6 +102,15 @@ def test_every_verdict_is_said(folder: Path) -> None:
     assert "lr 0.01 in place of 0.1" in page
     assert "fewer &lt;images&gt;" in page
     assert "lr 0.01 in place of 0.1" in text
+
+
+def test_a_figure_says_which_curves_of_ours_are_missing(folder: Path) -> None:
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    for written in (page, text):
+        assert written.count("; not run, or failed: all of ours") == 1, "Figure 2a"
+    drawn = {"paper": [{"label": "a"}, {"label": "b"}], "ours": [{"label": "a"}], "note": ""}
+    assert caption(drawn) == "not run, or failed: b"
+    assert caption({**drawn, "paper": drawn["ours"]}) == ""
 
 
 def test_a_row_shows_paper_ours_difference_and_tolerance(folder: Path) -> None:
@@ -149,7 +159,7 @@ def test_the_page_is_well_formed_and_its_names_are_its_own(folder: Path) -> None
 
 def test_every_figure_has_a_picture_of_the_same_bytes_each_time(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.glob("*.svg")}
-    assert {path.stem for path in before} == {"figure1a", "figure1b", "figure1c"}
+    assert {path.stem for path in before} == {"figure1a", "figure1b", "figure1c", "figure2a", "figure2b"}
     write_report(folder, gather(folder))
     assert {path: path.read_bytes() for path in folder.glob("*.svg")} == before
 
@@ -197,5 +207,5 @@ def test_a_browser_shows_it_without_errors_or_sideways_scrolling(folder: Path, t
     scroll, client, pictures, rows = in_a_browser((folder / "report.html").read_text(), width, tmp_path)
     assert width - 20 <= client <= width  # beside the scroll bar
     assert scroll <= client
-    assert pictures == 3
+    assert pictures == 5
     assert rows > 60

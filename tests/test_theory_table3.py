@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from rethink_fast import rng
 from rethink_fast.data import mnist, synthetic
 from rethink_fast.data.source import Dataset, Resident, Split
-from rethink_fast.errors import UserError
+from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.theory import KernelResult, features, memory, run_table3, table3
 
 CPU = torch.device("cpu")
@@ -158,6 +159,36 @@ def test_gram_is_the_product_of_the_features(monkeypatch: pytest.MonkeyPatch) ->
         features.random_convolution_gram(train, test, 9, 0)
     with pytest.raises(UserError, match="larger than 6 x 6"):
         features.random_convolution_gram(random_images(5, 6, 3), test, 9, 0)
+
+
+def test_the_gram_matrix_is_made_in_parts_after_each_of_which_it_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, test = random_images(50, 10, 3), random_images(20, 10, 3, seed=1)
+    whole = features.random_convolution_gram(train, test, 9, 0)
+    monkeypatch.setattr(features, "PART", 7)
+    monkeypatch.setattr(features, "TILE", 16)
+    told: list[int] = []
+
+    def stop_at(call: int, _: str, done: int, total: int) -> None:
+        assert total == 9
+        told.append(done)
+        if len(told) == call:
+            raise Interrupted
+
+    parts = features.random_convolution_gram(train, test, 9, 0, partial(stop_at, 0))
+    # The features are float32 and of other products; those of their products are the same sums in another order.
+    for one, other in zip(parts, whole, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.equal(parts[0][:16, 16:], parts[0][16:, :16].T), "the other half is a mirror image"
+    # Images in sevens, 72 features in sixteens, tiles on and below the diagonal, tiles of the test images.
+    before = (8 + 3) + 5 + (4 + 3 + 2 + 1) + 2 * 4
+    assert told == [0] * before + [9] * (1 + 4)
+    for call in (1, 9, 14, 20, before + 3):
+        told.clear()
+        with pytest.raises(Interrupted):
+            features.random_convolution_gram(train, test, 9, 0, partial(stop_at, call))
+        assert len(told) == call
 
 
 def made_cifar10() -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rethink_fast.models import build_model
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.milestones import Milestones, Moment
 from rethink_fast.train.optim import learning_rate, make_optimizer
+from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.step import Step
 
 CPU = torch.device("cpu")
@@ -39,9 +41,9 @@ def options(**values: Any) -> Run:
     return resolve(Run("cifar10", train=Train(**values)), on_gpu=False, cores=1)
 
 
-def a_step(model: torch.nn.Module, **values: Any) -> Step:
+def a_step(model: torch.nn.Module, *, top5: bool = False, **values: Any) -> Step:
     train = options(**values).train
-    return Step(model, make_optimizer(model, train), precision="fp32", compiled=train.compile == "on")
+    return Step(model, make_optimizer(model, train), precision="fp32", compiled=train.compile == "on", top5=top5)
 
 
 def test_the_learning_rate_decays_once_an_epoch_of_the_full_set() -> None:
@@ -155,6 +157,34 @@ def test_evaluation_counts_every_sample_and_each_subset() -> None:
         assert scores.clean_accuracy == right[~corrupted].double().mean().item()
         # a mean of float32 losses taken in float64 against one taken in float32
         assert scores.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+
+
+def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
+    """A label is among the five most likely where fewer than five classes are likelier."""
+    part = loader()
+    torch.manual_seed(0)
+    model = build_model("mlp_1x512", num_classes=20, channels=3, size=(28, 28))
+    assert evaluate(a_step(model, lr=0.1), part, lambda: None).top5_accuracy is None
+    scores = evaluate(a_step(model, lr=0.1, top5=True), part, lambda: None)
+    logits, labels = [], []
+    for batch in part.sweep():
+        inputs, label, _ = part.prepared(batch, None)
+        logits.append(model.eval()(inputs).detach())
+        labels.append(label)
+    seen, own = torch.cat(logits), torch.cat(labels)
+    likelier = (seen > seen.gather(1, own[:, None])).sum(1)
+    assert scores.top5_accuracy == (likelier < 5).double().mean().item()
+    assert scores.accuracy == (likelier < 1).double().mean().item()
+    assert scores.accuracy < scores.top5_accuracy < 1
+
+
+def test_the_best_row_is_the_first_that_was_highest() -> None:
+    row = EpochRow(**{field.name: 1 for field in fields(EpochRow)})
+    accuracies = (None, 0.5, 0.7, None, 0.7, 0.6)
+    rows = [replace(row, epoch=n, test_accuracy=value, test_top5_accuracy=None) for n, value in enumerate(accuracies)]
+    best = Outcome(rows=rows).best("test_accuracy")
+    assert best == rows[2]
+    assert Outcome(rows=rows).best("test_top5_accuracy") is Outcome().best("test_accuracy") is None
 
 
 def test_the_step_is_sgd_with_momentum() -> None:

@@ -21,7 +21,7 @@ from ..rng import CONTRACT_VERSION
 from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
@@ -48,8 +48,13 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "epochs": ("int", "epochs completed"),
     "steps": ("int", "updates made"),
     "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
+    "train_top5_accuracy": ("float?", "fraction with the label among the five most likely; with more than 10 classes"),
     "train_loss": ("float?", "mean cross entropy in that pass"),
     "test_accuracy": ("float?", "fraction right on the test set, whose labels are never corrupted"),
+    "test_top5_accuracy": ("float?", "fraction of it with the label among the five most likely"),
+    "best_test_accuracy": ("float?", "highest of any evaluation: what early stopping could give at most"),
+    "best_test_epoch": ("int?", "epoch at whose end it was first reached"),
+    "best_test_top5_accuracy": ("float?", "highest test_top5_accuracy of any evaluation"),
     "memorized": ("bool", "whether every training label was reproduced: train_accuracy of 1"),
     "stopped": ("str", "until (accuracy reached), epochs (all used), interrupted, or not_finite (loss)"),
     "not_finite_step": ("int?", "first step whose loss was not finite"),
@@ -87,7 +92,7 @@ def result(
 ) -> dict[str, Any]:
     """The record's figures as plain values, with the keys of SCHEMA in order."""
     run, dataset = setup.run, setup.dataset
-    last = outcome.evaluated
+    last, best, best_top5 = outcome.evaluated, outcome.best("test_accuracy"), outcome.best("test_top5_accuracy")
     damaged = len(dataset.train.damaged) + (len(dataset.test.damaged) if dataset.test else 0)
     seconds = outcome.train_seconds
     return {
@@ -121,8 +126,13 @@ def result(
         "epochs": len(outcome.rows),
         "steps": outcome.steps,
         "train_accuracy": last.train_accuracy if last else None,
+        "train_top5_accuracy": last.train_top5_accuracy if last else None,
         "train_loss": last.train_loss if last else None,
         "test_accuracy": last.test_accuracy if last else None,
+        "test_top5_accuracy": last.test_top5_accuracy if last else None,
+        "best_test_accuracy": best.test_accuracy if best else None,
+        "best_test_epoch": best.epoch if best else None,
+        "best_test_top5_accuracy": best_top5.test_top5_accuracy if best_top5 else None,
         "memorized": last is not None and last.train_accuracy == 1.0,
         "stopped": "interrupted" if interrupted else outcome.stopped,
         "not_finite_step": outcome.bad_step,

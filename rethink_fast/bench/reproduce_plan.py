@@ -79,17 +79,18 @@ def show_plan(
 ) -> None:
     """A line for each experiment. expected: its tasks, those that are cached, and the seconds of what is left.
 
-    Tasks that an earlier experiment has done count as cached. stopped: experiments that cannot run, and why.
+    Tasks that an earlier experiment has done count as cached. stopped: experiments that cannot run,
+    whole or in part, and why.
     """
     table = Table("experiment", header_style="bold")
     for column in ("tasks", "cached or shared", "to run", "expected"):
         table.add_column(column, justify="right")
     total = 0.0
     for name, experiment in experiments.items():
-        if name in stopped:
+        tasks, ready, seconds = expected(experiment)
+        if not tasks:
             table.add_row(name, "-", "-", "-", "not run")
             continue
-        tasks, ready, seconds = expected(experiment)
         total += seconds
         table.add_row(name, str(tasks), str(ready), str(tasks - ready), duration(seconds))
     table.add_section()

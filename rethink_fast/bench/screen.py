@@ -19,6 +19,7 @@ from ..train.outcome import EpochRow, Outcome
 from ..train.setup import Setup
 
 PLAIN_SECONDS = 10.0
+SETS = ("train", "test")
 
 
 def percent(fraction: float | None) -> str:
@@ -171,9 +172,16 @@ def _milestone(name: str) -> str:
     return f"train loss <= {level} (the paper's rule)" if kind == "loss" else f"train accuracy {100 * float(level):g} %"
 
 
+def _top5(record: dict[str, Any], which: str) -> str:
+    value = record[f"{which}_top5_accuracy"]
+    return "" if value is None else f" (top 5 {percent(value)})"
+
+
 def _verdict(record: dict[str, Any]) -> str:
     kind = record["corruption"]["kind"]
-    scores = f"train {percent(record['train_accuracy'])}, test {percent(record['test_accuracy'])}"
+    scores = ", ".join(f"{which} {percent(record[f'{which}_accuracy'])}{_top5(record, which)}" for which in SETS)
+    if record["best_test_accuracy"] != record["test_accuracy"]:
+        scores += f", at best {percent(record['best_test_accuracy'])} after epoch {record['best_test_epoch']}"
     chance = f" (chance {percent(1 / record['num_classes'])})" if record["test_accuracy"] is not None else ""
     state = (
         "memorized"

@@ -7,7 +7,19 @@ from typing import Any
 
 from .record import SCHEMA_VERSION
 
-FIGURES = ("train_accuracy", "train_loss", "test_accuracy", "epochs", "images_per_second", "train_seconds")
+FIGURES = (
+    "train_accuracy",
+    "train_top5_accuracy",
+    "train_loss",
+    "test_accuracy",
+    "test_top5_accuracy",
+    "best_test_accuracy",
+    "best_test_epoch",
+    "best_test_top5_accuracy",
+    "epochs",
+    "images_per_second",
+    "train_seconds",
+)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -25,10 +37,11 @@ def combine(records: list[dict[str, Any]], *, wanted: int) -> dict[str, Any]:
     """One record of the records of single runs, of which `wanted` were asked for.
 
     summary: for each figure, and each milestone's seconds and epochs, the spread over the runs that have it: its n says
-    how many reached the milestone. interrupted: whether runs are missing or were stopped.
+    how many reached the milestone. interrupted: whether runs are missing or were stopped. Records of an earlier
+    version lack some figures.
     """
     figures: dict[str, list[float]] = {
-        name: [record[name] for record in records if record[name] is not None] for name in FIGURES
+        name: [record[name] for record in records if record.get(name) is not None] for name in FIGURES
     }
     for name in records[0]["time_to_memorize"]:
         for unit in ("seconds", "epochs"):

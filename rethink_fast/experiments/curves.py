@@ -20,8 +20,11 @@ def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
     return made
 
 
-def over_epochs(found: Found, run: Run, label: str, key: str) -> Series:
-    """A column of curve.csv over the epochs: the mean over the seeds that went so far, and their spread."""
+def over_epochs(found: Found, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
+    """A column of curve.csv over the epochs: the mean over the seeds that went so far, and their spread.
+
+    unit: epochs in a unit of the axis.
+    """
     columns: dict[float, list[float]] = {}
     results = found.all(run)
     for result in results:
@@ -32,4 +35,4 @@ def over_epochs(found: Found, run: Run, label: str, key: str) -> Series:
     epochs = tuple(sorted(columns))
     means = tuple(statistics.fmean(columns[epoch]) for epoch in epochs)
     spread = tuple(statistics.stdev(columns[epoch]) if len(columns[epoch]) > 1 else 0.0 for epoch in epochs)
-    return Series(label, epochs, means, spread if len(results) > 1 else ())
+    return Series(label, tuple(epoch / unit for epoch in epochs), means, spread if len(results) > 1 else ())

@@ -17,15 +17,29 @@ def train_accuracy(result: Result) -> float | None:
     return _percent(result.record["train_accuracy"])
 
 
+def train_top5(result: Result) -> float | None:
+    """Percent of the training set whose label is among the five most likely; None with 10 classes or fewer."""
+    return _percent(result.record["train_top5_accuracy"])
+
+
 def test_accuracy(result: Result) -> float | None:
     """Percent of the test set at the end."""
     return _percent(result.record["test_accuracy"])
 
 
+def test_top5(result: Result) -> float | None:
+    """Percent of the test set whose label is among the five most likely; None with 10 classes or fewer."""
+    return _percent(result.record["test_top5_accuracy"])
+
+
 def best_test_accuracy(result: Result) -> float | None:
     """Percent of the test set at the epoch where it was best: what early stopping could give at most."""
-    seen = [row["test_accuracy"] for row in result.curve]
-    return _percent(max((value for value in seen if value is not None), default=None))
+    return _percent(result.record["best_test_accuracy"])
+
+
+def best_test_top5(result: Result) -> float | None:
+    """Likewise of the five most likely, at the epoch where that was best."""
+    return _percent(result.record["best_test_top5_accuracy"])
 
 
 def online_accuracy(result: Result) -> float | None:

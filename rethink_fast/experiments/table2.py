@@ -1,18 +1,20 @@
-"""Table 2: ImageNet, Inception V3, with and without regularisers, true and random labels, 7 rows, and AlexNet's."""
+"""Table 2: ImageNet, Inception V3, with and without regularisers, true and random labels: 7 rows."""
 
 from __future__ import annotations
 
-from functools import partial
-
 from ..config import Corruption, Data, Model, Run, Train
 from . import measures, paper_values
-from .declare import Check, Experiment, Finding, Found, Row, Table, Value
+from .declare import Check, Experiment, Finding, Found, Measure, Row, Table, Value
 from .scale import IMAGENET_DROPOUT, IMAGENET_WEIGHT_DECAY, Scale
 
 EPOCHS = 100
 TOLERANCE = 3.0
-"""Points of top-1. The paper gives one run a row, and its effective batch (50 asynchronous workers) cannot be known.
-Its Figure 2a, of the same runs, lies up to 0.2 from its own table, and the best of a run up to 5.5 above its last."""
+"""Points of top-1, and of top-5, which moves less. The paper gives one run a row, and its effective batch (50
+asynchronous workers) cannot be known. Its Figure 2a, of the same runs, lies up to 0.2 from its own table, and the best
+of a run up to 5.5 above its last."""
+CHANCE_TOLERANCE = {"top1_test": 0.1, "top5_test": 0.15}
+"""Points of test accuracy with random labels: three standard errors of the difference of two runs at chance, 0.1 and
+0.5 % of 50,000 images, are 0.06 and 0.13."""
 
 
 def row_run(row: dict[str, object]) -> Run:
@@ -31,15 +33,28 @@ def row_run(row: dict[str, object]) -> Run:
     )
 
 
+def runs() -> dict[tuple[str, int, int, int], Run]:
+    """The runs behind the rows, by labels, augmentation, dropout and weight decay."""
+    rows = paper_values.tables()["table2"]
+    return {(row["labels"], row["aug"], row["dropout"], row["wd"]): row_run(row) for row in rows}
+
+
 def _row(row: dict[str, object]) -> Row:
-    value = partial(Value, tolerance=TOLERANCE, reason="a single run of the paper, of an unknown effective batch")
     random = row["labels"] == "random"
-    test_tolerance = 0.1 if random else TOLERANCE
-    best = row.get("best_top1_test")
+
+    def value(column: str, measure: Measure, key: str) -> Value:
+        paper = float(str(row[key])) if key in row else None
+        if random and key in CHANCE_TOLERANCE:
+            return Value(column, measure, paper, CHANCE_TOLERANCE[key], "three standard errors of two runs at chance")
+        return Value(column, measure, paper, TOLERANCE, "a single run of the paper, of an unknown effective batch")
+
     values = (
-        value("top-1 train", measures.train_accuracy, float(str(row["top1_train"]))),
-        value("top-1 test", measures.test_accuracy, float(str(row["top1_test"])), tolerance=test_tolerance),
-        value("best top-1 test", measures.best_test_accuracy, None if best is None else float(str(best))),
+        value("top-1 train", measures.train_accuracy, "top1_train"),
+        value("top-5 train", measures.train_top5, "top5_train"),
+        value("top-1 test", measures.test_accuracy, "top1_test"),
+        value("top-5 test", measures.test_top5, "top5_test"),
+        value("best top-1 test", measures.best_test_accuracy, "best_top1_test"),
+        value("best top-5 test", measures.best_test_top5, "best_top5_test"),
     )
     labels = (str(row["labels"]), *("yes" if row[key] else "no" for key in ("aug", "dropout", "wd")))
     note = (
@@ -51,9 +66,7 @@ def _row(row: dict[str, object]) -> Row:
 
 
 def _finding() -> Finding:
-    rows = {
-        (row["labels"], row["aug"], row["dropout"], row["wd"]): row_run(row) for row in paper_values.tables()["table2"]
-    }
+    rows = runs()
 
     def check(found: Found) -> Check:
         drop = found.mean(rows["true", 1, 1, 1], measures.test_accuracy) - found.mean(
@@ -84,7 +97,8 @@ def declare(scale: Scale) -> Experiment:
             f"with batches of 128 for {EPOCHS} epochs.",
             f"Weight decay {IMAGENET_WEIGHT_DECAY:g} and dropout {IMAGENET_DROPOUT:g} are the defaults of the "
             "TensorFlow package whose setup the paper reuses.",
-            "Top-5 accuracy is not measured.",
+            "The best accuracies, the paper's in parentheses, are each that of the epoch where it was highest.",
+            "The paper's row of an earlier AlexNet, quoted with a top-5 test accuracy of 83.6 %, is not run.",
         ),
         stopped=stopped,
     )

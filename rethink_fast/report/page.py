@@ -86,7 +86,7 @@ def _findings(values: dict[str, Any]) -> str:
 def _experiment(name: str, experiment: dict[str, Any], values: dict[str, Any], pictures: dict[str, str]) -> str:
     stopped = f'<p class="stopped">Not run: {escape(experiment["stopped"])}.</p>' if experiment["stopped"] else ""
     plots = "".join(
-        f"<figure><figcaption>{escape(plot['title'])}<span>{escape(plot['note'])}</span></figcaption>"
+        f"<figure><figcaption>{escape(plot['title'])}<span>{escape(words.caption(plot))}</span></figcaption>"
         f"{inline(pictures[plot['name']], plot['name'])}</figure>"
         for plot in experiment["plots"]
     )

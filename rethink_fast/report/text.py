@@ -69,7 +69,8 @@ def _experiment(experiment: dict[str, Any], values: dict[str, Any]) -> list[str]
         lines += [*(f"- {note}" for note in notes), ""]
     for plot in experiment["plots"]:
         lines += [f"### {plot['title']}", "", f"![{plot['title']}]({plot['name']}.svg)", ""]
-        lines += [plot["note"], ""] if plot["note"] else []
+        caption = words.caption(plot)
+        lines += [caption, ""] if caption else []
     lines += ["What differs from the paper, or is left unsaid by it:", ""]
     return [*lines, *(f"- {line}" for line in experiment["departures"]), ""]
 

@@ -55,6 +55,15 @@ def tolerance(value: dict[str, Any]) -> str:
     return "-" if value["tolerance"] is None else f"± {number(value['tolerance'])}"
 
 
+def caption(plot: dict[str, Any]) -> str:
+    """The note of a plot, and which of the paper's curves ours has none for."""
+    labels = [series["label"] for series in plot["paper"]]
+    ours = {series["label"] for series in plot["ours"]}
+    absent = [label for label in labels if label not in ours] if ours else ["all of ours"]
+    lacking = [f"not run, or failed: {', '.join(absent)}"] if absent else []
+    return "; ".join([*([plot["note"]] if plot["note"] else []), *lacking])
+
+
 def reasons(table: dict[str, Any]) -> dict[str, str]:
     """A letter for each reason of a tolerance in a table, in the order in which they come."""
     found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])

@@ -13,7 +13,9 @@ random_convolution   "a random convolutional neural net with 32,000 random filte
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from torch import Tensor
 from ..data.source import Progress
 from ..errors import UserError
 from ..rng import Stream, draw, mulhi
+from .kernels import blocks
 from .memory import require_memory
 
 WAVELENGTHS = (4.0, 8.0)
@@ -97,6 +100,10 @@ SAMPLE = 50_000
 """Patches from which mean and covariance are taken."""
 BLOCK = 1024
 """Filters whose features exist at one time."""
+PART = 20
+"""Images whose responses to them do: half a second's work of one core."""
+TILE = 1024
+"""Rows and columns of a product of features, likewise."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +151,11 @@ def random_patches(images: Tensor, filters: int, seed: int) -> Patches:
     return Patches(mean.float(), whitening.float(), chosen.float())
 
 
-def responses(images: Tensor, patches: Patches, some: slice) -> Tensor:
+def responses(images: Tensor, patches: Patches, some: slice, check: Callable[[], None] | None = None) -> Tensor:
     """Features of some of the filters: uint8 [n, H, W, C] -> float32 [n, 2 * filters * 4].
 
     max(0, r - THRESHOLD) and max(0, -r - THRESHOLD) of each response r to a whitened patch, averaged over quadrants.
+    check: called after every PART images, and may raise to stop.
     """
     filters = patches.filters[some]
     # (x - mean) W f = x (W f) - mean W f: whitening the filters is the same and cheaper.
@@ -156,13 +164,15 @@ def responses(images: Tensor, patches: Patches, some: slice) -> Tensor:
     n, height, width, _ = images.shape
     out_height, out_width = height - PATCH + 1, width - PATCH + 1
     features = torch.empty(n, 2 * len(filters) * 4, device=images.device)
-    for start in range(0, n, 100):
-        part = images[start : start + 100].permute(0, 3, 1, 2).float()
+    for start in range(0, n, PART):
+        part = images[start : start + PART].permute(0, 3, 1, 2).float()
         seen = _normalise(F.unfold(part, PATCH).transpose(1, 2))
         response = (seen @ weights - offset).transpose(1, 2)
         response = torch.cat(((response - THRESHOLD).relu_(), (-response - THRESHOLD).relu_()), 1)
         response = response.view(len(part), -1, out_height, out_width)
-        features[start : start + 100] = F.adaptive_avg_pool2d(response, 2).flatten(1)
+        features[start : start + PART] = F.adaptive_avg_pool2d(response, 2).flatten(1)
+        if check is not None:
+            check()
     return features
 
 
@@ -173,22 +183,40 @@ def random_convolution_gram(
 
     train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
     divided by the number of features, and 1 is added for a constant feature: without it no function of the features
-    could have a mean other than 0, and the matrix would be singular.
+    could have a mean other than 0, and the matrix would be singular. progress is told about every second, and may raise
+    to stop.
     """
     patches = random_patches(train, filters, seed)
-    # The two matrices, and the features of one block in both precisions.
-    block = (len(train) + len(test)) * min(BLOCK, filters) * 8 * 12
+    # The two matrices, the features of one block, and of two tiles in float64.
+    block = (len(train) + len(test)) * min(BLOCK, filters) * 8 * 4 + 2 * TILE * min(BLOCK, filters) * 8 * 8
     require_memory(len(train) * (len(train) + len(test)) * 8 + block, len(train), train.device)
     gram = torch.zeros(len(train), len(train), dtype=torch.float64, device=train.device)
     cross = torch.zeros(len(test), len(train), dtype=torch.float64, device=train.device)
-    for start in range(0, filters, BLOCK):
-        some = slice(start, min(start + BLOCK, filters))
-        mine, other = responses(train, patches, some), responses(test, patches, some)
-        deviation, mean = torch.std_mean(mine, dim=0, correction=0)
-        scale = deviation.clamp_min(1e-6)
-        mine, other = ((part - mean).div_(scale).to(torch.float64) for part in (mine, other))
-        gram.addmm_(mine, mine.T)
-        cross.addmm_(other, mine.T)
+
+    def check(done: int) -> None:
         if progress is not None:
-            progress("random convolution features", some.stop, filters)
-    return gram.div_(8 * filters).add_(1.0), cross.div_(8 * filters).add_(1.0)
+            progress("random convolution features", done, filters)
+
+    for start in range(0, filters, BLOCK):
+        some, told = slice(start, min(start + BLOCK, filters)), partial(check, start)
+        mine, other = (responses(images, patches, some, told) for images in (train, test))
+        for columns in blocks(mine.shape[1], TILE):
+            deviation, mean = torch.std_mean(mine[:, columns], dim=0, correction=0)
+            for part in (mine, other):
+                part[:, columns].sub_(mean).div_(deviation.clamp_min(1e-6))
+            told()
+        for columns in blocks(len(train), TILE):
+            right = mine[columns].to(torch.float64).T
+            for rows in blocks(len(train), TILE):
+                if rows.start >= columns.start:
+                    gram[rows, columns].addmm_(mine[rows].to(torch.float64), right)
+                    told()
+            for rows in blocks(len(test), TILE):
+                cross[rows, columns].addmm_(other[rows].to(torch.float64), right)
+                told()
+        check(some.stop)
+    for columns in blocks(len(train), TILE):
+        gram[columns.start :, columns].div_(8 * filters).add_(1.0)
+        gram[columns, columns.stop :] = gram[columns.stop :, columns].T
+        check(filters)
+    return gram, cross.div_(8 * filters).add_(1.0)

@@ -263,4 +263,6 @@ def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[]
         online_loss=online_loss,
         online_accuracy=online_accuracy,
         images_per_second=outcome.images / outcome.train_seconds,
+        train_top5_accuracy=scores.top5_accuracy if scores else None,
+        test_top5_accuracy=test.top5_accuracy if test else None,
     )

@@ -13,13 +13,15 @@ from .step import Step
 class Scores:
     """Mean cross entropy, and accuracy (fractions): of all, of the samples with their own label, of those corrupted.
 
-    A subset with no samples has None.
+    A subset with no samples has None. top5_accuracy: of all, the label among the five most likely classes; None where
+    the step does not count it.
     """
 
     loss: float
     accuracy: float
     clean_accuracy: float | None
     corrupted_accuracy: float | None
+    top5_accuracy: float | None
 
 
 def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
@@ -32,11 +34,12 @@ def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
         check()
         step.score(loader, batch)
     step.ranks.add_up(step.score_loss, step.score_counts)
-    right_all, right_corrupted, corrupted, total = step.score_counts.tolist()
+    right_all, right_corrupted, corrupted, total, *near = step.score_counts.tolist()
     clean = total - corrupted
     return Scores(
         loss=step.score_loss.item() / total,
         accuracy=right_all / total,
         clean_accuracy=(right_all - right_corrupted) / clean if clean else None,
         corrupted_accuracy=right_corrupted / corrupted if corrupted else None,
+        top5_accuracy=near[0] / total if near else None,
     )

@@ -15,7 +15,8 @@ class EpochRow:
     """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
-    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches.
+    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches. The top-5
+    accuracies are None too with 10 classes or fewer, and in checkpoints of before there were any.
     """
 
     epoch: int
@@ -31,6 +32,8 @@ class EpochRow:
     online_loss: float
     online_accuracy: float
     images_per_second: float
+    train_top5_accuracy: float | None = None
+    test_top5_accuracy: float | None = None
 
 
 @dataclass
@@ -63,6 +66,11 @@ class Outcome:
     def evaluated(self) -> EpochRow | None:
         """The last row that was evaluated."""
         return next((row for row in reversed(self.rows) if row.train_accuracy is not None), None)
+
+    def best(self, column: Literal["test_accuracy", "test_top5_accuracy"]) -> EpochRow | None:
+        """The first row where this was highest: what early stopping could have at most. None if it was not measured."""
+        seen = [row for row in self.rows if getattr(row, column) is not None]
+        return max(seen, key=lambda row: getattr(row, column), default=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

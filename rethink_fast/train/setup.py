@@ -21,7 +21,7 @@ from .batch_norm import share_batch_norm
 from .distributed import ALONE, Ranks
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
-from .step import Step
+from .step import TOP_5_ABOVE, Step
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,14 @@ def set_up(
     else:
         share_batch_norm(model, ranks)
         optimizer = make_optimizer(model, train)
-        step = Step(model, optimizer, precision=settled(train.precision), compiled=False, ranks=ranks)
+        step = Step(
+            model,
+            optimizer,
+            precision=settled(train.precision),
+            compiled=False,
+            top5=dataset.num_classes > TOP_5_ABOVE,
+            ranks=ranks,
+        )
 
     batch_size = settled(train.batch_size)
     train_loader = Loader(

@@ -27,13 +27,16 @@ from .optim import materialise, optimizer_state
 
 AUX_WEIGHT = 0.4
 
+TOP_5_ABOVE = 10
+"""Top-5 accuracy is measured where there are more classes than these: the paper has it for ImageNet alone."""
+
 
 class Step:
     """One network, its optimizer, and counters that live on the device.
 
     precision: "fp32", or "bf16" for autocast with the weights, the loss and batch norm's statistics in float32.
-    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps. ranks: among
-    whom the batches are shared.
+    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps. top5: whether
+    the scores have hits among the five most likely classes. ranks: among whom the batches are shared.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Step:
         *,
         precision: str,
         compiled: bool,
+        top5: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
@@ -50,6 +54,7 @@ class Step:
         self.optimizer = optimizer
         self.compiled = compiled
         self.autocast = precision == "bf16"
+        self.top5 = top5
         self.device = next(model.parameters()).device
         self.seen = 0
         self._compiled_loss = torch.compile(self._loss_of, dynamic=False)
@@ -67,7 +72,7 @@ class Step:
         self.loss_sum = counter(torch.float64)
         self.right = counter(torch.int64)
         self.score_loss = counter(torch.float64)
-        self.score_counts = counter(torch.int64, 4)
+        self.score_counts = counter(torch.int64, 5 if top5 else 4)
         materialise(optimizer)
         self._network = shared(model, ranks)
 
@@ -102,7 +107,8 @@ class Step:
     def score(self, loader: Loader, batch: Batch) -> None:
         """Add a batch to the scores, in eval mode.
 
-        score_loss: sum of the losses. score_counts: right, right among the corrupted, corrupted, all.
+        score_loss: sum of the losses. score_counts: right, right among the corrupted, corrupted, all; with top5 also
+        those whose label is among the five most likely.
         """
         if self.model.training:
             self.model.eval()
@@ -162,10 +168,10 @@ class Step:
     @torch.no_grad()
     def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
         inputs, labels, corrupted = loader.prepared(Batch(images, rows, index), None)
-        losses, right = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
-        hit = corrupted & right
+        losses, right, *near = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
+        counted = (right, corrupted & right, corrupted, torch.ones_like(right), *near)
         self.score_loss += losses.double().sum()
-        self.score_counts += torch.stack((right.sum(), hit.sum(), corrupted.sum(), torch.ones_like(right).sum()))
+        self.score_counts += torch.stack([each.sum() for each in counted])
 
     def _loss_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
@@ -178,10 +184,11 @@ class Step:
             loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels, reduction=reduction)
         return loss, right
 
-    def _score_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _score_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             logits = self.model(inputs)
-        return F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
+        scores = F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
+        return (*scores, (logits.topk(5, 1).indices == labels[:, None]).any(1)) if self.top5 else scores
 
     def online(self) -> tuple[float, float]:
         """Mean loss and accuracy over the batches of this epoch so far, as they were seen in training."""
