@@ -219,7 +219,7 @@ def test_options_without_effect_are_known() -> None:
         (["reproduce", "table1", "--seeds", "0"], "--seeds 0 is out of range"),
         (["reproduce", "table1", "--data", "/somewhere"], "--data /somewhere names no data set"),
         (["reproduce", "theorem1", "--out", "/dev/null/x"], "--out /dev/null/x cannot be written"),
-        (["report", "/nowhere"], "/nowhere holds no reproduction.json"),
+        (["report", "/nowhere"], "/nowhere holds neither reproduction.json nor a record"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
