@@ -160,8 +160,8 @@ LAPTOP = Scale(
     departures=(
         "Every run is of fewer images, a fixed choice among all, and is tested on as many test images: test accuracies "
         "are far below the paper's, and times to fit are closer together, because few images are soon memorised, true "
-        "labels or not. What Figure 1 says of Inception's times is not to be expected here: 256 images take it as "
-        "long with true labels as with random ones, and about half of that as gaussian noise; 1,000 images took it 21 to 29 "
+        "labels or not. What Figure 1 says of Inception's times is not to be expected here: 256 images take it as long "
+        "with true labels as with random ones, and half of that as gaussian noise; 1,000 images took it 21 to 29 "
         "epochs with true labels and 18 to 37 with random ones, by the learning rate and by chance.",
         "A run ends as soon as it has every training label right and a mean loss of at most 0.05; the paper's go on.",
         "Inception and AlexNet compute in bf16 mixed precision; batches and Inception's learning rate are smaller.",
