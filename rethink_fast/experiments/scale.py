@@ -141,7 +141,7 @@ LAPTOP = Scale(
             "bf16",
             0.05,
             (0.0, 1.0),
-            augmented_epochs=100,
+            augmented_epochs=140,
             usual_epochs=25,
             lr=0.03,
             eval_every=2,
@@ -154,8 +154,8 @@ LAPTOP = Scale(
     figure1_sizes={
         "alexnet_small": Size(2000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=20, eval_every=2),
     },
-    kernel_images={"mnist": 10_000, "cifar10": 1_000},
-    kernel_filters=400,
+    kernel_images={"mnist": 10_000, "cifar10": 2_000},
+    kernel_filters=1_000,
     compile="off",
     departures=(
         "Every run is of fewer images, a fixed choice among all, and is tested on as many test images: test accuracies "
