@@ -103,7 +103,7 @@ def test_a_slower_run_is_told_and_ends_with_1(run: Path, tmp_path: Path, capsys:
     assert line["ratio"] == pytest.approx(1.2)
     assert (line["verdict"], line["values"]) == ("slower", 0)
     text = (tmp_path / "out" / "comparison.md").read_text()
-    assert text.startswith("**slower by more than 3%: images_per_second**\n")
+    assert text.startswith("**slower by more than 2.5%: images_per_second**\n")
     assert "| images_per_second | " in text.split("<details>")[0]
     assert "single value" in text
     assert cli(slower, same, "--out", tmp_path / "faster") == 0

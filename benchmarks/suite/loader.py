@@ -105,8 +105,9 @@ def make_decode() -> Made:
     from PIL import Image
 
     root = jpegs()
-    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop", "residency": "stream"}
     split = open_dataset("imagenet", root.name, size=224, limit=None, **rest).train
+    assert not split.images.resident, "there would be nothing left to decode"
     order = torch.arange(JPEGS).flip(0)
     files = sorted((Path(root.name) / "train").glob("*/*.jpg"))
 

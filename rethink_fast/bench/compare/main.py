@@ -46,7 +46,7 @@ def run_compare(
     history, history.png into `out` or a new folder under runs/.
     """
     if not 0.0 < threshold < 1.0:
-        raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.03 for 3 %.")
+        raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.025 for 2.5 %.")
     paths = [Path(side) for side in (old, new)]
     drawn: list[history.Series] = []
     missing = [path for path in paths if not path.exists()]

@@ -21,8 +21,8 @@ Verdict = Literal["same", "faster", "slower", "ambiguous"]
 Pair = tuple[float, float]
 """Seconds of the old and of the new."""
 
-THRESHOLD = 0.03
-"""The least change that counts: a slowdown by less is `same`."""
+THRESHOLD = 0.025
+"""The least change that counts: a slowdown by less is `same`. As large as one of 5 % is told with probability 0.9."""
 CONFIDENCE = 0.992
 """Of one look: what eight values give, if the least and the greatest are the interval."""
 FIRST_PAIRS, MOST_PAIRS = 32, 1024

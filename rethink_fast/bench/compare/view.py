@@ -18,10 +18,10 @@ COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold re
 HEADER = ("figure", "old", "new", "new / old", "interval", "verdict")
 SCHEMA = 1
 SAYS: dict[Verdict, str] = {
-    "same": "the same: nothing changed by more than {0:.0%}",
-    "faster": "faster by more than {0:.0%}, nothing slower",
-    "slower": "slower by more than {0:.0%}",
-    "ambiguous": "ambiguous: nothing is slower as far as can be told, but not all could be told at {0:.0%}",
+    "same": "the same: nothing changed by more than {0:g}%",
+    "faster": "faster by more than {0:g}%, nothing slower",
+    "slower": "slower by more than {0:g}%",
+    "ambiguous": "ambiguous: nothing is slower as far as can be told, but not all could be told at {0:g}%",
 }
 
 
@@ -35,7 +35,7 @@ def sentence(found: Comparison) -> str:
     word = overall(found)
     names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == word] if word != "same" else []
     rest = f": {', '.join(names)}" if names else ""
-    return SAYS[word].format(found.threshold) + rest
+    return SAYS[word].format(100 * found.threshold) + rest
 
 
 def _cells(line: Line) -> list[str]:
