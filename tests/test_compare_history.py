@@ -78,6 +78,8 @@ def test_a_record_is_held_against_the_last_level(tmp_path: Path) -> None:
         history.compare(records, read(store(tmp_path / "new", 22, 0.9, processor="yet another")), 0.03)
     # a record of the history itself is not held against itself
     assert "19 records" in history.compare(records, records[0], 0.03).notes[0]
+    with pytest.raises(UserError, match="a history of 1 records: none of its kind but itself"):
+        history.compare(records[:1], records[0], 0.03)
 
 
 def test_the_history_is_drawn_with_its_steps(tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
     """A record with the last level of each of its figures. Raises UserError where there is nothing like it."""
     others = like(history, record)
     if not others:
-        near = next((other for other in history if other.kind == record.kind), None)
-        why = "there is none of its kind"
+        rest = [other for other in history if other.path.resolve() != record.path.resolve()]
+        near = next((other for other in rest if other.kind == record.kind), None)
+        why = "there is none of its kind" if len(rest) == len(history) else "none of its kind but itself"
         if near is not None:
             apart = differing({**near.scale, **near.machine}, {**record.scale, **record.machine})
             why = f"the nearest differs in {apart}"
