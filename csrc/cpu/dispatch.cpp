@@ -20,7 +20,8 @@ extern const Kernels kKernels;
 
 namespace {
 
-constexpr int64_t kChunk = 2048, kBorder = 3, kOverrun = 64;  // as in draws.h, prepare.h and pixels.h
+// As in draws.h, prepare.h, pixels.h and resize.h.
+constexpr int64_t kChunk = 2048, kBorder = 3, kOverrun = 64, kGroup = 4;
 
 size_t piece(int64_t bytes) { return static_cast<size_t>((bytes + kOverrun + 63) / 64 * 64); }
 
@@ -62,7 +63,7 @@ size_t prepare_scratch(const Plan& plan) {
 
 size_t resize_scratch(int64_t height, int64_t width, int64_t out_height, int64_t out_width) {
   const int64_t down = resize_pairs(height, out_height), across = resize_pairs(width, out_width);
-  const int64_t places = (out_width + 3) / 4 * 4;  // in whole groups
+  const int64_t places = (out_width + kGroup - 1) / kGroup * kGroup;
   return piece(4 * out_height) + piece(4 * down * out_height) + piece(4 * places) + piece(4 * across * places) +
          piece(2 * (3 * width + 6 * across + 8)) + piece(16 * across * places);
 }

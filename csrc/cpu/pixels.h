@@ -9,6 +9,14 @@ namespace RF_ISA {
 
 constexpr int64_t kOverrun = 64;  // bytes that may be read or written past the end of scratch memory
 
+// A piece of scratch memory, cut off the front.
+template <typename T>
+static T* cut(uint8_t** scratch, int64_t count) {
+  T* out = reinterpret_cast<T*>(*scratch);
+  *scratch += (count * static_cast<int64_t>(sizeof(T)) + kOverrun + 63) / 64 * 64;
+  return out;
+}
+
 static void permute_range(const Bijection& bijection, uint32_t first, int64_t count, uint32_t* out) {
   for (int64_t done = 0; done < count; done += kChunk) {
     if (count - done >= kChunk) {

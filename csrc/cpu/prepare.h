@@ -118,14 +118,6 @@ static void rotate_row(const T* source, const Plan& plan, const Choice& choice, 
   }
 }
 
-// A piece of scratch memory, cut off the front.
-template <typename T>
-static T* cut(uint8_t** scratch, int64_t count) {
-  T* out = reinterpret_cast<T*>(*scratch);
-  *scratch += (count * static_cast<int64_t>(sizeof(T)) + kOverrun + 63) / 64 * 64;
-  return out;
-}
-
 template <typename Element, typename Out>
 static void prepare_as(const Plan& plan, const Source& source, void* to, uint8_t* scratch) {
   Out* out = static_cast<Out*>(to);

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "draws.h"
+#include "pixels.h"
 
 namespace rethink_fast {
 namespace RF_ISA {
@@ -24,17 +24,17 @@ static Taps make_taps(int64_t from, int64_t to, int64_t pairs, int32_t* first, i
   for (int64_t o = 0; o < to; ++o) {
     const int64_t centre = (2 * o + 1) * from, below = centre - support - to;
     const int64_t begin = below < 0 ? 0 : below / (2 * to) + 1;
+    const auto height = [=](int64_t k) {
+      const int64_t away = (2 * k + 1) * to - centre;
+      return support - (away < 0 ? -away : away);
+    };
     int64_t sum = 0, end = begin;
-    for (; end < from; ++end) {
-      const int64_t away = (2 * end + 1) * to - centre, weight = support - (away < 0 ? -away : away);
-      if (weight <= 0) break;
-      sum += weight;
-    }
+    for (; end < from && height(end) > 0; ++end) sum += height(end);
     int16_t* out = weights + 2 * pairs * o;
     int64_t left = int64_t{1} << kWeightBits, largest = 0;
     for (int64_t k = 0; k < 2 * pairs; ++k) {
-      const int64_t away = (2 * (begin + k) + 1) * to - centre, weight = support - (away < 0 ? -away : away);
-      out[k] = begin + k < end ? static_cast<int16_t>(((weight << kWeightBits) + sum / 2) / sum) : int16_t{0};
+      const int64_t weight = begin + k < end ? ((height(begin + k) << kWeightBits) + sum / 2) / sum : 0;
+      out[k] = static_cast<int16_t>(weight);
       left -= out[k];
       if (out[k] > out[largest]) largest = k;
     }
@@ -149,29 +149,24 @@ static void expand(const Taps& taps, int64_t out_width, int16_t* expanded) {
 // image: [height, width, 3]; out: [out_height, out_width, 3]; scratch: resize_scratch bytes.
 static void resize(const uint8_t* image, int64_t height, int64_t width, int64_t out_height, int64_t out_width,
                    uint8_t* out, uint8_t* scratch) {
-  const auto part = [&](int64_t bytes) {
-    uint8_t* const begin = scratch;
-    scratch += (bytes + 63) / 64 * 64;
-    return begin;
-  };
   const int64_t pairs_down = resize_pairs(height, out_height), pairs_across = resize_pairs(width, out_width);
   const int64_t padded = (out_width + kGroup - 1) / kGroup * kGroup, columns = 3 * width;
-  auto* first = reinterpret_cast<int32_t*>(part(4 * out_height));
-  auto* weights = reinterpret_cast<int16_t*>(part(4 * pairs_down * out_height));
+  auto* first = cut<int32_t>(&scratch, out_height);
+  auto* weights = cut<int16_t>(&scratch, 2 * pairs_down * out_height);
   const Taps down = make_taps(height, out_height, pairs_down, first, weights);
-  first = reinterpret_cast<int32_t*>(part(4 * padded));
-  weights = reinterpret_cast<int16_t*>(part(4 * pairs_across * padded));
+  first = cut<int32_t>(&scratch, padded);
+  weights = cut<int16_t>(&scratch, 2 * pairs_across * padded);
   const Taps across = make_taps(width, out_width, pairs_across, first, weights);
   for (int64_t o = out_width; o < padded; ++o) {
     first[o] = 0;
     __builtin_memset(weights + 2 * pairs_across * o, 0, static_cast<size_t>(4 * pairs_across));
   }
   // A place's last pairs may lie past the end of the row, with weights of zero.
-  const int64_t row_bytes = 2 * (columns + 6 * pairs_across + 8);
-  auto* row = reinterpret_cast<int16_t*>(part(row_bytes));
-  __builtin_memset(row + columns, 0, static_cast<size_t>(row_bytes - 2 * columns));
+  const int64_t beyond = 6 * pairs_across + 8;
+  auto* row = cut<int16_t>(&scratch, columns + beyond);
+  __builtin_memset(row + columns, 0, static_cast<size_t>(2 * beyond));
 #if defined(__AVX2__)
-  auto* expanded = reinterpret_cast<int16_t*>(part(16 * pairs_across * padded));
+  auto* expanded = cut<int16_t>(&scratch, 8 * pairs_across * padded);
   expand(across, out_width, expanded);
 #endif
   for (int64_t o = 0; o < out_height; ++o, out += 3 * out_width) {

@@ -101,11 +101,12 @@ def scan(folder: Path) -> tuple[list[Record], list[tuple[Path, NotARecord]]]:
 
 def like(history: Sequence[Record], record: Record) -> list[Record]:
     """Those of the same kind, scale and machine, without the record itself."""
-    return [
-        other
-        for other in history
-        if other.path.resolve() != record.path.resolve() and _one_scale(other, record) and _one_machine(other, record)
-    ]
+    others = _without(history, record)
+    return [other for other in others if _one_scale(other, record) and _one_machine(other, record)]
+
+
+def _without(history: Sequence[Record], record: Record) -> list[Record]:
+    return [other for other in history if other.path.resolve() != record.path.resolve()]
 
 
 def _one_scale(a: Record, b: Record) -> bool:
@@ -158,7 +159,7 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
     """A record with the last level of each of its figures. Raises UserError where there is nothing like it."""
     others = like(history, record)
     if not others:
-        rest = [other for other in history if other.path.resolve() != record.path.resolve()]
+        rest = _without(history, record)
         near = next((other for other in rest if other.kind == record.kind), None)
         why = "there is none of its kind" if len(rest) == len(history) else "none of its kind but itself"
         if near is not None:
