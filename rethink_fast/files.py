@@ -1,0 +1,131 @@
+"""How the package reads and writes files: whole or not at all, regular files only, valid JSON, one kind of lock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .text import utf8
+
+MAX_JSON_BYTES = 256 * 2**20
+"""A record with 10,000 epochs takes 5 MB; what is larger than this is not one of ours."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+"""What flock gives on file systems without locks, such as Lustre or NFS without its lock service."""
+
+
+def write_atomic(path: Path, content: bytes | memoryview | str | Callable[[BinaryIO], object]) -> None:
+    """Write or replace a file so that it is whole or untouched after a crash, a kill or a full disk.
+
+    The content goes to a hidden file beside it, is flushed to the disk and moved into place.
+
+    path: the file; its folder must exist.
+    content: bytes, text (written as UTF-8), or a function that writes to the binary file it is given.
+    Raises OSError, and leaves what was there.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed writers left in a folder. Only its owner may call this: a live writer's file goes too."""
+    for left in folder.glob(".*.partial"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the new name to the disk, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises OSError, also for a folder, a fifo or a device: reading one could wait or go on for ever.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
+    """Read a regular file of at most `limit` bytes. Raises OSError, with EFBIG for a larger one."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, where at most {limit:,} are expected", str(path))
+        return file.read()
+
+
+def to_json(values: Any, *, indent: int | None = 2) -> str:
+    """Valid JSON by the standard: NaN and infinities become null, text that is not UTF-8 is escaped."""
+    return json.dumps(_plain(values), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, Mapping):
+        return {utf8(str(key)): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write or replace a JSON file in one piece. Raises OSError, and leaves what was there."""
+    write_atomic(path, to_json(values) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises OSError if it cannot be read, and ValueError if it is not JSON."""
+    try:
+        return json.loads(read_bytes(path, limit=MAX_JSON_BYTES))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def lock(path: Path) -> BinaryIO | None:
+    """Take an exclusive lock on a file, which is made if it is not there.
+
+    Returns the open file: the lock lasts until it is closed or the process ends, however it ends; None where the file
+    system has no locks. Raises BlockingIOError if another process holds it, OSError if the file cannot be made.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return file

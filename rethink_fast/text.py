@@ -1,0 +1,28 @@
+"""Text that may come from anywhere, made safe to print and to encode."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    r"""Return the text on one line with what a terminal would act upon, or cannot show, escaped as in Python: \x1b.
+
+    That is everything but printable characters and spaces: control and escape characters, line ends, direction marks,
+    and bytes of a name that are not UTF-8.
+    """
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def utf8(text: str) -> str:
+    r"""Return the text with what UTF-8 cannot hold escaped: the byte 0x80 of a file's name becomes \x80."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join(_escaped(char) if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
+
+
+def _escaped(char: str) -> str:
+    # Python keeps a byte of a name that is not UTF-8 as this surrogate.
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
