@@ -59,7 +59,7 @@ def run(command: list[str]) -> None:
 
 
 def compile_all(jobs: list[list[str]]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(jobs)) as pool:
         list(pool.map(run, jobs))
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import resource
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import __version__
+from . import __version__, cgroup
 from .errors import UserError
 from .rng import CONTRACT_VERSION
 
@@ -33,8 +35,62 @@ class Backend:
 
 
 def cores() -> int:
-    """The processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the processor cores that this process may use, at least 1.
+
+    That is the least of what its affinity mask and the quotas of its control groups allow, a quota rounded up. The
+    variables of batch systems (SLURM_CPUS_PER_TASK and others) are not read: where the system enforces them they show
+    in the mask or in a quota.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup.cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def limit_threads(processes: int = 1) -> None:
+    """Keep torch to the cores of this process, shared by so many; by itself it counts those of the machine.
+
+    It never raises the number: OMP_NUM_THREADS may ask for fewer. Sums on a CPU have the same last bits for the same
+    number of threads alone, which is why every record has it (environment.threads).
+    """
+    share = max(1, cores() // processes)
+    if torch.get_num_threads() > share:
+        torch.set_num_threads(share)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(share))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that can still be had on a device, or None where the system does not say.
+
+    On a GPU as the driver says. On a CPU the least of what the machine has left, what the control groups of this
+    process may still take, and what its own limit on address space (ulimit -v, as set by batch systems) leaves.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [cgroup.memory_left(), _address_space_left()]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
+    return min((left for left in free if left is not None), default=None)
+
+
+def _address_space_left() -> int | None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    with suppress(OSError, ValueError):
+        limit -= int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return max(0, limit)
+
+
+def require_memory(needed: int, n: int, device: torch.device) -> None:
+    """Raise UserError if `needed` bytes, of a kernel matrix of n images, are more than the device has left."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        fits = int(n * (free / needed) ** 0.5 * 0.95)
+        raise UserError(
+            f"the kernel matrix of {n:,} images needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on "
+            f"{device}: use at most {fits:,} images."
+        )
 
 
 def choose_device(name: str) -> torch.device:

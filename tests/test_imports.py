@@ -12,7 +12,7 @@ import rethink_fast
 
 ROOT = Path(rethink_fast.__file__).parent
 LAYERS = (
-    ("errors", "env", "files", "quiet", "rng", "stages", "text"),
+    ("cgroup", "errors", "env", "files", "quiet", "rng", "stages", "text"),
     ("kernels",),
     ("corruptions", "augment"),
     ("data",),

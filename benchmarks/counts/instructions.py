@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rethink_fast.env import cores
+
 from . import FOLDER, Part, Unavailable
 
 ROOT = FOLDER.parents[1]
@@ -62,7 +64,7 @@ def build(folder: Path) -> Path:
     jobs["instructions"] = [str(FOLDER / "instructions.cpp")]
     objects = [str(folder / f"{name}.o") for name in jobs]
     commands = [[*flags, *own, "-c", "-o", out] for own, out in zip(jobs.values(), objects, strict=True)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda command: subprocess.run(command, check=True), commands))
     program = folder / "instructions"
     subprocess.run([*compiler(), "-pthread", *objects, "-lm", "-o", str(program)], check=True)
@@ -84,7 +86,7 @@ def count() -> dict[str, Any]:
         program = build(Path(name))
         names = subprocess.run([str(program), "baseline"], capture_output=True, text=True, check=True).stdout.split()
         jobs = [(isa, case) for isa in ISAS for case in names]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             counts = list(pool.map(lambda job: instructions(program, *job), jobs))
     out: dict[str, Any] = {isa: {} for isa in ISAS}
     for (isa, case), value in zip(jobs, counts, strict=True):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rethink_fast.env import version_of
+from rethink_fast.env import cores, version_of
 
 from . import FOLDER, Part, Unavailable
 
@@ -74,7 +74,7 @@ def one(capability: int) -> dict[str, Any]:
 
 
 def count() -> dict[str, Any]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return dict(zip(map(str, CAPABILITIES), pool.map(one, CAPABILITIES), strict=True))
 
 

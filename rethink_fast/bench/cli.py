@@ -14,7 +14,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
-from ..env import Backend, backends, cores, environment
+from ..env import Backend, backends, cores, environment, limit_threads
 from ..errors import UserError
 from ..kernels import native
 from ..train.distributed import Ranks
@@ -224,6 +224,7 @@ def _compiled_kernels() -> list[Backend]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for bad input (one line on stderr), 128 + N after signal N."""
+    limit_threads(Ranks.from_environment().local_count)
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:

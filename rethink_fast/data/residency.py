@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..env import free_memory
 from ..errors import UserError, one_of
 from .mapped import Mapped
 from .source import Dataset, Progress, Regional, Resident, Split
@@ -17,7 +16,6 @@ CHOICES = ("auto", "device", "stream")
 SHARE = 0.5
 """Of the free memory, what images may take: the network, its activations and the batches in hand need the rest."""
 DECODED_AT_ONCE = 256
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def settle(
                 "image for every epoch: leave one out"
             )
         return dataset, Plan(False, needed, "a window of each image is decoded anew for every epoch")
-    free = free_memory(device)
+    free = free_memory(device) or 0
     made = plan(how, needed, free if device.type == "cuda" else free // processes, device)
     if made.stay:
         train = _decoded(dataset.train, "training", device, progress)
@@ -110,17 +108,3 @@ def _decoded(split: Split, what: str, device: torch.device, progress: Progress |
             progress(f"decoding {what} images, once", done, len(held))
     everyone = len(held) == len(split.labels)
     return replace(split, images=Resident(held, device, None if everyone else split.index))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that the device, or on a CPU this process, could take now."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = []
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):  # a container's own limit; "max" where there is none
-        limit, used = ((CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
-        free.append(max(0, int(limit) - int(used)))
-    return min(free, default=0)

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.source import Progress
+from ..env import require_memory
 from ..errors import UserError
 from ..rng import Stream, draw, mulhi
 from .kernels import blocks
-from .memory import require_memory
 
 WAVELENGTHS = (4.0, 8.0)
 ORIENTATIONS = 8

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ..data.source import Progress
+from ..env import require_memory
 from ..errors import UserError
 from .cholesky import WIDTH, Cholesky, NotPositive, bytes_needed, factorise
-from .memory import require_memory
 
 EXACT_COLUMNS = 1024
 """Products of bytes less 128 sum to at most 1024 * 2^14 = 2^24: exact in float32, in any order."""
