@@ -1,13 +1,13 @@
-# make bench   install into .venv, then memorise random labels       make test    install, then the tests
-# make check   style, types and import order                         make env     what this machine can do
-# make perf    count what needs no clock, time every case by turns   make peers   beside what one would use instead
+# make bench   install into .venv, then memorise random labels       make test      install, then the fast tests
+# make check   style, types and import order                         make test-all  all tests, with the slow ones
+# make perf    compare counts, time every case with its baseline     make env       print what this machine can do
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install bench test check env perf peers gpu-check clean
+.PHONY: install bench test test-all check env perf peers gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ bench: install
 	$(RUN) -m rethink_fast.bench imagenet --corruption random $(ARGS)
 
 test: install
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: install
 	$(RUN) -m pytest $(ARGS)
 
 check: install

@@ -1,5 +1,5 @@
-// Every CPU kernel on a few images, each in a function of its own, so that callgrind can count the instructions of each:
-// benchmarks/counts/instructions.py builds and runs this. Prints the functions in the order in which they run.
+// Every CPU kernel on a few images, each in a function of its own, so that callgrind can count the instructions of
+// each: benchmarks/counts/instructions.py builds and runs this. Prints the functions in the order in which they run.
 
 #include <cstdio>
 #include <cstdlib>
