@@ -50,22 +50,6 @@ def test_differs_across_epochs_seeds_and_samples(name: str) -> None:
     assert not torch.equal(first, augment(images, index + 64, seed=1, epoch=0))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_windows_are_the_contract(size: tuple[int, int]) -> None:
-    height, width = size
-    words = rng.draw(5, rng.Stream.RESIZED_CROP, INDEX, 9).tolist()
-    for w, found in zip(words, windows(height, width), strict=True):
-        aspect = 0.75 + 0.58 * ((w[0] + 0.5) / 2**32)
-        least = max(1, round(math.sqrt(0.1 * (height * width) / aspect)))
-        most = min(height, max(1, round(width / aspect)))
-        if least > most:
-            assert found == [0, 0, height, width]
-            continue
-        tall = least + (w[1] * (most - least + 1) >> 32)
-        wide = min(width, max(1, round(tall * aspect)))
-        assert found == [w[2] * (height - tall + 1) >> 32, w[3] * (width - wide + 1) >> 32, tall, wide]
-
-
 def test_windows_of_a_batch_follow_the_size_of_each_image() -> None:
     """And are held to golden values: the draws are part of the contract."""
     height, width = torch.tensor([375, 500, 50]), torch.tensor([500, 333, 1000])

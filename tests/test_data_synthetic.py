@@ -5,45 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rethink_fast import rng
 from rethink_fast.data import synthetic
 
 CPU = torch.device("cpu")
-
-
-def literal(index: int, y: int, x: int, c: int, edge: int, channels: int, classes: int) -> int:
-    """One pixel, by the formulas of the docstring, in Python integers."""
-
-    def words(at: int, block: int) -> list[int]:
-        return rng.draw(synthetic.SEED, rng.Stream.SYNTHETIC, torch.tensor(at), block).tolist()
-
-    def byte(at: int, k: int) -> int:
-        return (words(at, 1 + k // 16)[k // 4 % 4] >> 8 * (k % 4)) & 0xFF
-
-    def coarse(gy: int, gx: int) -> int:
-        k = (gy * 8 + gx) * channels + c
-        return 128 * byte(2**62 + 2**61 + label, k) + 96 * byte(index, k)
-
-    label = words(index, 0)[0] * classes >> 32
-    start = words(index, 0)[1] * (2**20 - edge * edge * channels + 1) >> 32
-    noise = byte(2**62 + 2**60, start + (y * edge + x) * channels + c)
-    (top, down), (left, right) = (divmod(at * 7 * 256 // (edge - 1), 256) for at in (y, x))
-    below, beside = min(top + 1, 7), min(left + 1, 7)
-    smooth = (256 - down) * ((256 - right) * coarse(top, left) + right * coarse(top, beside))
-    smooth += down * ((256 - right) * coarse(below, left) + right * coarse(below, beside))
-    return ((smooth >> 16) + 32 * noise) >> 8
-
-
-@pytest.mark.parametrize(("dataset", "edge", "channels"), [("cifar10", 32, 3), ("mnist", 28, 1), ("imagenet", 75, 3)])
-def test_pixels_follow_the_formula(dataset: str, edge: int, channels: int) -> None:
-    made = synthetic.load(dataset, limit=40, device=CPU)
-    assert made.test is not None
-    for split, base in ((made.train, 0), (made.test, 2**62)):
-        index = split.index[[30, 7]]
-        images, rows = next(split.images.read([index]))
-        for sample, image in zip(index.tolist(), images[rows], strict=True):
-            for y, x, c in ((0, 0, 0), (edge - 1, edge - 1, channels - 1), (13, edge - 2, 0), (edge // 2, 5, 0)):
-                assert int(image[y, x, c]) == literal(sample + base, y, x, c, edge, channels, made.num_classes)
 
 
 @pytest.mark.parametrize(

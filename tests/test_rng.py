@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
+import contract_reference as contract
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,41 +18,6 @@ NEW_VERSION = "CONTRACT.md, version 1, fixes these values: a change needs a new 
 SEEDS = [0, 1, 2**31, 2**63 - 1]
 INDICES = [0, 1, 2**32 - 1, 2**32, 2**40 + 7, 2**62, 2**63 - 1]
 SIZES = [1, 2, 3, 7, 49, 63, 784, 1023, 1024, 89401]
-
-
-# CONTRACT.md in Python's integers, sharing no code with the package.
-
-
-def philox_by_definition(key: tuple[int, int], counter: tuple[int, int, int, int]) -> list[int]:
-    (k0, k1), (x0, x1, x2, x3) = key, counter
-    for _ in range(10):
-        p, q = 0xD2511F53 * x0, 0xCD9E8D57 * x2
-        x0, x1, x2, x3 = (q >> 32) ^ x1 ^ k0, q % 2**32, (p >> 32) ^ x3 ^ k1, p % 2**32
-        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
-    return [x0, x1, x2, x3]
-
-
-def halves(value: int) -> tuple[int, int]:
-    return value % 2**32, value >> 32
-
-
-def draw_by_definition(seed: int, stream: int, index: int, block: int) -> list[int]:
-    k0, k1, _, _ = philox_by_definition(halves(seed), (stream, 0, 0, 0x72746866))
-    return philox_by_definition((k0, k1), (*halves(index), *halves(block)))
-
-
-def words_by_definition(seed: int, stream: int, index: int) -> list[int]:
-    return [word for block in range(3) for word in draw_by_definition(seed, stream, index, block)]
-
-
-def permute_by_definition(words: list[int], n: int, x: int) -> int:
-    b = max(1, (n - 1).bit_length())
-    while True:
-        for r in range(6):
-            x = (x * (words[2 * r] | 1) + words[2 * r + 1]) % 2**b
-            x ^= x >> ((b + 1) // 2)
-        if x < n:
-            return x
 
 
 def tensors(*values: int) -> tuple[torch.Tensor, ...]:
@@ -74,7 +40,7 @@ def tensors(*values: int) -> tuple[torch.Tensor, ...]:
 def test_philox_known_answers(key, counter, words) -> None:
     """The vectors that Random123 publishes (kat_vectors, philox4x32 with 10 rounds)."""
     assert tuple(rng.philox(key, tensors(*counter)).tolist()) == words
-    assert tuple(philox_by_definition(key, counter)) == words
+    assert contract.philox(key, counter) == words
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,10 +49,10 @@ def test_draws_are_the_definition(seed: int, stream: rng.Stream) -> None:
     index = torch.tensor(INDICES)
     blocks = [0, 2, 2**32, 2**63 - 1]
     words = rng.draw(seed, stream, index.unsqueeze(-1), torch.tensor(blocks)).tolist()
-    assert words == [[draw_by_definition(seed, stream, i, block) for block in blocks] for i in INDICES]
-    assert rng.draw(seed, stream, index, 3).tolist() == [draw_by_definition(seed, stream, i, 3) for i in INDICES]
+    assert words == [[list(contract.draw(seed, stream, i, block)) for block in blocks] for i in INDICES]
+    assert rng.draw(seed, stream, index, 3).tolist() == [list(contract.draw(seed, stream, i, 3)) for i in INDICES]
     keys = rng.permutation_words(seed, stream, index).tolist()
-    assert keys == [words_by_definition(seed, stream, i) for i in INDICES]
+    assert keys == [contract.twelve_words(seed, stream, i) for i in INDICES]
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -98,8 +64,8 @@ def test_permutations_are_the_definition(n: int) -> None:
         words = rng.permutation_words(seed, rng.Stream.RANDOM_PIXELS, torch.tensor(INDICES))
         sent = rng.permute(words.unsqueeze(1), n, x.expand(len(INDICES), -1)).tolist()
         for index, row in zip(INDICES, sent, strict=True):
-            keys = words_by_definition(seed, rng.Stream.RANDOM_PIXELS, index)
-            assert row == [permute_by_definition(keys, n, place) for place in places]
+            keys = contract.twelve_words(seed, rng.Stream.RANDOM_PIXELS, index)
+            assert row == [contract.permute(keys, n, place) for place in places]
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -113,10 +79,10 @@ def test_permutations_are_permutations(n: int) -> None:
 def test_permutation_at_the_largest_size() -> None:
     words = rng.permutation_words(5, rng.Stream.ORDER, torch.tensor(3))
     places = [0, 1, 2**30, 2**31 - 1]
-    keys = words_by_definition(5, rng.Stream.ORDER, 3)
+    keys = contract.twelve_words(5, rng.Stream.ORDER, 3)
     for n in (2**30 + 1, 2**31):
         inside = [place for place in places if place < n]
-        expected = [permute_by_definition(keys, n, place) for place in inside]
+        expected = [contract.permute(keys, n, place) for place in inside]
         assert rng.permute(words, n, torch.tensor(inside)).tolist() == expected
 
 
@@ -158,7 +124,7 @@ def test_normals_are_box_muller() -> None:
     With eps = 2^-23: u is exact; theta is below 6.29 and has two roundings, so it is off by at most 6.29 eps. log,
     sqrt, cos (each right to 2 eps) and three products add at most 8 eps, relative. The radius is at most 5.4.
     """
-    words = [0, 0xFFFFFFFF, 0xFFF, 0xFFFFF000, *(draw_by_definition(9, 4, i, 0)[0] for i in range(2000))]
+    words = [0, 0xFFFFFFFF, 0xFFF, 0xFFFFF000, *(contract.draw(9, 4, i, 0)[0] for i in range(2000))]
     deviates = rng.normals(torch.tensor(words)).tolist()
     bound = 5.4 * (6.29 + 8) * 2.0**-23
     for word, (z0, z1) in zip(words, deviates, strict=True):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rethink_fast import rng
 from rethink_fast.data import mnist, synthetic
 from rethink_fast.data.source import Dataset, Resident, Split
 from rethink_fast.errors import Interrupted, UserError
@@ -85,16 +84,6 @@ def test_as_bytes() -> None:
     assert train.tolist() == [0, 128, 255]
     assert test.tolist() == [64, 255]
     assert features.as_bytes(torch.zeros(2), torch.zeros(1))[0].tolist() == [0, 0]
-
-
-def test_patches_are_the_draws_of_the_contract() -> None:
-    images = random_images(20, 9, 3)
-    made = features._pick(images, 5, 100, 4)
-    for row, index in zip(made, range(100, 104), strict=True):
-        words = rng.draw(5, rng.Stream.PATCHES, torch.tensor(index), 0).tolist()
-        image, top, left = (word * n >> 32 for word, n in zip(words, (20, 4, 4), strict=False))
-        wanted = images[image, top : top + 6, left : left + 6].permute(2, 0, 1).flatten()
-        assert torch.equal(row, wanted.float())
 
 
 def test_random_patches_whiten() -> None:

@@ -1,16 +1,8 @@
 """The embedded synthetic sets: made from nothing but sample indices, with classes that a network can learn.
 
 Every value is a function of (SEED, index) by the draws of CONTRACT.md, stream SYNTHETIC, in integer arithmetic, so
-that it is the same on every device. Training sample i has the index i, test image j the index 2^62 + j, the
-template of class c the index 2^62 + 2^61 + c, and the table of noise the index 2^62 + 2^60. With w = draw(index, 0),
-and `bytes` the words of the draws from block 1 on, each giving four bytes, the lowest first:
-
-    label(index)  = mulhi(w[0], classes)
-    noise(index)  = height * width * channels bytes of the table, from place mulhi(w[1], 2^20 - that + 1) on
-    grid(index)   = bytes(index) as GRID x GRID x channels
-    coarse        = TEMPLATE * grid(template of label(index)) + OWN * grid(index)
-    smooth        = bilinear(coarse) in 16 more bits, cut to whole numbers
-    pixel         = (smooth + NOISE * noise(index)) >> 8,                TEMPLATE + OWN + NOISE = 256
+that it is the same on every device; CONTRACT.md has the formulas. A pixel is the sum of three parts: of its class's
+template, of the image's own grid (both 8 x 8, stretched bilinearly), and of noise out of one table.
 
 The template makes the classes learnable; the image's own grid makes it easy to tell from all others, which is what
 memorising its random label takes; the noise fills the fine scales.
