@@ -1,15 +1,16 @@
 """What a run is: frozen and typed. A value of None stands for the default of the data set, filled in by `resolve`.
 
-The command line is made from these classes: a field is an option, the string below it is its help.
+The command line is made from these classes: a field is an option, the string below it is its help, and its metadata
+say what it affects and what range it has.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .errors import UserError
+from .errors import UserError, in_range
 from .models import MODELS
 from .recipes import recipe
 
@@ -25,25 +26,36 @@ PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast"]
 OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
 ScheduleName = Literal["decay", "linear"]
+Affects = Literal["results", "length", "timings"]
+
+
+def _affects(what: Affects, least: float | None = None, most: float | None = None) -> dict[str, Any]:
+    """Return the metadata of an option.
+
+    what: "results", what a step or a score computes; "length", only when the run is evaluated and when it ends;
+    "timings", no number but the timings, given the same samples and the same other options.
+    least, most: the range of a number, both included.
+    """
+    return {"affects": what, "range": None if least is None else (least, most)}
 
 
 @dataclass(frozen=True)
 class Data:
     """Which images, from where."""
 
-    data: str = "auto"
+    data: str = field(default="auto", metadata=_affects("timings"))
     """A path; "auto" looks in the usual places and falls back on the synthetic set, saying so; or "synthetic"."""
-    download: bool = False
+    download: bool = field(default=False, metadata=_affects("timings"))
     """Fetch the official files of CIFAR-10 or MNIST first, and check their checksum."""
-    size: int | None = None
+    size: int | None = field(default=None, metadata=_affects("results", 1, 4096))
     """Height and width of the network's input, in pixels."""
-    limit: int | None = None
+    limit: int | None = field(default=None, metadata=_affects("results", 1, 2**31))
     """Train on at most this many images (a fixed choice among all), and test on at most as many."""
-    workers: int | None = None
+    workers: int | None = field(default=None, metadata=_affects("timings", 1, 1024))
     """Threads that read and decode images. Default: the number of cores."""
-    damaged: Literal["stop", "skip"] = "stop"
+    damaged: Literal["stop", "skip"] = field(default="stop", metadata=_affects("timings"))
     """What to do about an image that cannot be decoded: stop, or leave it out and count it."""
-    residency: Literal["auto", "device", "stream"] = "auto"
+    residency: Literal["auto", "device", "stream"] = field(default="auto", metadata=_affects("timings"))
     """Where decoded images stay. device: decoded once, in its memory; stream: nowhere, decoded anew for every epoch;
     auto: by the memory that is free."""
 
@@ -52,11 +64,11 @@ class Data:
 class Corruption:
     """What is done to the training set, as in section 2.1 of the paper."""
 
-    corruption: CorruptionName = "true"
+    corruption: CorruptionName = field(default="true", metadata=_affects("results"))
     """The randomization. Test labels are never corrupted."""
-    probability: float | None = None
+    probability: float | None = field(default=None, metadata=_affects("results", 0.0, 1.0))
     """With partial: the probability that a label is drawn anew."""
-    seed: int = 0
+    seed: int = field(default=0, metadata=_affects("results", 0, 2**63 - 1))
     """Seed of the corruption, the order, the augmentation and the initial weights."""
 
 
@@ -64,11 +76,11 @@ class Corruption:
 class Model:
     """The network."""
 
-    model: ModelName | None = None
+    model: ModelName | None = field(default=None, metadata=_affects("results"))
     """The architecture, with the paper's parameter count."""
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=_affects("results", 0.0, 0.99))
     """Probability of dropping a feature before the classifier."""
-    aux_head: bool = False
+    aux_head: bool = field(default=False, metadata=_affects("results"))
     """Give inception_v3 its auxiliary head, with weight 0.4 in the loss."""
 
 
@@ -76,47 +88,47 @@ class Model:
 class Train:
     """How it is trained."""
 
-    recipe: RecipeName | None = None
+    recipe: RecipeName | None = field(default=None, metadata=_affects("timings"))
     """A set of hyper-parameters. paper: to the letter of its appendix; fast: the same network, data and corruption,
     memorised in the least time. Options given beside it win, and the record says so."""
-    epochs: int | None = None
+    epochs: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Stop after this many epochs, whatever was reached. Default: 100."""
-    until: float = 1.0
+    until: float = field(default=1.0, metadata=_affects("length", 0.0, 1.0))
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
-    until_loss: float | None = None
+    until_loss: float | None = field(default=None, metadata=_affects("length", 0.0, 1e6))
     """Go on until the train loss of that epoch is at most this as well; 0.05 is the paper's rule, and 0 uses all
     epochs."""
-    eval_every: int | None = None
+    eval_every: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
     batches as they were seen in training) comes within 2 points of --until. Default: 1."""
-    batch_size: int | None = None
+    batch_size: int | None = field(default=None, metadata=_affects("results", 1, 2**20))
     """Images in a step, over all ranks where torchrun starts several."""
-    optimizer: OptimizerName | None = None
+    optimizer: OptimizerName | None = field(default=None, metadata=_affects("results"))
     """sgd: with momentum, as in the paper; adam; or preconditioned-adam, for the perceptrons. Default: sgd."""
-    lr: float | None = None
+    lr: float | None = field(default=None, metadata=_affects("results", 1e-12, 1e6))
     """Learning rate at the start."""
-    schedule: ScheduleName | None = None
+    schedule: ScheduleName | None = field(default=None, metadata=_affects("results"))
     """decay: the learning rate times --lr-decay after each epoch of the full data set; linear: down to zero at the end
     of the last of --epochs. Default: decay."""
-    lr_decay: float | None = None
+    lr_decay: float | None = field(default=None, metadata=_affects("results", 1e-6, 1.0))
     """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on).
     Default: 0.95."""
-    momentum: float | None = None
+    momentum: float | None = field(default=None, metadata=_affects("results", 0.0, 0.9999))
     """Momentum of SGD; the first beta of Adam. Default: 0.9."""
-    weight_decay: float | None = None
+    weight_decay: float | None = field(default=None, metadata=_affects("results", 0.0, 1e3))
     """Weight decay on weights of convolutions and linear layers, not on biases or batch norm. Default: 0."""
-    augment: tuple[AugmentName, ...] = ()
+    augment: tuple[AugmentName, ...] = field(default=(), metadata=_affects("results"))
     """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs.
     May be given several times: crop, flip and rotation are the paper's for CIFAR-10; resized-crop, flip and colour
     together its preprocessing of ImageNet."""
-    precision: PrecisionName | None = None
+    precision: PrecisionName | None = field(default=None, metadata=_affects("results"))
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = field(default="auto", metadata=_affects("results"))
     """Whether torch.compile makes the step. auto: on a GPU; on a CPU where a measurement says that it wins."""
-    deterministic: bool = False
+    deterministic: bool = field(default=False, metadata=_affects("results"))
     """Use deterministic algorithms alone: the same curves, bit for bit, from run to run on one machine; their cost is
     measured and shown."""
-    device: str = "auto"
+    device: str = field(default="auto", metadata=_affects("timings"))
     """cpu, cuda, cuda:1, ..., or auto for a GPU where there is one."""
 
 
@@ -124,15 +136,15 @@ class Train:
 class Session:
     """How the run is carried out and what it leaves."""
 
-    out: Path | None = None
+    out: Path | None = field(default=None, metadata=_affects("timings"))
     """Folder for the record. Default: a new one under runs/."""
-    resume: Path | None = None
+    resume: Path | None = field(default=None, metadata=_affects("timings"))
     """Go on with the run in this folder from its last checkpoint; give the same options as at its start."""
-    seeds: int = 1
+    seeds: int = field(default=1, metadata=_affects("timings", 1, 1000))
     """Run with so many seeds, from --seed on, and give mean and spread."""
-    checkpoint_every: float = 60.0
+    checkpoint_every: float = field(default=60.0, metadata=_affects("timings", 0.0, 1e9))
     """Seconds between checkpoints. One is written too when the run is asked to stop."""
-    profile: bool = False
+    profile: bool = field(default=False, metadata=_affects("timings"))
     """Measure what the wall time is made of: a table, a picture, and a trace for ui.perfetto.dev."""
 
 
@@ -233,25 +245,14 @@ def settled(value: T | None) -> T:
     return value
 
 
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "size": (1, 4096, "in [1, 4096]"),
-    "limit": (1, 2**31, "of at least 1"),
-    "workers": (1, 1024, "in [1, 1024]"),
-    "probability": (0.0, 1.0, "in [0, 1]"),
-    "seed": (0, 2**63 - 1, "in [0, 2^63)"),
-    "dropout": (0.0, 0.99, "in [0, 0.99]"),
-    "epochs": (1, 10**6, "of at least 1"),
-    "eval_every": (1, 10**6, "of at least 1"),
-    "until": (0.0, 1.0, "in [0, 1]"),
-    "until_loss": (0.0, 1e6, "of at least 0"),
-    "batch_size": (1, 2**20, "of at least 1"),
-    "lr": (1e-12, 1e6, "above 0"),
-    "lr_decay": (1e-6, 1.0, "in (0, 1]"),
-    "momentum": (0.0, 0.9999, "in [0, 1)"),
-    "weight_decay": (0.0, 1e3, "of at least 0"),
-    "seeds": (1, 1000, "in [1, 1000]"),
-    "checkpoint_every": (0.0, 1e9, "of at least 0"),
-}
+def affecting(run: Run, *kinds: Affects) -> dict[str, Any]:
+    """Return the options of a run that affect one of these, by name, as plain values."""
+    return {
+        option.name: list(value) if isinstance(value := getattr(section, option.name), tuple) else value
+        for section in (run.data, run.corruption, run.model, run.train)
+        for option in fields(section)
+        if option.metadata["affects"] in kinds
+    }
 
 
 def check_session(session: Session) -> None:
@@ -267,9 +268,7 @@ def _check(run: Run) -> None:
 
 
 def _check_ranges(section: Any) -> None:
-    for field in fields(section):
-        value = getattr(section, field.name)
-        if field.name in _RANGES and value is not None:
-            low, high, words = _RANGES[field.name]
-            if not low <= value <= high:
-                raise UserError(f"--{field.name.replace('_', '-')} {value} is out of range: choose one {words}.")
+    for option in fields(section):
+        value, limits = getattr(section, option.name), option.metadata["range"]
+        if limits is not None and value is not None:
+            in_range(f"--{option.name.replace('_', '-')}", value, *limits)

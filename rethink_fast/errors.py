@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T", int, float)
 
 
 class UserError(ValueError):
@@ -22,3 +25,14 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(f"{what} {value!r} is unknown: choose one of {', '.join(names)}.{hint}")
+
+
+def in_range(what: str, value: T, least: float, most: float) -> T:
+    """Return `value` if least <= value <= most; else raise a UserError that states the range."""
+    if least <= value <= most:  # not NaN
+        return value
+    raise UserError(f"{what} {value} is out of range: choose one in [{_bound(least)}, {_bound(most)}].")
+
+
+def _bound(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

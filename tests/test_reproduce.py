@@ -19,7 +19,6 @@ from rethink_fast.bench.cli import main
 from rethink_fast.bench.reproduce import reproduce
 from rethink_fast.bench.reproduce_cli import ExperimentName
 from rethink_fast.bench.sources import parse
-from rethink_fast.config import Run
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, Experiment, measures
 from rethink_fast.experiments.declare import Check, Finding, Row, Table, Value
@@ -203,12 +202,6 @@ def test_data_are_named_with_their_data_set() -> None:
     for wrong in ("/a", "cifar10=", "cifar=/a"):
         with pytest.raises(UserError, match="cifar"):
             parse([wrong])
-
-
-def test_options_without_effect_are_known() -> None:
-    """Every one of them is an option of the data or of training, so that none is left out by a slip of the pen."""
-    run_ = Run("cifar10").as_dict()
-    assert set(cache.WITHOUT_EFFECT) <= set(run_["data"]) | set(run_["train"])
 
 
 @pytest.mark.parametrize(

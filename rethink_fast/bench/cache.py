@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..config import affecting
 from ..data import Dataset, Resident
 from ..data.source import Split
 from ..experiments.declare import Computation, Result, Task
@@ -22,8 +23,6 @@ from ..rng import CONTRACT_VERSION
 from .record import SCHEMA_VERSION, write_json
 
 FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
-WITHOUT_EFFECT = ("data", "download", "workers", "damaged", "residency", "device", "compile", "recipe")
-"""Options that change no number of a run but its timings."""
 
 
 def data_identity(dataset: Dataset) -> str:
@@ -53,11 +52,7 @@ def identity(task: Task, data: str, device: torch.device) -> dict[str, Any]:
     common = {"contract_version": CONTRACT_VERSION, "schema": SCHEMA_VERSION, "data": data, "device": device.type}
     if isinstance(task, Computation):
         return {**common, "computation": asdict(task)}
-    run = task.as_dict()
-    del run["recipe_changes"]
-    for section in ("data", "train"):
-        run[section] = {name: value for name, value in run[section].items() if name not in WITHOUT_EFFECT}
-    return {**common, "run": run}
+    return {**common, "run": {"dataset": task.dataset, **affecting(task, "results", "length")}}
 
 
 def key_of(identity: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from .. import __version__
 from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
 from ..env import Backend, backends, cores, environment, limit_threads
-from ..errors import UserError
+from ..errors import UserError, in_range
 from ..kernels import native
 from ..train.distributed import Ranks
 from . import pack as pack_view
@@ -104,9 +104,8 @@ def pack(
     json:
         Print what is in the pack as JSON on stdout, and everything else on stderr.
     """
-    console, processes = Console(stderr=json, highlight=False), workers or cores()
-    if not 1 <= processes <= 1024:
-        raise UserError(f"--workers {workers} is out of range: choose one in [1, 1024].")
+    console = Console(stderr=json, highlight=False)
+    processes = min(cores(), 1024) if workers is None else in_range("--workers", workers, 1, 1024)
     if verify is not None:
         if src is not None:
             raise UserError(f"--verify {verify} only checks a pack: leave out {src}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import DEFAULTS, DatasetName, ModelName, PrecisionName
 from ..data.synthetic import SHAPES
-from ..errors import UserError
+from ..errors import in_range
 from .plan_count import Count, count
 from .plan_record import ASSUMED, COUNTED, GIVEN, Figure, Record
 
@@ -106,10 +106,8 @@ def gather(dataset: DatasetName, plan: Plan) -> Inputs:
     """
     for name, (low, high) in _LIMITS.items():
         value = getattr(plan, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(
-                f"--{name.replace('_', '-')} {value} is out of range: choose one in [{low:g}, {high:,.10g}]."
-            )
+        if value is not None:
+            in_range(f"--{name.replace('_', '-')}", value, low, high)
     default, shape = DEFAULTS[dataset], SHAPES[dataset]
     model, size = plan.model or default.model, plan.size or default.size
     counted = count(model, size=size, channels=shape.channels, num_classes=shape.classes, precision=plan.precision)

@@ -9,7 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from ..env import choose_device
-from ..errors import UserError
+from ..errors import in_range
 from ..experiments import EXPERIMENTS, scale_of
 from ..report import write_report
 from .reproduce import default_out
@@ -53,8 +53,7 @@ def reproduce(
     device:
         cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
     """
-    if not 1 <= seeds <= 1000:
-        raise UserError(f"--seeds {seeds} is out of range: choose one in [1, 1000].")
+    in_range("--seeds", seeds, 1, 1000)
     chosen = scale_of(scale or ("full" if choose_device(device).type == "cuda" else "laptop"))
     names = list(EXPERIMENTS) if experiment == "all" else [experiment]
     return run_reproduction(

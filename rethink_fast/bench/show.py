@@ -28,7 +28,7 @@ from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset, open_dataset, subset
 from ..data.loader import Batch, Loader
 from ..env import cores
-from ..errors import UserError
+from ..errors import UserError, in_range
 from ..train.setup import preparation, source_crops, wants_windows
 from . import show_view
 from .screen import Screen
@@ -92,8 +92,7 @@ def sheet(
     screen: Screen,
 ) -> Sheet:
     """Read the samples and make every row. Raises UserError."""
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise UserError(f"-n {samples} is out of range: choose 1 to {MOST_SAMPLES} samples.")
+    in_range("-n", samples, 1, MOST_SAMPLES)
     names = kinds(corruption, probability)
     base = Run(dataset, Data(data, size=size or DEFAULTS[dataset].size), train=Train(augment=augment))
     runs = [resolve(replace(base, corruption=_named(name, seed, probability)), on_gpu=False, cores=1) for name in names]

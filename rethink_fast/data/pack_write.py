@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError, one_of
+from ..errors import UserError, in_range, one_of
 from . import pack_worker
 from .pack_format import FORMS, INDEX, MANIFEST, Pack, read_pack, write_manifest
 from .pack_source import Source, Tree, open_tree
@@ -77,8 +77,8 @@ class Plan:
 def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
     """Look at the source and say what its pack takes. size: None keeps every image as it is. Raises UserError."""
     one_of("form", form, FORMS)
-    if size is not None and not 1 <= size <= 4096:
-        raise UserError(f"--size {size} is out of range: choose one in [1, 4096]")
+    if size is not None:
+        in_range("--size", size, 1, 4096)
     if dest.exists():
         raise UserError(f"{dest} exists already: choose another place, or remove it")
     made = Plan(dest, open_tree(src), form, size, None, 0, True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..config import affecting
 from ..errors import UserError
 from ..rng import CONTRACT_VERSION
 from .outcome import Outcome
@@ -23,33 +23,15 @@ from .setup import Setup
 MAGIC = b"rethink_fast checkpoint 1\n"
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
 
-FREE = (
-    "epochs",
-    "until",
-    "until_loss",
-    "eval_every",
-    "compile",
-    "device",
-    "workers",
-    "data",
-    "download",
-    "damaged",
-    "recipe",
-)
-"""Options that may differ between the sessions of one run: they do not change what a step computes."""
-
 
 def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same for a run to go on: options, the data's labels and shape, and the contract's version."""
     run, dataset = setup.run, setup.dataset
-    kept: dict[str, Any] = {"dataset": run.dataset}
-    for section in (run.data, run.corruption, run.model, run.train):
-        kept |= {name: value for name, value in asdict(section).items() if name not in FREE}
+    kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
     if run.train.schedule == "linear":
         kept["epochs"] = run.train.epochs
     index = dataset.train.index
     labels = hashlib.sha256(index.numpy().tobytes() + dataset.train.labels[index].numpy().tobytes())
-    kept["augment"] = list(run.train.augment)
     return kept | {
         "images": [len(index), *dataset.train.images.shape],
         "true labels": labels.hexdigest()[:12],

@@ -1,0 +1,92 @@
+"""Options: each says what it affects and states its range; what depends on that is derived from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from rethink_fast.bench import cache
+from rethink_fast.bench.cli import main
+from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train, affecting, resolve
+from rethink_fast.errors import UserError, in_range
+from rethink_fast.recipes import recipe
+
+SECTIONS = (Data, Corruption, Model, Train)
+OPTIONS = [(section, option) for section in (*SECTIONS, Session) for option in fields(section)]
+NAMES = [option.name for _, option in OPTIONS]
+
+
+def test_every_option_says_what_it_affects() -> None:
+    assert [option.metadata.get("affects") in get_args(Affects) for _, option in OPTIONS] == [True] * len(OPTIONS)
+    assert len(set(NAMES)) == len(NAMES), "affecting() gives the options by name"
+
+
+def test_every_number_has_a_range() -> None:
+    for _, option in OPTIONS:
+        number = any(word in option.type for word in ("int", "float"))
+        assert (option.metadata["range"] is not None) == number, option.name
+
+
+def test_what_a_step_computes_is_affected_by_these_options() -> None:
+    """A list that does not come from the metadata: what a recipe may set and what builds the network are results."""
+    results = {"size", "limit", "corruption", "probability", "seed", "model", "dropout", "aux_head", "augment"}
+    results |= {"batch_size", "optimizer", "lr", "schedule", "lr_decay", "momentum", "weight_decay", "precision"}
+    results |= {"compile", "deterministic"}
+    run = Run("cifar10")
+    assert set(affecting(run, "results")) == results
+    assert set(affecting(run, "length")) == {"epochs", "until", "until_loss", "eval_every"}
+    free = {"data", "download", "workers", "damaged", "residency", "recipe", "device"}
+    assert set(affecting(run, "timings")) == free
+    assert set(recipe("fast", "inception_small")) <= results | {"epochs", "eval_every", "until", "until_loss"}
+
+
+OTHER: dict[str, Any] = {"residency": "stream", "workers": 3, "data": "elsewhere", "damaged": "skip", "device": "cpu:0"}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_an_option_of_timings_alone_leaves_the_key_of_a_result(name: str) -> None:
+    run = resolve(Run("cifar10"), on_gpu=False, cores=1)
+    section = "train" if name == "device" else "data"
+    other = replace(run, **{section: replace(getattr(run, section), **{name: OTHER[name]})})
+    keys = {cache.key_of(cache.identity(each, "data", torch.device("cpu"))) for each in (run, other)}
+    assert len(keys) == 1
+
+
+def test_options_are_plain_values() -> None:
+    run = Run("cifar10", train=Train(augment=("flip", "crop")))
+    values = affecting(run, *get_args(Affects))
+    assert json.loads(json.dumps(values)) == values
+    assert values["augment"] == ["flip", "crop"]
+
+
+def outside(least: float, most: float) -> list[str]:
+    if isinstance(least, int):
+        return [str(least - 1), str(int(most) + 1)]
+    return [repr(least - 1e-9 if least == 0 else least / 2), repr(most * 2), "nan"]
+
+
+@pytest.mark.parametrize("option", [o for _, o in OPTIONS if o.metadata["range"]], ids=lambda option: option.name)
+def test_a_value_out_of_range_is_refused_with_the_range(option: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    least, most = option.metadata["range"]
+    words = f"--{option.name.replace('_', '-')}"
+    for value in outside(least, most):
+        with pytest.raises(SystemExit) as stopped:
+            main(["bench", "mnist", "--data", "synthetic", f"{words}={value}"])
+        assert stopped.value.code == 2
+        (line,) = capfd.readouterr().err.strip().splitlines()
+        assert line.startswith(f"rethink-fast: {words} ")
+        stated = line.split("choose one in [")[1].removesuffix("].").split(", ")
+        assert [float(bound) for bound in stated] == [float(least), float(most)]
+
+
+def test_the_ends_of_a_range_are_in_it() -> None:
+    assert in_range("x", 1e6, 1e-12, 1e6) == 1e6
+    assert in_range("x", 1, 1, 4) == 1
+    with pytest.raises(UserError, match=r"--lr 1e\+30 is out of range: choose one in \[1e-12, 1e\+06\]\.$"):
+        in_range("--lr", 1e30, 1e-12, 1e6)
+    with pytest.raises(UserError, match=r"x nan is out of range: choose one in \[0, 0.5\]"):
+        in_range("x", float("nan"), 0.0, 0.5)
