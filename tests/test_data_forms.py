@@ -132,6 +132,8 @@ def test_a_tensor_of_any_dtype_and_layout(data: st.DataObject) -> None:
     shape = (*shape[2:], *shape[:2])
     tensor = torch.rand(shape, generator=torch.Generator().manual_seed(1)).mul(2 if dtype == torch.bool else 200)
     tensor = tensor.to(torch.int64).to(dtype)
+    if dtype.is_complex:
+        tensor = tensor * (1 + 2j)
     layout = data.draw(st.sampled_from(["contiguous", "channels last", "transposed", "conj"]))
     if layout == "channels last":
         tensor = tensor.movedim(0, -1).contiguous().movedim(-1, 0)
