@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -69,18 +68,13 @@ def reproduce(
 
 
 def report(folder: Path, /) -> int:
-    """Make a page (report.html), a text (report.md) and pictures of a reproduction, of records over time, or of both.
+    """Make a page (report.html), a text (report.md) and pictures of a reproduction.
 
     Parameters
     ----------
     folder:
-        The folder that was --out of `rethink-fast reproduce`, or one of records such as benchmarks/results.
+        The folder that was --out of `rethink-fast reproduce`.
     """
-    from .compare.over_time import gather
-
-    written, passed_over = write_report(folder, gather(folder))
-    for path in written:
+    for path in write_report(folder):
         print(path)
-    for line in passed_over:
-        print(f"passed over: {line}", file=sys.stderr)
     return 0

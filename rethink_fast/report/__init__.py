@@ -1,8 +1,10 @@
-"""From a reproduction's record, and from records over time, to a page, a text and pictures. Nothing here computes.
+"""From a reproduction's record to a text, a page and pictures. Nothing here computes.
 
-page.py     report.html, in one file with everything in it    text.py   report.md
-history.py  the records over time, in both                    parts.py  what every section of the page is made of
-plots.py    a picture of each figure, ours over the paper's   words.py  numbers and verdicts as people write them
+write.py   reads reproduction.json, checks it (shape.py), writes the report
+text.py    report.md, which escapes every word of the record
+page.py    report.html: report.md rendered, with the pictures in it
+plots.py   a picture of each figure, ours over the paper's
+words.py   numbers as people write them
 """
 
 from __future__ import annotations

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from ..text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7a7a7a")
 """Told apart by most eyes, and against white as well as black."""
 INCHES = (5.0, 4.1)
+MOST_CHARACTERS = 80
 INK = "#1f2328"
 """Of axes and text in a picture that stands alone; in the page it is that of the text around it."""
 
@@ -28,11 +34,11 @@ def picture(plot: dict[str, Any]) -> Figure:
     labels = list(dict.fromkeys(series["label"] for series in (*plot["paper"], *plot["ours"])))
     colours = {label: COLOURS[place % len(COLOURS)] for place, label in enumerate(labels)}
     for series in plot["paper"]:
-        axes.plot(series["x"], series["y"], "--", color=colours[series["label"]], linewidth=1.1, alpha=0.75)
+        axes.plot(series["x"], _numbers(series["y"]), "--", color=colours[series["label"]], linewidth=1.1, alpha=0.75)
     for series in plot["ours"]:
         _ours(axes, series, colours[series["label"]])
-    axes.set_xlabel(plot["x_label"])
-    axes.set_ylabel(plot["y_label"])
+    axes.set_xlabel(shown(plot["x_label"]))
+    axes.set_ylabel(shown(plot["y_label"]))
     if plot["x_limit"] is not None:
         axes.set_xlim(0, plot["x_limit"])
     if plot["y_limits"] is not None:
@@ -41,7 +47,7 @@ def picture(plot: dict[str, Any]) -> Figure:
     axes.grid(alpha=0.25, linewidth=0.5)
     handles = [Line2D([], [], color=colours[label], linewidth=2) for label in labels]
     handles += [Line2D([], [], color=INK, linestyle="--", linewidth=1.1)]
-    names = [*labels, "the paper"]
+    names = [*map(shown, labels), "the paper"]
     if plot["ours"]:
         handles.append(Line2D([], [], color=INK, linewidth=1.8, marker="o", markersize=3))
         names.append("ours")
@@ -50,7 +56,7 @@ def picture(plot: dict[str, Any]) -> Figure:
 
 
 def _ours(axes: Axes, series: dict[str, Any], colour: str) -> None:
-    x, y, spread = series["x"], series["y"], series["spread"]
+    x, y, spread = series["x"], _numbers(series["y"]), _numbers(series["spread"])
     axes.plot(x, y, "-o", color=colour, linewidth=1.8, markersize=2.5)
     if spread:
         low = [value - by for value, by in zip(y, spread, strict=True)]
@@ -61,14 +67,37 @@ def _ours(axes: Axes, series: dict[str, Any], colour: str) -> None:
         axes.plot([at], [value], "*", color=colour, markersize=11, markeredgecolor=INK, markeredgewidth=0.5)
 
 
-def svg(draw: Callable[[], Figure], name: str) -> str:
-    """What `draw` draws as the text of an SVG file, of the same bytes for the same numbers."""
+def shown(text: str) -> str:
+    """Return text for a picture: on one line, of characters that can be drawn, and no longer than fits."""
+    text = printable(text)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    """A value that was not finite is null in a record, and a gap in a curve."""
+    return [math.nan if value is None else value for value in values]
+
+
+@contextmanager
+def drawing(**settings: Any) -> Iterator[None]:
+    """Draw and save figures in this block: text is shown as it is, and a character without a glyph is no warning.
+
+    settings: of matplotlib, with _ for a dot.
+    """
     from matplotlib import rc_context
 
-    inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", **inks}
-    with rc_context(settings):  # type: ignore[arg-type]
-        out = io.StringIO()
+    text = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
+    found: Any = {**text, **{name.replace("_", ".", 1): value for name, value in settings.items()}}
+    with rc_context(found), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def svg(draw: Callable[[], Figure], name: str) -> str:
+    """Return what `draw` draws as the text of an SVG file, of the same bytes for the same numbers."""
+    inks = dict.fromkeys(("text_color", "axes_labelcolor", "axes_edgecolor", "xtick_color", "ytick_color"), INK)
+    out = io.StringIO()
+    with drawing(svg_fonttype="none", svg_hashsalt=name, font_family="sans-serif", **inks):
         draw().savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 

@@ -1,78 +1,123 @@
-"""The report as Markdown."""
+"""The report as Markdown. Every word of it comes from a record: only the functions below write Markdown."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..text import printable
 from . import words
 
+TITLE = "Understanding deep learning requires rethinking generalization, reproduced"
+LEAD = "Every table and figure of Zhang, Bengio, Hardt, Recht and Vinyals (ICLR 2017), beside what rethink_fast finds."
+NUMBERS = ("epochs", "time", "paper", "ours", "difference", "tolerance")
+"""Columns that are aligned to the right."""
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+_ACTIVE = re.compile(r"[\\`*\[\]<&|~$#]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown acts upon within a line. An underscore inside a word is only itself."""
+_STARTS_A_BLOCK = re.compile(r"(\d*)([-+=>.)])")
 
 
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a table, and an empty one."""
-    return [_line(header), _line(["---"] * len(header)), *(_line(row) for row in rows), ""]
+def escape(text: str) -> str:
+    """Return text as Markdown that shows exactly this text, on one line."""
+    return _ACTIVE.sub(lambda found: "\\" + found[0], printable(text).strip())
 
 
-def text(values: dict[str, Any]) -> str:
-    """The whole report. values: as in reproduction.json."""
+def _line(text: str) -> str:
+    """Escape a text at the start of a line, where it could begin a list or a quotation."""
+    escaped = escape(text)
+    starts = _STARTS_A_BLOCK.match(escaped)
+    return f"{starts[1]}\\{escaped[starts.end(1) :]}" if starts else escaped
+
+
+def heading(level: int, text: str) -> list[str]:
+    """Return the lines of a heading."""
+    return ["#" * level + " " + escape(text), ""]
+
+
+def paragraph(text: str) -> list[str]:
+    """Return the lines of a paragraph; none for an empty one."""
+    return [_line(text), ""] if text else []
+
+
+def bullets(lines: Iterable[str]) -> list[str]:
+    """Return the lines of a list; none for an empty one."""
+    found = [f"- {_line(line)}" for line in lines]
+    return [*found, ""] if found else []
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    first, *others = ([escape(cell) for cell in row] for row in (header, *rows))
+    rule = ["---:" if name in NUMBERS else "---" for name in header]
+    return [*("| " + " | ".join(row) + " |" for row in (first, rule, *others)), ""]
+
+
+def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
+    """Return the report.
+
+    values: as in reproduction.json.
+    pictures: for each experiment the name of the file of each plot.
+    """
     counts = words.count(values)
-    lines = [
-        "# Understanding deep learning requires rethinking generalization, reproduced",
-        "",
-        f"Scale: **{values['scale']['name']}** ({values['scale']['words']}). Seeds: {values['seeds']}. Findings: "
+    experiments = values["experiments"].values()
+    lines = heading(1, TITLE) + paragraph(LEAD)
+    lines += paragraph(
+        f"Scale {values['scale']['name']}: {values['scale']['words']}. Seeds: {values['seeds']}. Findings: "
         f"{counts['pass']} hold, {counts['fail']} do not, {counts['not run']} were not run. Time of all runs: "
-        f"{words.duration(words.total_seconds(values))}.",
-        "",
-        "## Findings",
-        "",
-        *table(
-            ["finding", "asserted", "found", "verdict"],
-            [
-                [finding["statement"], finding["margin"], finding["value"] or "-", finding["verdict"]]
-                for experiment in values["experiments"].values()
-                for finding in experiment["findings"]
-            ],
-        ),
-    ]
-    for experiment in values["experiments"].values():
-        lines += _experiment(experiment, values)
-    lines += ["## What differs from the paper in the runs", ""]
-    lines += [f"- {line}" for line in words.departures(values)] or ["- nothing"]
-    lines += ["", "## Runs", "", *_runs(values), "## Machines and versions", ""]
+        f"{words.duration(words.total_seconds(values))}."
+    )
+    lines += heading(2, "Findings") + paragraph("What the paper says in words, as assertions, each with its margin.")
+    lines += table(
+        ["finding", "asserted", "found", "verdict"],
+        [
+            [finding["statement"], finding["margin"], finding["value"] or "-", finding["verdict"]]
+            for experiment in experiments
+            for finding in experiment["findings"]
+        ],
+    )
+    for experiment, names in zip(experiments, pictures, strict=True):
+        lines += _experiment(experiment, values, names)
+    lines += heading(2, "What differs from the paper in the runs")
+    lines += bullets(words.departures(values)) or paragraph("Nothing: every run is the paper's recipe.")
+    lines += paragraph("What the verdicts mean:")
+    lines += bullets(f"{name}: {meaning}" for name, meaning in values["verdicts"].items())
+    lines += heading(2, "Runs") + _runs(values)
+    lines += heading(2, "Machines and versions")
     for machine in words.machines(values):
-        lines += table(["", ""], [[name, value] for name, value in machine.items()])
+        lines += table(["what", "version"], [[name, value] for name, value in machine.items()])
+    lines += paragraph("The paper's numbers and curves are those of arXiv:1611.03530v2. Made by rethink-fast report.")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _experiment(experiment: dict[str, Any], values: dict[str, Any]) -> list[str]:
-    lines = [f"## {experiment['title']}", "", f"{experiment['status'].capitalize()}.", ""]
-    if experiment["stopped"]:
-        lines += [f"**Not run:** {experiment['stopped']}.", ""]
+def _experiment(experiment: dict[str, Any], values: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+    lines = heading(2, experiment["title"]) + paragraph(f"{experiment['status'].capitalize()}.")
+    lines += paragraph(f"Not run: {experiment['stopped']}." if experiment["stopped"] else "")
+    for plot, name in zip(experiment["plots"], pictures, strict=True):
+        lines += [*heading(3, plot["title"]), f"![{escape(plot['title'])}]({name})", ""]
+        lines += paragraph(words.caption(plot))
     for each in experiment["tables"]:
-        letters = words.reasons(each)
-        unit = f" ({each['unit']})" if each["unit"] else ""
-        header = [*each["labels"], "number", "paper", "ours", "difference", "tolerance", "verdict", "scale"]
-        rows = []
-        for row in each["rows"]:
-            scale = words.scale_of(row, values)
-            for value in row["values"]:
-                mark = f" ({letters[value['reason']]})" if value["reason"] else ""
-                numbers = [words.paper(value), words.ours(value), words.difference(value)]
-                tolerance = words.tolerance(value) + mark
-                rows.append([*row["labels"], value["column"], *numbers, tolerance, value["verdict"], scale])
-        lines += [f"### {each['title']}{unit}", "", *table(header, rows)]
-        lines += [f"- ({letter}) tolerance: {reason}" for reason, letter in letters.items()]
-        notes = dict.fromkeys(row["note"] for row in each["rows"] if row["note"])
-        lines += [*(f"- {note}" for note in notes), ""]
-    for plot in experiment["plots"]:
-        lines += [f"### {plot['title']}", "", f"![{plot['title']}]({plot['name']}.svg)", ""]
-        caption = words.caption(plot)
-        lines += [caption, ""] if caption else []
-    lines += ["What differs from the paper, or is left unsaid by it:", ""]
-    return [*lines, *(f"- {line}" for line in experiment["departures"]), ""]
+        lines += _table(each, values)
+    return (
+        lines + paragraph("What differs from the paper, or is left unsaid by it:") + bullets(experiment["departures"])
+    )
+
+
+def _table(each: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    letters = words.reasons(each)
+    header = [*each["labels"], "number", "paper", "ours", "difference", "tolerance", "verdict", "scale"]
+    rows = []
+    for row in each["rows"]:
+        scale = words.scale_of(row, values)
+        for value in row["values"]:
+            mark = f" ({letters[value['reason']]})" if value["reason"] else ""
+            numbers = [words.paper(value), words.ours(value), words.difference(value)]
+            tolerance = words.tolerance(value) + mark
+            rows.append([*row["labels"], value["column"], *numbers, tolerance, value["verdict"], scale])
+    lines = heading(3, each["title"] + (f" ({each['unit']})" if each["unit"] else "")) + table(header, rows)
+    notes = dict.fromkeys(row["note"] for row in each["rows"] if row["note"])
+    return lines + bullets([*(f"({letter}) tolerance: {reason}" for reason, letter in letters.items()), *notes])
 
 
 def _runs(values: dict[str, Any]) -> list[str]:
@@ -80,7 +125,7 @@ def _runs(values: dict[str, Any]) -> list[str]:
     for key, run in values["runs"].items():
         record = run["record"]
         took = words.duration(words.runs_seconds(record)) if record else "-"
-        epochs = str(record["epochs"]) if record and "epochs" in record else "-"
-        device = record["device"] if record else "-"
+        epochs = str(record["epochs"]) if record and record.get("epochs") is not None else "-"
+        device = (record.get("device") if record else None) or "-"
         rows.append([run["what"], words.size_of(record) if record else "-", epochs, took, device, run["status"], key])
     return table(["run", "scale", "epochs", "time", "device", "status", "folder"], rows)

@@ -67,25 +67,24 @@ def caption(plot: dict[str, Any]) -> str:
 def reasons(table: dict[str, Any]) -> dict[str, str]:
     """A letter for each reason of a tolerance in a table, in the order in which they come."""
     found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
-    return dict(zip(found, string.ascii_lowercase, strict=False))
+    return {reason: string.ascii_lowercase[place] if place < 26 else str(place) for place, reason in enumerate(found)}
 
 
 def runs_seconds(record: dict[str, Any]) -> float:
     """Wall time of a task: training, evaluation, compilation and checkpoints; of a computation as it was measured."""
     parts = ("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds")
-    return record["seconds"] if "seconds" in record else sum(record[name] for name in parts)
+    whole = record.get("seconds")
+    return whole if whole is not None else sum(record.get(name) or 0.0 for name in parts)
 
 
 def size_of(record: dict[str, Any]) -> str:
     """The scale of a run in words."""
-    if "n" in record:
+    if record.get("n") is not None:
         return f"{record['n']:,} training images"
-    if "batch_size" not in record:
-        return f"{record['n_train']:,} training and {record['n_test']:,} test images"
-    return (
-        f"{record['n_train']:,} training and {record['n_test']:,} test images, batch {record['batch_size']}, "
-        f"{record['precision']}"
-    )
+    images = f"{record.get('n_train') or 0:,} training and {record.get('n_test') or 0:,} test images"
+    if record.get("batch_size") is None:
+        return images
+    return f"{images}, batch {record['batch_size']}, {record.get('precision')}"
 
 
 def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
@@ -138,6 +137,7 @@ def departures(values: dict[str, Any]) -> list[str]:
     found = dict.fromkeys(values["scale"]["departures"])
     for run in values["runs"].values():
         record = run["record"]
-        if record is not None and record.get("recipe", {}).get("changes"):
-            found[f"{record['model']}: {', '.join(record['recipe']['changes'])}."] = None
+        changes = (record.get("recipe") or {}).get("changes") if record is not None else None
+        if changes:
+            found[f"{record['model']}: {', '.join(changes)}."] = None
     return list(found)

@@ -1,72 +1,134 @@
-"""Reads a reproduction and writes its report, and that of records over time: report.html, report.md and pictures."""
+"""Reads a reproduction and writes its report beside it: report.html, report.md and a picture of each plot."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import replace
+import string
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from . import history
-from .history import History
+from ..experiments import EXPERIMENTS
+from ..experiments.judge import VERDICTS
+from ..files import read_json, write_atomic
 from .page import page
 from .plots import picture, svg
+from .shape import Each, Either, Maybe, check
 from .text import text
 
 SCHEMA_VERSION = 1
 REPRODUCTION = "reproduction.json"
 
+_SERIES = {
+    "label": str,
+    "x": [float],
+    "y": [Maybe(float)],
+    "spread": [Maybe(float)],
+    "mark": Maybe((float, float, str)),
+}
+_PLOT = {
+    **dict.fromkeys(("title", "x_label", "y_label", "note"), str),
+    "x_limit": Maybe(float),
+    "y_limits": Maybe((float, float)),
+    "paper": [_SERIES],
+    "ours": [_SERIES],
+}
+_VALUE = {
+    **dict.fromkeys(("column", "reason", "why"), str),
+    "paper": Maybe(Either()),
+    "ours": Maybe({"n": int, "of": int, "mean": float, "std": float}),
+    "difference": Maybe(float),
+    "tolerance": Maybe(float),
+    "verdict": frozenset(VERDICTS),
+}
+_ROW = {"labels": [str], "note": str, "runs": [str], "values": [_VALUE]}
+_FINDING = {"statement": str, "margin": str, "value": str, "verdict": frozenset(("pass", "fail", "not run"))}
+_EXPERIMENT = {
+    **dict.fromkeys(("title", "status", "stopped"), str),
+    "tables": [{"title": str, "labels": [str], "unit": str, "rows": [_ROW]}],
+    "plots": [_PLOT],
+    "findings": [_FINDING],
+    "departures": [str],
+}
+_ENVIRONMENT = {
+    **dict.fromkeys(("processor", "system", "python", "rethink_fast"), str),
+    **dict.fromkeys(("cores", "contract_version"), int),
+    "gpu": Maybe({"name": str, "driver": Maybe(str)}),
+    "git": {"revision": Maybe(str), "dirty": Maybe(bool)},
+    "packages": Each(Maybe(str)),
+}
+_RECORD = {
+    **dict.fromkeys(("n", "n_train", "n_test", "batch_size", "epochs"), Maybe(int)),
+    **dict.fromkeys(
+        ("seconds", "train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds"), Maybe(float)
+    ),
+    **dict.fromkeys(("precision", "device", "model"), Maybe(str)),
+    "recipe": Maybe({"changes": [str]}),
+    "environment": _ENVIRONMENT,
+}
+_SHAPE = {
+    "scale": {"name": str, "words": str, "departures": [str]},
+    "seeds": int,
+    "verdicts": Each(str),
+    "experiments": Each(_EXPERIMENT, frozenset(EXPERIMENTS)),
+    "runs": Each({"what": str, "status": str, "record": Maybe(_RECORD)}),
+}
+
 
 def read(folder: Path) -> dict[str, Any]:
-    """What `rethink-fast reproduce` left in a folder. Raises UserError."""
+    """Return what `rethink-fast reproduce` left in a folder. Raises UserError, also for what it would not write."""
     path = folder / REPRODUCTION
+    again = "run the same rethink-fast reproduce again"
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = read_json(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): name the --out folder of rethink-fast reproduce."
+        ) from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run the same rethink-fast reproduce again.") from None
+        raise UserError(f"{path} is damaged ({error}): {again}.") from None
     if not isinstance(values, dict) or values.get("schema") != SCHEMA_VERSION:
-        raise UserError(f"{path} is of another version: run the same rethink-fast reproduce again.")
+        raise UserError(f"{path} is of another version: {again}.")
+    try:
+        check(values, _SHAPE, REPRODUCTION)
+        _check_links(values)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): {again}.") from None
     return values
 
 
-def write_report(folder: Path, past: History) -> tuple[list[Path], list[str]]:
-    """Write the report of a folder beside what it tells: a reproduction, records, or both.
+def _check_links(values: dict[str, Any]) -> None:
+    """Raise ValueError where parts of a reproduction do not fit together."""
+    for name, experiment in values["experiments"].items():
+        for table in experiment["tables"]:
+            for row in table["rows"]:
+                if len(row["labels"]) != len(table["labels"]) or not set(row["runs"]) <= set(values["runs"]):
+                    raise ValueError(f"a row of {name} does not fit its table or the runs")
+        if len(experiment["plots"]) > len(string.ascii_lowercase):
+            raise ValueError(f"{name} has {len(experiment['plots'])} plots")
+        for plot in experiment["plots"]:
+            for series in (*plot["paper"], *plot["ours"]):
+                if len(series["x"]) != len(series["y"]) or len(series["spread"]) not in (0, len(series["x"])):
+                    raise ValueError(f"a curve of {name} has not as many values as places")
 
-    past: what the records there say. Returns the files, and a line on each that was passed over. Raises UserError
-    where there is neither, and for a reproduction that is damaged where there is nothing else.
-    """
-    values, passed_over = None, list(past.passed_over)
-    if (folder / REPRODUCTION).exists():
+
+def write_report(folder: Path) -> list[Path]:
+    """Write the report of a reproduction into its folder, and return the files. Raises UserError."""
+    values = read(folder)
+    names = [
+        [f"{name}{letter}.svg" for letter, _ in zip(string.ascii_lowercase, experiment["plots"], strict=False)]
+        for name, experiment in values["experiments"].items()
+    ]
+    pictures = {
+        name: svg(partial(picture, plot), Path(name).stem)
+        for experiment, some in zip(values["experiments"].values(), names, strict=True)
+        for plot, name in zip(experiment["plots"], some, strict=True)
+    }
+    markdown = text(values, names)
+    files = {**pictures, "report.md": markdown, "report.html": page(markdown, pictures)}
+    for name, content in files.items():
         try:
-            values = read(folder)
-        except UserError as error:
-            if not past.sources:
-                raise
-            passed_over.append(str(error))
-    elif not past.sources:
-        others = f" Passed over: {'; '.join(passed_over)}." if passed_over else ""
-        raise UserError(
-            f"{folder} holds neither {REPRODUCTION} nor a record (*.json, as rethink-fast compare reads them): name "
-            f"the --out folder of rethink-fast reproduce, or a folder of records such as benchmarks/results.{others}"
-        )
-    plots = [plot for experiment in values["experiments"].values() for plot in experiment["plots"]] if values else []
-    pictures = {plot["name"]: svg(partial(picture, plot), plot["name"]) for plot in plots}
-    shown = replace(past, passed_over=tuple(passed_over)) if past.sources else None
-    texts = ([text(values)] if values else []) + ([history.text(shown)] if shown else [])
-    drawn = pictures | (history.pictures(shown) if shown else {})
-    files = {folder / f"{name}.svg": content for name, content in drawn.items()}
-    files[folder / "report.md"] = "\n".join(texts)
-    files[folder / "report.html"] = page(values, shown, pictures)
-    for path, content in files.items():
-        draft = path.with_name(f".{path.name}.partial")
-        try:
-            draft.write_text(content, encoding="utf-8")
-            os.replace(draft, path)
+            write_atomic(folder / name, content)
         except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}).") from None
-    return list(files), passed_over
+            raise UserError(f"{folder / name} cannot be written ({error.strerror}).") from None
+    return [folder / name for name in files]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 from ...errors import UserError
 
 KINDS = "result.json of a run, a record of gpu-check, or the JSON of `pytest benchmarks`"
-UNIT = re.compile(r", (s|us|images/s|s to .*|times as fast .*|share of .*)$")
 SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
@@ -46,11 +44,6 @@ class Figure:
         """The samples such that more is worse."""
         return [1.0 / value for value in self.values] if self.more_is_better else list(self.values)
 
-    def parts(self) -> tuple[str, str]:
-        """What was measured and the unit, as the name has them; no unit where the name says it all."""
-        found = UNIT.search(self.name)
-        return (self.name[: found.start()], found[1]) if found else (self.name, "")
-
 
 def unit_of(value: float) -> tuple[float, str]:
     """The unit in which so many seconds read well, and how many seconds it has."""
@@ -75,12 +68,6 @@ class Record:
     scale: dict[str, Any]
     machine: dict[str, Any]
     figures: dict[str, Figure]
-
-    @property
-    def day(self) -> str:
-        """Its date without the time; the name that stands for the date where that begins with none."""
-        found = re.match(r"(\d{4})-?(\d\d)-?(\d\d)(?!\d)", self.date)
-        return "-".join(found.groups()) if found else self.date
 
 
 def read(path: Path) -> Record:

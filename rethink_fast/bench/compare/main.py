@@ -20,7 +20,7 @@ from ...env import processor
 from ...errors import UserError
 from ...report.words import duration
 from ..record import RecordFolder
-from . import chart, figures, history, records, revisions, view
+from . import figures, history, records, revisions, view
 from .records import Comparison, Line
 from .statistics import LOOKS, THRESHOLD, best_of, verdict
 
@@ -42,13 +42,12 @@ def run_compare(
     """Compare two records, a record with a folder of them, or two revisions. Returns plain values and the exit code.
 
     The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`; 130 after an interruption,
-    with what was found until then. Raises UserError for bad input. Writes comparison.json, comparison.md and, of a
-    history, history.png into `out` or a new folder under runs/.
+    with what was found until then. Raises UserError for bad input. Writes comparison.json and comparison.md into `out`
+    or a new folder under runs/.
     """
     if not 0.0 < threshold < 1.0:
         raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.025 for 2.5 %.")
     paths = [Path(side) for side in (old, new)]
-    drawn: list[history.Series] = []
     missing = [path for path in paths if not path.exists()]
     if len(missing) == 2:
         found = compare_revisions(old, new, threshold, cases, console)
@@ -57,17 +56,13 @@ def run_compare(
     elif cases:
         raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
     elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
-        past, record = history.load(paths[0]), figures.read(paths[1])
-        found = history.compare(past, record, threshold)
-        drawn = history.series([*history.like(past, record), record])
+        found = history.compare(history.load(paths[0]), figures.read(paths[1]), threshold)
     else:
         found = records.compare(figures.read(paths[0]), figures.read(paths[1]), threshold)
     folder = RecordFolder(out or _default_folder())
     values = view.as_dict(found)
     folder.write("comparison.json", values)
     (folder.path / "comparison.md").write_text(view.markdown(found))
-    if drawn:
-        chart.save(drawn, f"{record.kind}: {len(drawn[0].records)} records", folder.path / "history.png")
     view.show(found, console)
     console.print(Text(f"written: {folder.path}/comparison.json and comparison.md"), soft_wrap=True)
     said = view.overall(found)
