@@ -124,10 +124,10 @@ class Train:
     precision: PrecisionName | None = field(default=None, metadata=_affects("results"))
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = field(default="auto", metadata=_affects("results"))
-    """Whether torch.compile makes the step. auto: on a GPU; on a CPU where a measurement says that it wins."""
+    """Whether torch.compile makes the step. auto: on a GPU, never on a CPU."""
     deterministic: bool = field(default=False, metadata=_affects("results"))
-    """Use deterministic algorithms alone: the same curves, bit for bit, from run to run on one machine; their cost is
-    measured and shown."""
+    """Use deterministic algorithms alone: the same curves, bit for bit, from run to run on one machine with as many
+    threads."""
     device: str = field(default="auto", metadata=_affects("timings"))
     """cpu, cuda, cuda:1, ..., or auto for a GPU where there is one."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import Images, open_dataset
+from rethink_fast.train.choose import choose, warm_up
 from rethink_fast.train.distributed import Ranks, joined, with_group
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.setup import set_up
@@ -84,6 +85,32 @@ def work(model: str, ranks: Ranks) -> dict[str, Any]:
     }
 
 
+def resumed_is_unbroken(ranks: Ranks) -> bool:
+    """Whether a session that starts from another's state makes the same next steps, to the bit."""
+    run = resolve(
+        Run("cifar10", Data(limit=400), Corruption("random"), Model("mlp_1x512"), Train(batch_size=100)),
+        on_gpu=False,
+        cores=1,
+    )
+    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+    dataset = open_dataset("cifar10", "synthetic", size=28, limit=400, **options)  # type: ignore[arg-type]
+
+    def session(epochs: range, state: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        setup = set_up(run, dataset, CPU, ranks=ranks)
+        if state is not None:
+            setup.step.load_state(state)
+        choose(setup)
+        warm_up(setup)
+        for epoch in epochs:
+            setup.step.begin_epoch(epoch)
+            for batch in setup.train.epoch(epoch):
+                setup.step.train(setup.train, batch)
+        return setup.step.state()
+
+    unbroken, resumed = session(range(3), None), session(range(2, 3), session(range(2), None))
+    return all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     ranks = Ranks.from_environment()
@@ -91,6 +118,7 @@ def main(out: Path) -> None:
         ranks = with_group(ranks, CPU)
         for model in MODELS:
             torch.save(work(model, ranks), out / f"{model}-{ranks.rank}.pt")
+        (out / f"resumed-{ranks.rank}").write_text(str(resumed_is_unbroken(ranks)))
 
 
 if __name__ == "__main__":

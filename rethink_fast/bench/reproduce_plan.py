@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import Run, settled
+from ..data.loader import Batch, Loader
 from ..experiments import Experiment, Scale
 from ..experiments.declare import Task
 from ..report.words import duration
-from ..train.choose import step_seconds
 from ..train.setup import Setup, set_up
 from ..train.step import synchronize
 from .sources import Sources
@@ -33,15 +33,24 @@ class Rate:
 
 def probe(setup: Setup) -> Rate:
     """Measure a run's rates in about a second, on throw-away weights."""
-    step, loader = step_seconds(setup), setup.train
-    batch = loader.example(loader.evaluation_sizes()[0])
-    setup.step.begin_scores()
-    setup.step.score(loader, batch)
-    synchronize(setup.device)
-    start = time.perf_counter()
-    setup.step.score(loader, batch)
-    synchronize(setup.device)
-    return Rate(step, (time.perf_counter() - start) / len(batch.index))
+    step, loader = setup.step, setup.train
+
+    def seconds(work: Callable[[Loader, Batch], None], batch: Batch, calls: int) -> float:
+        """The least of so many calls, after one that is not counted."""
+        taken = []
+        for _ in range(1 + calls):
+            start = time.perf_counter()
+            work(loader, batch)
+            synchronize(setup.device)
+            taken.append(time.perf_counter() - start)
+        return min(taken[1:])
+
+    training, evaluation = loader.sizes(loader.batch_size)[0], loader.evaluation_sizes()[0]
+    step.begin_scores()
+    return Rate(
+        seconds(step.train, loader.example(training), 3),
+        seconds(step.score, loader.example(evaluation), 1) / evaluation,
+    )
 
 
 class Estimates:

@@ -27,7 +27,7 @@ from ..train.engine import Listener, Tick, fit
 from ..train.memory import advice, is_out_of_memory
 from ..train.outcome import EpochRow, Outcome
 from ..train.profile import Profile
-from ..train.setup import Choice, Setup, set_up, wants_windows
+from ..train.setup import Setup, set_up, wants_windows
 from .profile_view import save_pictures, show
 from .record import RecordFolder, result
 from .restart import after_restart, check_launch
@@ -239,8 +239,7 @@ def _run_seeds(
             records.append(finished)
             screen.note(f"seed {seed} is finished: {folder.path}")
             continue
-        choice = Choice(**records[-1]["step"]) if setup is not None else None
-        setup = set_up(seeded, dataset, device, like=setup, choice=choice)
+        setup = set_up(seeded, dataset, device, like=setup)
         records.append(run_one(setup, folder, session, screen, stop, resumed=resumed))
         if session.seeds > 1:
             combined = combine(records, wanted=session.seeds)

@@ -89,11 +89,6 @@ class Screen:
         self._before, self._started = outcome.epoch, time.perf_counter()
         choice = outcome.choice
         self.note(f"the step is {'compiled' if choice['compiled'] else 'eager'}: {choice['why']}")
-        if outcome.deterministic_cost is not None:
-            self.note(
-                f"deterministic algorithms alone: a step takes {outcome.deterministic_cost:.3f} times as long as "
-                f"with any"
-            )
 
     def on_tick(self, tick: Tick) -> None:
         """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""

@@ -1,4 +1,4 @@
-"""Deterministic algorithms: identical curves, bit for bit, from run to run on one machine, and what that costs."""
+"""Deterministic algorithms: identical curves, bit for bit, from run to run on one machine with as many threads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-
-from .choose import step_seconds
-from .setup import Setup
 
 _settings: Any = torch.utils.deterministic
 
@@ -35,14 +32,3 @@ def deterministic(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
         _settings.fill_uninitialized_memory = fill
-
-
-def cost(setup: Setup) -> float:
-    """Seconds of a step with deterministic algorithms over those of one without: the best of three turns each."""
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    for on in (False, True) * 3:
-        with deterministic(on):
-            setup.step.forget_graphs()
-            seconds[on].append(step_seconds(setup))
-    setup.step.forget_graphs()
-    return min(seconds[True]) / min(seconds[False])

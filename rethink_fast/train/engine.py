@@ -15,7 +15,6 @@ from ..config import settled
 from ..errors import Interrupted
 from ..stages import stage
 from .choose import choose, warm_up
-from .determinism import cost
 from .evaluate import Scores, evaluate
 from .milestones import Moment
 from .optim import set_learning_rate
@@ -183,12 +182,9 @@ def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
     with stage("compile"):
         if resumed:
             setup.step.compiled = outcome.choice["compiled"]
-            outcome.compile_seconds += warm_up(setup)
-            return
-        choice, outcome.compile_seconds = choose(setup)
-        outcome.choice = asdict(choice)
-        if setup.run.train.deterministic:
-            outcome.deterministic_cost = cost(setup)
+        else:
+            outcome.choice = asdict(choose(setup))
+        outcome.compile_seconds += warm_up(setup)
 
 
 def _train_epoch(

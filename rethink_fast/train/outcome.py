@@ -42,7 +42,6 @@ class Outcome:
 
     epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
     trained. sessions: processes that worked on it. choice: whether the step is compiled, and why (train/choose.py).
-    deterministic_cost: seconds of a step with deterministic algorithms over those without, where that was asked for.
     """
 
     rows: list[EpochRow] = field(default_factory=list)
@@ -60,7 +59,6 @@ class Outcome:
     stopped: StopReason = "interrupted"
     bad_step: int | None = None
     choice: dict[str, Any] = field(default_factory=dict)
-    deterministic_cost: float | None = None
 
     @property
     def evaluated(self) -> EpochRow | None:

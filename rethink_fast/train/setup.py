@@ -26,12 +26,10 @@ from .step import TOP_5_ABOVE, Step
 
 @dataclass(frozen=True)
 class Choice:
-    """The way the step runs. eager_seconds, compiled_seconds: of one step, where it was measured."""
+    """Whether the step is compiled, and why."""
 
     compiled: bool
     why: str
-    eager_seconds: float | None = None
-    compiled_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Setup:
     """A run ready to start.
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
-    before and after the corruption; corrupted: bool [N], whose label was drawn anew. earlier_choice: what was decided
-    for the step by a setup that it was taken over from. ranks: the processes that share every batch.
+    before and after the corruption; corrupted: bool [N], whose label was drawn anew. ranks: the processes that share
+    every batch.
     """
 
     run: Run
@@ -53,7 +51,6 @@ class Setup:
     original: Tensor
     labels: Tensor
     corrupted: Tensor
-    earlier_choice: Choice | None = None
     ranks: Ranks = ALONE
 
     @property
@@ -87,7 +84,6 @@ def set_up(
     dataset: Dataset,
     device: torch.device,
     like: Setup | None = None,
-    choice: Choice | None = None,
     ranks: Ranks = ALONE,
 ) -> Setup:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
@@ -157,9 +153,7 @@ def set_up(
             base=rng.TEST_INDEX,
             share=ranks.share,
         )
-    return Setup(
-        run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, choice, ranks
-    )
+    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks)
 
 
 def check_ranks(run: Run, ranks: Ranks) -> None:
