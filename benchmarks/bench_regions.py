@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from rethink_fast.data import folder
+from rethink_fast.data import layout
 from rethink_fast.data.dali import Decoder, JpegFolder, whole
+from rethink_fast.data.tree import FolderTree
 from rethink_fast.env import cores
 
 BATCH = 50
@@ -55,9 +56,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
-    files, _ = folder.flatten(found := folder.class_folders(given.folder), tuple(found))
+    at, files, _ = layout.find(FolderTree(given.folder)).train
     how = {"size": given.size, "margin": False, "device": torch.device("cpu"), "workers": given.threads}
-    images, rival = JpegFolder(given.folder, files, **how), AfterDecoding(given.folder, files, **how)
+    images, rival = JpegFolder(given.folder / at, files, **how), AfterDecoding(given.folder / at, files, **how)
     batches = torch.arange(len(files)).split(BATCH)
     ways: dict[str, Callable[[int], Iterator[Any]]] = {
         "window alone": lambda epoch: images.read_crops(batches, seed=SEED, epoch=epoch),

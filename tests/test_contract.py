@@ -24,10 +24,11 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data import folder, subset, synthetic
+from rethink_fast.data import folder, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.prepare import PIXEL_KINDS, Preparation, prepare
 from rethink_fast.data.source import Resident, Split
+from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import features, theorem1
 
 CPU = torch.device("cpu")
@@ -138,9 +139,9 @@ def test_classes_and_samples_are_in_the_order_of_code_points(tmp_path: Path) -> 
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    folders = folder.class_folders(tmp_path)
-    assert tuple(folders) == ("9", "Z", "a", "b")
-    files, labels = folder.flatten(folders, tuple(folders))
+    found = layout.find(FolderTree(tmp_path))
+    assert found.classes == ("9", "Z", "a", "b")
+    _, files, labels = found.train
     assert files == ["9/1.jpg", "Z/x.JPEG", "a/z.png", "a/\u00e9.png", "b/img10.jpg", "b/img2.jpg"]
     assert labels.tolist() == [0, 1, 2, 2, 3, 3]
 

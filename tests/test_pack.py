@@ -312,6 +312,8 @@ def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form:
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """So many names of one small file that their pixels at 4096 x 4096 are more than is free here."""
     (tmp_path / "src" / "n01").mkdir(parents=True)
+    (tmp_path / "src" / "n02").mkdir()
+    noise(0, 20, 20).save(tmp_path / "src" / "n02" / "0.jpg")
     first = tmp_path / "src" / "n01" / "0.jpg"
     noise(0, 20, 20).save(first)
     for k in range(1, shutil.disk_usage(tmp_path).free // (4096 * 4096 * 3) + 2):

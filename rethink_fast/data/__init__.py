@@ -13,6 +13,8 @@ residency.py then decides which images stay on the device, decoded once.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .download import fetch
 from .pack_format import is_pack
 from .residency import settle
 from .source import Dataset, Images, Progress, Resident, Split, subset
+from .tree import FolderTree, is_archive
 
 DATASETS = ("imagenet", "cifar10", "mnist")
 
@@ -101,12 +104,11 @@ def _find(
             notes = (_note(dataset, made),)
         return replace(made, notes=notes)
     folder = folder.expanduser()
-    if not folder.exists():
-        raise UserError(f"{folder} does not exist: name a folder or file of {dataset}, or use --data synthetic")
-    if folder.is_dir() and not any(folder.iterdir()):
+    is_folder = _is_folder(dataset, folder)
+    if is_folder and not _entries(folder):
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
-    if dataset != "cifar10" and not folder.is_dir():
-        raise UserError(f"{folder} is a file: {dataset} is opened from a folder")
+    if dataset != "cifar10" and not is_folder:
+        raise UserError(f"{folder} is a file: {dataset} is opened from a folder{_unpacking(folder)}")
     how: dict[str, Any] = {
         "limit": limit,
         "device": device,
@@ -123,6 +125,26 @@ def _find(
     if dataset == "cifar10":
         return cifar10.load(folder, **how)
     return imagenet.load(folder, size=size, margin=margin, **how)
+
+
+def _is_folder(dataset: str, path: Path) -> bool:
+    """Whether a path is a folder or a file. Raises UserError if it is neither, or cannot be looked at."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        what = "is a link to nowhere" if os.path.islink(path) else "does not exist"
+        raise UserError(f"{path} {what}: name a folder or file of {dataset}, or use --data synthetic") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _entries(folder: Path) -> bool:
+    listing = FolderTree(folder).listing("")
+    return bool(listing.folders or listing.files)
+
+
+def _unpacking(path: Path) -> str:
+    return ": unpack it, and name the folder that it gives by --data" if is_archive(path.name) else ""
 
 
 def _note(dataset: str, made: Dataset) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..errors import UserError
+
 PACKAGE = "rethink_fast"
 
 
@@ -21,5 +23,13 @@ def places(dataset: str) -> list[Path]:
 
 
 def find(dataset: str) -> Path | None:
-    """The first of `places` that exists and is not empty, or None."""
-    return next((place for place in places(dataset) if place.is_dir() and any(place.iterdir())), None)
+    """Return the first of `places` that exists and is not empty, or None. Raises UserError if it cannot be read."""
+    for place in places(dataset):
+        try:
+            if os.listdir(place):
+                return place
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UserError(f"{place} cannot be read: {error.strerror}: name the data by --data") from None
+    return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import archive, class_images, unpickle
+from . import class_images, unpickle
+from .archive import TarTree
+from .folder import is_image
+from .ground_truth import is_list
 from .source import Dataset, Progress, Resident, Split, subset
+from .tree import FolderTree, Tree, join, unused
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -21,6 +26,8 @@ FORMS = {"python": ("cifar-10-batches-py", ""), "binary": ("cifar-10-batches-bin
 """Of each form the folder and the ending of its files."""
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 PIXELS = 3 * 32 * 32
+MAX_BATCH = 256 * 2**20
+BESIDE = ("batches.meta", "batches.meta.txt", "readme.html")
 
 
 def load(
@@ -36,44 +43,65 @@ def load(
 
     The sample index is the position in data_batch_1 ... 5 one after another, or in the sorted order of the paths.
     """
-    if path.is_file():
-        files = archive.read_tar(path, lambda name: _is_batch(name) or class_images.is_member(name))
-        for form, (_, ending) in FORMS.items():
-            batches = {Path(name).name: (name, data) for name, data in files.items() if _is_batch(name)}
-            if TRAIN[0] + ending in batches:
-                return _of_batches(form, path, batches, limit, device)
-        return class_images.from_tar(
-            path, files, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress
-        )
-    for form, (folder, ending) in FORMS.items():
-        for place in (path / folder, path):
-            if (place / (TRAIN[0] + ending)).is_file():
-                batches = {
-                    name: (name, (place / name).read_bytes())
-                    for name in (stem + ending for stem in TRAIN + TEST)
-                    if (place / name).is_file()
-                }
-                return _of_batches(form, place, batches, limit, device)
-    again = partial(load, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress)
-    for name in ARCHIVES:
-        if (path / name).is_file():
-            return again(path / name)
-    if (path / "train").is_dir():
-        return class_images.from_folder(
-            path, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress
-        )
-    raise UserError(
-        f"{path} holds no CIFAR-10: looked for cifar-10-batches-py, cifar-10-batches-bin, {', '.join(ARCHIVES)}, "
-        "and train/CLASS and test/CLASS folders"
-    )
+    tree = open_tree(path)
+    found = _find(tree, levels=2)
+    if found is None and tree.kind == "folder":
+        official = [name for name in ARCHIVES if name in tree.listing("").files]
+        if official:
+            tree = open_tree(path / official[0])
+            found = _find(tree, levels=3)
+    found = found or _find(tree, levels=3)
+    if found is None:
+        return class_images.load(tree, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress)
+    form, folder = found
+    batches = {}
+    for stem in TRAIN + TEST:
+        file = join(folder, stem + FORMS[form][1])
+        if file.rpartition("/")[2] in tree.listing(folder).files:
+            try:
+                batches[stem + FORMS[form][1]] = (file, tree.read(file, limit=MAX_BATCH))
+            except OSError as error:
+                raise UserError(f"{tree.path / file} cannot be read: {error.strerror or error}") from None
+    place = tree.path / folder if tree.kind == "folder" else tree.path
+    dataset = _of_batches(form, tree.path, batches, limit, device, place)
+    rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in BESIDE})
+    notes = [*tree.notes, f"not used in {tree.path}: {rest}"] if str(rest) else tree.notes
+    return replace(dataset, notes=tuple(notes))
+
+
+def open_tree(path: Path) -> Tree:
+    """Return what is in a folder, or in a tar. Raises UserError."""
+    if os.path.isdir(path):
+        return FolderTree(path)
+    return TarTree(path, lambda name: _is_batch(name) or is_image(name) or is_list(name))
 
 
 def _is_batch(name: str) -> bool:
-    return Path(name).name.removesuffix(".bin") in TRAIN + TEST
+    return name.removesuffix(".bin") in TRAIN + TEST
+
+
+def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
+    """The form of the batches and their folder, which is on the highest of so many levels, of two there python's."""
+    level = [""]
+    for _ in range(levels):
+        for form, (preferred, ending) in FORMS.items():
+            found = [folder for folder in level if TRAIN[0] + ending in tree.listing(folder).files]
+            found = [folder for folder in found if folder.rpartition("/")[2] == preferred] or found
+            if len(found) > 1:
+                raise UserError(f"{tree.path} holds {TRAIN[0] + ending} in {found[0]} and {found[1]}: keep one of them")
+            if found:
+                return form, found[0]
+        level = [join(folder, name) for folder in level for name in tree.listing(folder).visible]
+    return None
 
 
 def _of_batches(
-    form: str, source: Path, files: dict[str, tuple[str, bytes]], limit: int | None, device: torch.device
+    form: str,
+    source: Path,
+    files: dict[str, tuple[str, bytes]],
+    limit: int | None,
+    device: torch.device,
+    place: Path,
 ) -> Dataset:
     read: Callable[[str, bytes], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
     ending = FORMS[form][1]
@@ -92,7 +120,7 @@ def _of_batches(
         images = torch.cat([images for images, _ in parts]).contiguous()
         return Split(Resident(images, device), labels, subset(len(labels), limit))
 
-    return Dataset("cifar10", f"cifar10 {form} {source.absolute()}", CLASSES, split(TRAIN), split(TEST))
+    return Dataset("cifar10", f"cifar10 {form} {place.absolute()}", CLASSES, split(TRAIN), split(TEST))
 
 
 def _python(where: str, data: bytes) -> tuple[Tensor, Tensor]:

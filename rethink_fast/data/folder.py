@@ -1,4 +1,4 @@
-"""Folders of class folders of images: who is in them, and which files are damaged."""
+"""Image files: which names are taken for one, and which files are damaged."""
 
 from __future__ import annotations
 
@@ -16,45 +16,35 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import read_bytes
 from . import auto
 from .source import Progress
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (
+    *(".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".gif"),
+)
 CHECKED_AT_ONCE = 128
 CACHE_VERSION = 1
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image: .jpeg, .jpg or .png in any case, and not hidden."""
+    """Whether a file of this name is taken for an image: by its suffix, in any case, and not hidden."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def image_names(folder: Path) -> list[str]:
-    """The names of the images directly in a folder, in sorted order."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if is_image(entry.name) and entry.is_file())
-
-
-def class_folders(root: Path) -> dict[str, list[str]]:
-    """The image names of every folder in `root` that has some, all in sorted order; empty if there are none."""
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    found = {name: image_names(root / name) for name in names}
-    return {name: images for name, images in found.items() if images}
-
-
-def flatten(folders: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], Tensor]:
-    """The files "class/name" in sorted order, their position being the sample index, and their labels, int64 [N]."""
-    number = {name: i for i, name in enumerate(classes)}
-    files = [f"{folder}/{name}" for folder, names in folders.items() for name in names]
-    labels = [number[folder] for folder, names in folders.items() for _ in names]
-    return files, torch.tensor(labels, dtype=torch.int64)
+def read_or_reason(path: Path) -> tuple[np.ndarray, str | None]:
+    """Return the bytes of a file, uint8 [n]; if it cannot be read, none and why."""
+    try:
+        return np.frombuffer(read_bytes(path), np.uint8), None
+    except OSError as error:
+        return np.empty(0, np.uint8), f"cannot be read: {error.strerror or error}"
 
 
 def find_damaged(
     root: Path, files: Sequence[str], index: Tensor, *, workers: int, progress: Progress | None
 ) -> list[tuple[int, str]]:
-    """(sample index, reason) of the files among `index` that cannot be decoded.
+    """(sample index, reason) of the files among `index` that cannot be read or decoded.
 
     All are decoded once through DALI. The answer is kept in the user's cache, under every file's path, size and
     time of change, so that it is worked out again only for other files.
@@ -63,7 +53,10 @@ def find_damaged(
     cache = auto.cache_dir() / "checked" / f"{_fingerprint(root, files, samples)}.json"
     with suppress(OSError, ValueError):
         return [(int(sample), str(reason)) for sample, reason in json.loads(cache.read_text())]
-    found = list(_check(root, files, samples, workers, progress))
+    unreadable: dict[int, str] = {}
+    found = list(_check(root, files, samples, workers, progress, unreadable))
+    if unreadable:  # what may change without a trace in the file's size and time
+        return found
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}")
@@ -76,24 +69,34 @@ def _fingerprint(root: Path, files: Sequence[str], samples: list[int]) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION}\0{root.absolute()}\0".encode())
     for sample in samples:
         try:
-            stat = os.stat(root / files[sample])
-        except OSError as error:
-            raise UserError(f"{root / files[sample]} cannot be read: {error.strerror}") from None
-        digest.update(
-            f"{sample}\0{files[sample]}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape")
-        )
+            status = os.stat(root / files[sample])
+            seen = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:
+            seen = "unreadable"
+        digest.update(f"{sample}\0{files[sample]}\0{seen}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
 def _check(
-    root: Path, files: Sequence[str], samples: list[int], workers: int, progress: Progress | None
+    root: Path,
+    files: Sequence[str],
+    samples: list[int],
+    workers: int,
+    progress: Progress | None,
+    unreadable: dict[int, str],
 ) -> Iterator[tuple[int, str]]:
-    from .dali import faults, read_bytes
+    from .dali import faults
 
     parts = [samples[i : i + CHECKED_AT_ONCE] for i in range(0, len(samples), CHECKED_AT_ONCE)]
 
+    def read(sample: int) -> np.ndarray:
+        data, reason = read_or_reason(root / files[sample])
+        if reason is not None:
+            unreadable[sample] = reason
+        return data
+
     def load(part: list[int]) -> list[np.ndarray]:
-        return [read_bytes(root / files[sample]) for sample in part]
+        return [read(sample) for sample in part]
 
     with ThreadPoolExecutor(1) as pool:
 
@@ -107,7 +110,8 @@ def _check(
 
         done = 0
         for part, reasons in zip(parts, faults(ahead(), workers=workers), strict=True):
-            yield from ((sample, reason) for sample, reason in zip(part, reasons, strict=True) if reason is not None)
+            known = [unreadable.get(sample, reason) for sample, reason in zip(part, reasons, strict=True)]
+            yield from ((sample, reason) for sample, reason in zip(part, known, strict=True) if reason is not None)
             done += len(part)
             if progress is not None:
                 progress("checking image files", done, len(samples))

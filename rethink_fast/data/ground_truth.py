@@ -1,104 +1,188 @@
-"""The classes of a flat ImageNet val/ folder, in the forms they are handed around in."""
+"""The classes of a flat folder of images, in the forms they are handed around in."""
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..errors import UserError
+from .tree import Tree, count, join
 
 KAGGLE = "LOC_val_solution.csv"
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
-LISTS = ("val.txt", "val_labels.txt", "ground_truth.txt", "imagenet_2012_validation_synset_labels.txt")
-DEVKIT_FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")
+LISTS = (
+    "val.txt",
+    "val_labels.txt",
+    "val_list.txt",
+    "val_annotations.txt",
+    "ground_truth.txt",
+    "imagenet_2012_validation_synset_labels.txt",
+)
+BELOW = ("", "meta", "data", "ILSVRC2012_devkit_t12/data")
+"""Where the lists are: in the folder of the images, in one above it, or below one of those."""
+TRAIN = ("trainLabels.csv", "train_labels.csv", "labels.csv", "train.csv")
+"""Of flat training images: a line of names, then image,class in each line."""
+MAX_BYTES = 256 * 2**20
+"""Of a list: 1.3 million lines of 200 characters."""
+NAMED = re.compile(r".*_(n\d{8})\.\w+")
+"""Files as Hugging Face names those of ImageNet, which tell their class."""
 
 
-def read(places: Sequence[Path], files: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The class of each file of a flat folder, from the ground-truth file in the first of `places` to have one.
+def is_list(name: str) -> bool:
+    """Whether a file of this name may hold ground truth."""
+    return name in (KAGGLE, DEVKIT, "meta.mat", *LISTS, *TRAIN)
 
-    LOC_val_solution.csv (Kaggle); ILSVRC2012_validation_ground_truth.txt (the devkit's, with meta.mat beside it); or
-    a list with one WNID a line for the files in sorted order, or "filename WNID", or "filename class-number" with
-    the classes numbered from 0 in sorted order. Raises UserError.
+
+def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Sequence[str], used: set[str]) -> list[int]:
+    """Return the class of each file of a flat folder, from the ground truth in the first of `places` to have one.
+
+    LOC_val_solution.csv (Kaggle); ILSVRC2012_validation_ground_truth.txt (the devkit's, with meta.mat beside it); a
+    list with one WNID a line for the files in sorted order, or "filename WNID", or "filename class-number" with the
+    classes numbered from 0 in sorted order; or the names of the files, as in ILSVRC2012_val_00000001_n01751748.JPEG.
+
+    used: the files that were read are added. Raises UserError.
     """
     number = {name: i for i, name in enumerate(classes)}
     for place in places:
-        if (path := place / KAGGLE).is_file():
-            return _by_name(path, _kaggle(path), files, number)
-        for name in LISTS:
-            if (path := place / name).is_file():
-                return _list(path, files, number)
-        for below in DEVKIT_FOLDERS:
-            if (path := place / below / DEVKIT).is_file():
-                return _in_order(path, _devkit(path), files, number)
+        for below in BELOW:
+            folder = join(place, below) if below else place
+            for name in (KAGGLE, *LISTS, DEVKIT):
+                path = join(folder, name)
+                if not _is_file(tree, path):
+                    continue
+                used.add(path)
+                if name == KAGGLE:
+                    return _by_name(tree, path, _kaggle(tree, path), files, number)
+                if name == DEVKIT:
+                    return _in_order(tree, path, _devkit(tree, path, used), files, number)
+                return _list(tree, path, files, number)
+    if named := _from_names(files):
+        return _by_name(tree, places[0], named, files, number)
     raise UserError(
-        f"{places[0]} holds images without class folders and no ground truth is there or above: looked for "
-        f"{', '.join((KAGGLE, *LISTS, DEVKIT))}"
+        f"{tree.path / places[0]} holds {count(len(files), 'image')} without class folders and no ground truth is "
+        f"there or above: looked for {', '.join((KAGGLE, *LISTS, DEVKIT))}"
     )
 
 
-def _lines(path: Path) -> list[str]:
+def flat_train(tree: Tree, at: str, places: Sequence[str], used: set[str]) -> tuple[tuple[str, ...], list[str], Tensor]:
+    """Return the classes, the files and the labels, int64 [N], of training images without class folders.
+
+    The classes are read from a file of TRAIN, or from the names of the files. Raises UserError.
+    """
+    files = tree.listing(at).images
+    path = next((p for place in places for name in TRAIN if _is_file(tree, p := join(place, name))), None)
+    names = _from_names(files) if path is None else _pairs(tree, path)
+    if names is None:
+        raise UserError(
+            f"{tree.path / at} holds {count(len(files), 'image')} without class folders: put those of each class in a "
+            f"folder of its name, or their labels in {TRAIN[0]} (lines of image,class) beside it"
+        )
+    if path is not None:
+        used.add(path)
+    classes = tuple(sorted(set(names.values())))
+    labels = _by_name(tree, path or at, names, files, {name: i for i, name in enumerate(classes)})
+    return classes, files, torch.tensor(labels, dtype=torch.int64)
+
+
+def _from_names(files: Sequence[str]) -> dict[str, str] | None:
+    """The WNIDs in the names of all files, or None."""
+    found = [NAMED.fullmatch(file) for file in files]
+    return {file: match[1] for file, match in zip(files, found, strict=True) if match} if all(found) else None
+
+
+def _is_file(tree: Tree, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return name in tree.listing(folder).files
+    except UserError:
+        return False
+
+
+def _lines(tree: Tree, path: str) -> list[str]:
+    try:
+        text = tree.read(path, limit=MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text: {error}") from None
+        raise UserError(f"{tree.path / path} cannot be read as text: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _kaggle(path: Path) -> dict[str, str]:
-    rows = csv.reader(_lines(path))
+def _pairs(tree: Tree, path: str) -> dict[str, str]:
+    rows = [row for row in csv.reader(_lines(tree, path)[1:]) if row]
+    if not rows or {len(row) for row in rows} != {2}:
+        raise UserError(f"{tree.path / path} must have a line of names, then image,class in each line")
+    return {name: label.strip() for name, label in rows}
+
+
+def _kaggle(tree: Tree, path: str) -> dict[str, str]:
+    rows = csv.reader(_lines(tree, path))
     next(rows, None)
     try:
         return {name: prediction.split()[0] for name, prediction in rows}
     except (ValueError, IndexError):
-        raise UserError(f"{path} is no {KAGGLE}: each line must be ImageId,PredictionString") from None
+        raise UserError(f"{tree.path / path} is no {KAGGLE}: each line must be ImageId,PredictionString") from None
 
 
-def _list(path: Path, files: Sequence[str], number: dict[str, int]) -> list[int]:
-    rows = [line.replace(",", " ").split() for line in _lines(path)]
+def _list(tree: Tree, path: str, files: Sequence[str], number: dict[str, int]) -> list[int]:
+    rows = [line.replace(",", " ").split() for line in _lines(tree, path)]
+    if path.endswith("val_annotations.txt"):  # Tiny ImageNet's, with the four corners of a box behind
+        rows = [row[:2] for row in rows]
     columns = {len(row) for row in rows}
     if columns == {1}:
-        return _in_order(path, [row[0] for row in rows], files, number)
+        return _in_order(tree, path, [row[0] for row in rows], files, number)
     if columns != {2}:
-        raise UserError(f"{path} must have one column (WNID) or two (filename, WNID or class number) in all lines")
-    if any(row[1] in number for row in rows):
-        return _by_name(path, dict(rows), files, number)
-    return _by_name(path, dict(rows), files, {str(i): i for i in range(len(number))})
+        raise UserError(
+            f"{tree.path / path} must have one column (WNID) or two (filename, WNID or class number) in all lines"
+        )
+    if not any(row[1] in number for row in rows):
+        number = {str(i): i for i in range(len(number))}
+    return _by_name(tree, path, dict(rows), files, number)
 
 
-def _devkit(path: Path) -> list[str]:
+def _devkit(tree: Tree, path: str, used: set[str]) -> list[str]:
     """The WNID of each line: an ILSVRC2012_ID, whose order is not that of the WNIDs, by way of meta.mat."""
-    meta = path.with_name("meta.mat")
-    if not meta.is_file():
-        raise UserError(f"{path} numbers the classes in its own order: put the devkit's meta.mat beside it")
+    meta = join(path.rpartition("/")[0], "meta.mat")
+    where = tree.path / path
+    if not _is_file(tree, meta):
+        raise UserError(f"{where} numbers the classes in its own order: put the devkit's meta.mat beside it")
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise UserError(f"reading {meta} needs scipy: pip install scipy, or use {KAGGLE} or class folders") from None
+        raise UserError(
+            f"reading {tree.path / meta} needs scipy: pip install scipy, or use {KAGGLE} or class folders"
+        ) from None
     try:
-        synsets: Any = loadmat(meta, squeeze_me=True)["synsets"]
+        synsets: Any = loadmat(io.BytesIO(tree.read(meta, limit=MAX_BYTES)), squeeze_me=True)["synsets"]
         wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-        return [wnid[int(line)] for line in _lines(path)]
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UserError(f"{path} and {meta} do not fit together: {error!r}") from None
+        used.add(meta)
+        return [wnid[int(line)] for line in _lines(tree, path)]
+    except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
+        raise UserError(f"{where} and {tree.path / meta} do not fit together: {error!r}") from None
 
 
-def _in_order(path: Path, names: Sequence[str], files: Sequence[str], number: dict[str, int]) -> list[int]:
+def _in_order(tree: Tree, path: str, names: Sequence[str], files: Sequence[str], number: dict[str, int]) -> list[int]:
     if len(names) != len(files):
-        raise UserError(f"{path} has {len(names)} lines for {len(files)} images")
-    return _by_name(path, dict(zip(files, names, strict=True)), files, number)
+        raise UserError(f"{tree.path / path} has {len(names)} lines for {len(files)} images")
+    return _by_name(tree, path, dict(zip(files, names, strict=True)), files, number)
 
 
-def _by_name(path: Path, names: dict[str, str], files: Sequence[str], number: dict[str, int]) -> list[int]:
-    stems = {Path(name).stem: value for name, value in names.items()}
+def _by_name(tree: Tree, path: str, names: dict[str, str], files: Sequence[str], number: dict[str, int]) -> list[int]:
+    where = tree.path / path
+    stems = {PurePosixPath(name).stem: value for name, value in names.items()}
     labels = []
     for file in files:
-        value = stems.get(Path(file).stem)
+        value = stems.get(PurePosixPath(file).stem)
         if value is None:
-            raise UserError(f"{path} does not name {file}")
+            raise UserError(f"{where} does not name {file}")
         if value not in number:
             raise UserError(
-                f"{path} gives {file} the class {value}, which is not among the {len(number)} classes trained"
+                f"{where} gives {file} the class {value}, which is not among the {len(number)} classes trained"
             )
         labels.append(number[value])
     return labels

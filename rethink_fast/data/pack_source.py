@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import imagenet
+from ..files import open_regular
+from . import layout
 from .pack_format import Pack, PackSplit, is_pack, read_pack
+from .tree import FolderTree
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Source:
         return Source(self.root, self.files[cut], self.offsets[cut], self.lengths[cut], self.labels[cut], known)
 
     def read(self, k: int) -> np.ndarray:
-        """The bytes of image k, uint8 [n]; a UserError where they cannot be read."""
+        """The bytes of image k, uint8 [n], none of a quarantined one; a UserError where they cannot be read."""
         path = self.root / self.files[k]
+        if k in self.quarantined:
+            return np.empty(0, np.uint8)
         try:
             return np.fromfile(path, np.uint8, count=int(self.lengths[k]), offset=int(self.offsets[k]))
         except OSError as error:
@@ -49,11 +53,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Tree:
-    """Everything that is packed. size: to which a pack has brought the images before."""
+    """Everything that is packed. size: to which a pack has brought the images before; notes: about the source."""
 
     classes: tuple[str, ...]
     splits: dict[str, Source]
     size: int | None = None
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Of the names and sizes of all images: another tree has another one."""
@@ -67,26 +72,30 @@ class Tree:
 
 
 def open_tree(path: Path) -> Tree:
-    """Find the images of a folder (as data/imagenet.py does) or of a pack of form jpeg. Raises UserError."""
-    if not path.is_dir():
+    """Find the images of a folder (by layout.find) or of a pack of form jpeg. Raises UserError."""
+    if not os.path.isdir(path):
         raise UserError(f"{path} is no folder: name one with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack")
+    FolderTree(path).listing("")
     if is_pack(path):
         return _of_pack(read_pack(path))
-    found = imagenet.layout(path)
-    splits = {"train": _of_folder(*found.train)}
+    found = layout.find(FolderTree(path))
+    splits = {"train": _of_folder(path, *found.train)}
     if found.test is not None:
-        splits["test"] = _of_folder(*found.test)
-    return Tree(found.classes, splits)
+        splits["test"] = _of_folder(path, *found.test)
+    return Tree(found.classes, splits, notes=found.notes)
 
 
-def _of_folder(at: Path, files: list[str], labels: object) -> Source:
-    lengths = np.empty(len(files), np.int64)
+def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Source:
+    at = path / folder
+    lengths = np.zeros(len(files), np.int64)
+    unreadable = {}
     for k, file in enumerate(files):
         try:
-            lengths[k] = os.stat(at / file).st_size
+            with open_regular(at / file) as opened:
+                lengths[k] = os.fstat(opened.fileno()).st_size
         except OSError as error:
-            raise UserError(f"{at / file} cannot be read: {error.strerror}") from None
-    return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32))
+            unreadable[k] = (file, f"cannot be read: {error.strerror or error}")
+    return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
 
 
 def _of_pack(pack: Pack) -> Tree:
