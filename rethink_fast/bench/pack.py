@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +33,7 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     _say(console, f"form {form}, {at}: {needed} will be written to {dest}")
     try:
         with Bar(console) as bar:
-            pack = pack_write.write(plan, workers=workers, progress=bar.show)
+            pack = pack_write.write(plan, workers=workers, progress=bar.show, note=partial(_say, console))
     except KeyboardInterrupt:
         _say(console, f"stopped: {plan.folder} is kept, and the same command goes on from there")
         raise

@@ -101,7 +101,7 @@ def moved(image: Any, move: Move) -> Any:
     image: a PIL image of any mode, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W]. Raises UserError.
     """
     if isinstance(image, Tensor):
-        pixels = _channels_last(image).clone(memory_format=torch.contiguous_format)
+        pixels = _channels_last(image).clone(memory_format=torch.contiguous_format)  # also resolves conj and neg
         return _in_layout(move(pixels.view(torch.uint8).unsqueeze(0))[0].view(pixels.dtype), image)
     if isinstance(image, np.ndarray):
         height, width, _ = _channels_last(image).shape
@@ -162,7 +162,7 @@ def _channels_last(image: Any) -> Any:
         raise UserError(f"an image of type {_name(image)}, shape {shape} has its channels elsewhere: {order} needed")
     if not tensor:
         return np.asarray(image).reshape(*shape[:2], -1)
-    plain = _plain(image).resolve_conj().resolve_neg()
+    plain = _plain(image)
     return plain.permute(1, 2, 0) if len(shape) == 3 else plain.unsqueeze(2)
 
 

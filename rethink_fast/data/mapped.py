@@ -7,6 +7,7 @@ GPU    .npy  ->  gather  ->  pinned buffer  ->  copy on a stream of its own  -> 
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import os
 import warnings
@@ -14,17 +15,32 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import open_regular
 from ..stages import stage
 from .source import Images, Resident
 
 AHEAD = 2
 """Batches that are asked of the disk, or on their way to the device, before they are wanted."""
+
+
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, dtype and header length of a .npy in row-major order. Raises ValueError for anything else."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, column_major, dtype = read(file)
+    except Exception as error:  # a damaged header raises anything, from Python's tokenizer too
+        raise ValueError(" ".join(f"{error}".split())[:200] or type(error).__name__) from None
+    if column_major or min(shape, default=0) < 0:
+        raise ValueError(f"it has the shape {shape}{' in column-major order' if column_major else ''}")
+    return shape, dtype, file.tell()
 
 
 class MappedFile:
@@ -35,19 +51,16 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, column_major, dtype = read(file)
-                self._start = file.tell()
+            with open_regular(path) as file:
+                shape, dtype, self._start = read_npy_header(file)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise UserError(f"{path} is no .npy file: {error}") from None
-        if dtype != np.uint8 or column_major or len(shape) != 4 or shape[3] != 3:
-            raise UserError(f"{path} holds {dtype} {shape}: uint8 (N, H, W, 3) is needed")
-        self._row = int(np.prod(shape[1:]))
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise UserError(f"{path} holds {dtype} {shape}: uint8 (N, H, W, 3) is needed, none of them 0")
+        self._row = math.prod(shape[1:])
         if len(self._map) != self._start + shape[0] * self._row:
             raise UserError(f"{path} has {len(self._map)} bytes for {shape}: pack the images again")
         with warnings.catch_warnings():

@@ -6,8 +6,9 @@ DEST/SPLIT.npy              form raw: uint8 [N, H, W, 3], for numpy.load(mmap_mo
 DEST/SPLIT.index.npy        a row of INDEX for each sample
 DEST/quarantine.csv         split, index, file and reason of every image that cannot be decoded
 
-SPLIT is train or test. KEY is the sample index, the position in the sorted order of the source for life: an image that
-cannot be decoded keeps its row (of length 0) in the index, and in a .npy its place (zeros), so that nothing moves.
+SPLIT is train or test. KEY is the sample index, the position in the sorted order of the source: an image that cannot be
+decoded keeps its row (of length 0) in the index, and in a .npy its place (zeros), so that nothing moves. pack_schema.py
+checks all that they say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import csv
 import hashlib
 import io
 import json
+import math
+import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,20 +30,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import open_regular, read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
-from . import auto
+from . import auto, pack_schema
+from .mapped import read_npy_header
+from .pack_schema import INDEX
 from .source import Progress
 
 VERSION = 2
 """1 had its sized images resized by DALI."""
 MANIFEST = "pack.json"
 QUARANTINE = "quarantine.csv"
-FORMS = ("jpeg", "raw")
-INDEX = np.dtype(
-    [("shard", "<i4"), ("offset", "<i8"), ("length", "<i8"), ("label", "<i4"), ("height", "<i4"), ("width", "<i4")]
-)
-"""Where a sample's bytes are: which of the split's files (in sorted order), from which byte on, and how many; its
-label; height and width of the image."""
+MAX_MANIFEST_BYTES, MAX_QUARANTINE_BYTES, MAX_INDEX_BYTES = 2**26, 2**28, 2**31
+"""Far above what 60 million images take."""
 
 CHUNK = 2**20
 
@@ -65,7 +68,7 @@ class PackSplit:
     @property
     def files(self) -> list[str]:
         """The files of the images, in the order of INDEX's shard."""
-        return sorted({part.file for part in self.parts})
+        return list(dict.fromkeys(part.file for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class Pack:
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a folder is a pack."""
-    return (path / MANIFEST).is_file()
+    """Whether a folder is a pack, or was meant to be one."""
+    return os.path.lexists(path / MANIFEST)
 
 
 def digest(data: bytes) -> str:
@@ -105,14 +108,14 @@ def write_manifest(folder: Path, values: dict[str, Any], indexes: dict[str, np.n
     csv.writer(text, lineterminator="\n").writerows([("split", "index", "file", "reason"), *quarantine])
     values["quarantine"] = _write(folder / QUARANTINE, text.getvalue().encode(errors="surrogateescape"))
     values = {"format": "rethink_fast pack", "version": VERSION, "contract": CONTRACT_VERSION, **values}
-    values["sha256"] = digest(_canonical(values))
+    values["sha256"] = checksum(values)
     _write(folder / MANIFEST, json.dumps(values, indent=1).encode())
 
 
-def _canonical(values: dict[str, Any]) -> bytes:
-    """What the manifest's own checksum is taken over: everything else in it."""
+def checksum(values: dict[str, Any]) -> str:
+    """Return the SHA-256 of everything in a JSON object but its own "sha256"."""
     rest = {key: value for key, value in values.items() if key != "sha256"}
-    return json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
+    return digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -122,60 +125,108 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> str:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_atomic(path, data)
     return digest(data)
 
 
 def read_pack(path: Path) -> Pack:
     """Read a pack's description and index, and see that every file is there with its size. Raises UserError."""
-    values = _manifest(path)
-    quarantine = _whole(path / QUARANTINE, values["quarantine"]).decode(errors="surrogateescape")
-    bad = list(csv.reader(io.StringIO(quarantine)))[1:]
-
-    def split(name: str) -> PackSplit | None:
-        if name not in values["splits"]:
-            return None
-        content = _whole(path / f"{name}.index.npy", values["splits"][name]["index"])
-        index = np.load(io.BytesIO(content))
-        parts = tuple(Part(**part) for part in values["splits"][name]["parts"])
-        listed = tuple((int(row[1]), row[2], row[3]) for row in bad if row[0] == name)
-        _check_sizes(path, parts)
-        return PackSplit(parts, index, listed)
-
-    train, test = split("train"), split("test")
-    assert train is not None
+    values = read_manifest(path)
+    quarantine = _whole(path / QUARANTINE, values["quarantine"], MAX_QUARANTINE_BYTES)
+    try:
+        rows = list(csv.reader(io.StringIO(quarantine.decode(errors="surrogateescape"), newline="")))
+        bad = pack_schema.check_quarantine(rows)
+        splits = {name: _read_split(path, values, name, bad) for name in values["splits"]}
+        listed = sum(len(split.quarantine) for split in splits.values())
+        if listed != len(bad):
+            raise ValueError("a quarantine of a split that is not there")
+    except (ValueError, csv.Error) as error:
+        raise _strange(path, error) from None
     size, classes = values["size"], tuple(values["classes"])
-    return Pack(path, values["form"], size, classes, train, test, values["sha256"])
+    return Pack(path, values["form"], size, classes, splits["train"], splits.get("test"), values["sha256"])
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    content = _read(path / MANIFEST)
+def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[str, int, str, str]]) -> PackSplit:
+    """Raises UserError for files that are not as they were written, and ValueError for strange content."""
+    described = values["splits"][name]
+    parts = tuple(Part(**part) for part in described["parts"])
+    _check_sizes(path, parts)
+    index = _index(_whole(path / f"{name}.index.npy", described["index"], MAX_INDEX_BYTES))
+    listed = tuple((sample, file, reason) for split, sample, file, reason in bad if split == name)
+    how: dict[str, Any] = {"form": values["form"], "size": values["size"], "labels": len(values["classes"])}
+    pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **how)
+    if values["form"] == "jpeg":
+        pack_schema.check_tar_places(index, [part.bytes for part in parts])
+    else:
+        shape, start = _array_of(path / parts[0].file, len(index))
+        pack_schema.check_npy_places(index, shape, start)
+    return PackSplit(parts, index, listed)
+
+
+def _index(content: bytes) -> np.ndarray:
+    file = io.BytesIO(content)
+    shape, dtype, start = read_npy_header(file)
+    if dtype != INDEX or len(shape) != 1 or len(content) != start + shape[0] * INDEX.itemsize:
+        raise ValueError(f"an index of {dtype} {shape} in {len(content)} bytes")
+    return np.frombuffer(content, INDEX, offset=start)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check the description of a pack. Raises UserError."""
+    content = _read(path / MANIFEST, MAX_MANIFEST_BYTES)
     try:
         values = json.loads(content)
         known, version, contract = values["format"] == "rethink_fast pack", values["version"], values["contract"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         known, version, contract = False, None, None
     if not known:
         raise UserError(f"{path / MANIFEST} does not describe a pack, or is damaged: pack the images again")
     for what, found, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
-        if found != ours:
+        if type(found) is not int or found != ours:
+            found = repr(found)[:80]
             raise UserError(f"{path} is a pack of {what} {found}, and this program reads {ours}: pack the images again")
-    if values.get("sha256") != digest(_canonical(values)):
+    if values.get("sha256") != checksum(values):
         raise UserError(f"{path / MANIFEST} is damaged (its checksum is another): pack the images again")
+    try:
+        pack_schema.check_manifest(values)
+    except ValueError as error:
+        raise _strange(path / MANIFEST, error) from None
     return dict(values)
 
 
-def _read(path: Path) -> bytes:
+def _strange(path: Path, error: Exception) -> UserError:
+    """What has the right checksums and is not what this program writes."""
+    if isinstance(error, UserError):
+        return error
+    return UserError(f"{path} has the right checksums and strange content ({error}): pack the images again")
+
+
+def _array_of(path: Path, samples: int) -> tuple[tuple[int, ...], int]:
+    """Shape of an image in a .npy, and where the first begins. Raises UserError: its checksum is not known yet."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            shape, dtype, start = read_npy_header(file)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): restore it or pack the images again") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it or pack the images again") from None
+    if dtype != np.uint8 or len(shape) != 4 or shape[0] != samples or start + math.prod(shape) != size:
+        raise UserError(
+            f"{path} is damaged, or of another pack ({dtype} {shape} for {samples} samples): pack the images again"
+        )
+    return shape[1:], start
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_bytes(path, limit=limit)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): restore it or pack the images again") from None
 
 
-def _whole(path: Path, sha256: str) -> bytes:
-    content = _read(path)
+def _whole(path: Path, sha256: str, limit: int) -> bytes:
+    content = _read(path, limit)
     if digest(content) != sha256:
         raise UserError(f"{path} is damaged (its checksum is another): restore it or pack the images again")
     return content
@@ -186,13 +237,14 @@ def _check_sizes(path: Path, parts: tuple[Part, ...]) -> None:
     expected = {part.file: part.offset + part.bytes for part in parts}
     for file, size in expected.items():
         try:
-            found = (path / file).stat().st_size
+            found = (path / file).stat()
         except OSError as error:
             raise UserError(
                 f"{path / file} cannot be read ({error.strerror}): restore it or pack the images again"
             ) from None
-        if found != size:
-            raise UserError(f"{path / file} has {found} bytes instead of {size}: restore it or pack the images again")
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            what = f"has {found.st_size} bytes instead of {size}" if stat.S_ISREG(found.st_mode) else "is no file"
+            raise UserError(f"{path / file} {what}: restore it or pack the images again")
 
 
 def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
@@ -203,11 +255,12 @@ def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
     seen = hashlib.sha256(f"{pack.path.absolute()}\0{pack.sha256}\0".encode(errors="surrogateescape"))
     for split in pack.splits:
         for file in split.files:
-            stat = (pack.path / file).stat()
-            seen.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+            found = (pack.path / file).stat()
+            seen.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     kept = auto.cache_dir() / "checked" / f"pack-{seen.hexdigest()}"
-    if kept.exists():
-        return
+    with suppress(OSError):
+        if kept.exists():
+            return
     verify(pack, workers=workers, progress=progress)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +298,7 @@ def _sha256(path: Path, part: Part) -> str:
 
 def _chunks(path: Path, offset: int, length: int) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             while length > 0 and (chunk := file.read(min(CHUNK, length))):
                 length -= len(chunk)

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -18,18 +19,20 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_json, write_atomic
 from ..quiet import quiet
+from .pack_format import checksum
+from .pack_schema import BLOCK, INDEX, check_npy_places, check_rows, check_tar_places, file_of
 from .pack_source import Source
 
 QUALITY, SUBSAMPLING = 90, "4:2:0"
 """Of re-encoded JPEGs. Most photographs of ImageNet come in 4:2:0 themselves."""
 BATCH = 32
-BLOCK = 512
 RECORDS = "parts"
 
 
@@ -52,7 +55,12 @@ class Job:
 
     @property
     def file(self) -> str:
-        return f"{self.split}.npy" if self.form == "raw" else f"{self.split}-{self.number:05}.tar"
+        return file_of(self.form, self.split, self.number)
+
+    @property
+    def offset(self) -> int:
+        """From which byte of its file on it is the part: the header of a .npy goes with its first part."""
+        return 0 if self.form == "jpeg" or self.number == 0 else self.place
 
     @property
     def record(self) -> Path:
@@ -77,16 +85,38 @@ def make_part(job: Job) -> int:
     """Make one part and its record; returns its samples. Raises OSError where the disk takes no more."""
     write = _write_raw if job.form == "raw" else _write_tar
     rows, quarantine, sha256, length = write(job)
-    offset = 0 if job.form == "jpeg" or job.number == 0 else job.place  # the header of a .npy goes with its first part
-    record = {
-        "part": {"file": job.file, "offset": offset, "bytes": length, "sha256": sha256},
+    record: dict[str, Any] = {
+        "part": {"file": job.file, "offset": job.offset, "bytes": length, "sha256": sha256},
         "rows": rows,
         "quarantine": quarantine,
     }
-    partial = job.record.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(record))
-    partial.replace(job.record)
+    record["sha256"] = checksum(record)
+    write_atomic(job.record, json.dumps(record))
     return len(job.source)
+
+
+def read_record(job: Job) -> dict[str, Any] | None:
+    """Return the record of a part that is finished, its rows as INDEX; None of anything else that stands there."""
+    try:
+        record = read_json(job.record)
+        if record["sha256"] != checksum(record):
+            return None
+        rows = np.array([tuple(row) for row in record["rows"]], INDEX)
+        bad = [sample for sample, file, reason in record["quarantine"] if isinstance(file + reason, str)]
+        check_rows(rows, form=job.form, size=job.size, labels=job.source.labels, bad=bad, first=job.start)
+        size = (job.folder / job.file).stat().st_size
+        if job.form == "jpeg":
+            length = size
+            check_tar_places(rows, [size], shard=job.number, first=job.start)
+        else:
+            assert job.shape is not None
+            length = job.place - job.offset + len(rows) * math.prod(job.shape)
+            check_npy_places(rows, job.shape, job.place, first=job.start)
+        part = {"file": job.file, "offset": job.offset, "bytes": length, "sha256": record["part"]["sha256"]}
+        whole = record["part"] == part and job.offset + length <= size
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return {**record, "rows": rows} if whole else None
 
 
 Image = tuple[np.ndarray | None, tuple[int, int], str | None]
@@ -164,10 +194,7 @@ class _File:
         self._seen.update(data)
         self.bytes += len(data)
 
-    def close(self) -> str:
-        """Put it on the disk; returns the checksum."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def sha256(self) -> str:
         return self._seen.hexdigest()
 
 
@@ -179,28 +206,28 @@ Written = tuple[Rows, list[tuple[int, str, str]], str, int]
 def _write_tar(job: Job) -> Written:
     rows: Rows = []
     quarantine = []
-    partial = job.folder / f".{job.file}.{os.getpid()}"
-    try:
-        with partial.open("wb", buffering=2**20) as opened:
-            file = _File(opened)
-            for k, encoded, (pixels, shape, reason) in images(job):
-                label = int(job.source.labels[k])
-                if reason is not None:
-                    quarantine.append((job.start + k, _named(job.source, k), reason))
-                    rows.append((job.number, 0, 0, label, 0, 0))
-                    continue
-                data = encoded.tobytes() if pixels is None else jpeg_of(pixels)
-                ending = "png" if data.startswith(b"\x89PNG") else "jpg"
-                offset = file.bytes + BLOCK
-                file.write(member(f"{job.start + k:09}.{ending}", data))
-                file.write(member(f"{job.start + k:09}.cls", str(label).encode()))
-                rows.append((job.number, offset, len(data), label, *shape))
-            file.write(bytes(2 * BLOCK))  # the end of a tar
-            sha256 = file.close()
-        partial.replace(job.folder / job.file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return rows, quarantine, sha256, file.bytes
+    sha256, length = "", 0
+
+    def fill(opened: BinaryIO) -> None:
+        nonlocal sha256, length
+        file = _File(opened)
+        for k, encoded, (pixels, shape, reason) in images(job):
+            label = int(job.source.labels[k])
+            if reason is not None:
+                quarantine.append((job.start + k, _named(job.source, k), reason))
+                rows.append((job.number, 0, 0, label, 0, 0))
+                continue
+            data = encoded.tobytes() if pixels is None else jpeg_of(pixels)
+            ending = "png" if data.startswith(b"\x89PNG") else "jpg"
+            offset = file.bytes + BLOCK
+            file.write(member(f"{job.start + k:09}.{ending}", data))
+            file.write(member(f"{job.start + k:09}.cls", str(label).encode()))
+            rows.append((job.number, offset, len(data), label, *shape))
+        file.write(bytes(2 * BLOCK))  # the end of a tar
+        sha256, length = file.sha256(), file.bytes
+
+    write_atomic(job.folder / job.file, fill)
+    return rows, quarantine, sha256, length
 
 
 def member(name: str, data: bytes) -> bytes:
@@ -236,8 +263,9 @@ def _write_raw(job: Job) -> Written:
                 )
             rows.append((0, job.place + k * row, row, label, *shape))
             file.write(pixels.tobytes())
-        sha256 = file.close()
-    return rows, quarantine, sha256, file.bytes
+        opened.flush()
+        os.fsync(opened.fileno())
+    return rows, quarantine, file.sha256(), file.bytes
 
 
 def _named(source: Source, k: int) -> str:

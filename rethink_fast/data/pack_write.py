@@ -10,17 +10,16 @@ A run that was stopped, by whatever, is gone on with by the same command.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import itertools
 import json
 import multiprocessing
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, in_range, one_of
+from ..files import lock, read_json, remove_partial, write_atomic
 from . import pack_worker
-from .pack_format import FORMS, INDEX, MANIFEST, Pack, read_pack, write_manifest
+from .pack_format import MANIFEST, Pack, read_manifest, read_pack, write_manifest
+from .pack_schema import BLOCK, FORMS, INDEX, LARGEST_SIZE
 from .pack_source import Source, Tree, open_tree
-from .pack_worker import BLOCK, QUALITY, RECORDS, SUBSAMPLING, Job, begin_process, make_part
+from .pack_worker import QUALITY, RECORDS, SUBSAMPLING, Job, begin_process, make_part, read_record
 from .source import Progress
 
 SHARD = 1024
@@ -78,7 +79,7 @@ def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
     """Look at the source and say what its pack takes. size: None keeps every image as it is. Raises UserError."""
     one_of("form", form, FORMS)
     if size is not None:
-        in_range("--size", size, 1, 4096)
+        in_range("--size", size, 1, LARGEST_SIZE)
     if dest.exists():
         raise UserError(f"{dest} exists already: choose another place, or remove it")
     made = Plan(dest, open_tree(src), form, size, None, 0, True)
@@ -138,16 +139,17 @@ def _length(made: Plan, source: Source) -> int:
     return int(statistics.mean(found) + 3 * error)
 
 
-def write(made: Plan, *, workers: int, progress: Progress | None) -> Pack:
+def write(made: Plan, *, workers: int, progress: Progress | None, note: Callable[[str], None] | None = None) -> Pack:
     """Make the pack, or go on making it.
 
-    Raises UserError where the disk lacks the bytes, now or later: what is made by then stays and is gone on with.
+    note: takes a line for the user. Raises UserError where the disk lacks the bytes, now or later: what is made by then
+    stays, and the next call goes on from there.
     """
     jobs = list(_jobs(made))
     _check_room(made, jobs)
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(made.folder):
+        with _alone(made.folder, note):
             if not (made.folder / MANIFEST).exists():
                 _begin(made)
                 _make_all(made, jobs, workers, progress)
@@ -161,20 +163,27 @@ def write(made: Plan, *, workers: int, progress: Progress | None) -> Pack:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the folder for this process; its end, however it comes, lets go of it."""
-    lock = folder / ".lock"
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder} is being written by another process: wait for it, or stop it") from None
+    try:
+        held = lock(folder / ".lock")
+    except BlockingIOError:
+        raise UserError(f"{folder} is being written by another process: wait for it, or stop it") from None
+    if held is None and note is not None:
+        note(f"the file system of {folder} has no locks: do not run this command twice at once")
+    try:
         yield
+    finally:
+        if held is not None:
+            held.close()
 
 
 def _make_all(made: Plan, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
     """Make every part that is not there yet."""
-    missing = [job for job in jobs if not job.record.exists()]
+    missing = [job for job in jobs if read_record(job) is None]
+    for job in missing:
+        with suppress(FileNotFoundError):
+            job.record.unlink()
     total = made.images
     done = total - sum(len(job.source) for job in missing)
     for images in _make(missing, workers, made):
@@ -187,20 +196,29 @@ def _begin(made: Plan) -> None:
     """Make the folder what a run of this plan starts from, fresh or left by another."""
     plan_file = made.folder / "plan.json"
     if plan_file.exists():
-        _check_same(made, json.loads(plan_file.read_text()))
-        for left in itertools.chain(made.folder.glob(".*.*.*"), made.folder.glob(f"{RECORDS}/*.[0-9]*")):
-            left.unlink()
+        try:
+            _check_same(made, read_json(plan_file))
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(
+                f"{plan_file} cannot be read ({why}): remove {made.folder}, or choose another place"
+            ) from None
+        remove_partial(made.folder)
+        remove_partial(made.folder / RECORDS)
     else:
-        (made.folder / RECORDS).mkdir(exist_ok=True)
-        partial = made.folder / ".plan.json.partial"
-        partial.write_text(json.dumps(made.identity()))
-        partial.replace(plan_file)
+        others = sorted(path.name for path in made.folder.iterdir() if not path.name.startswith("."))
+        if others:
+            raise UserError(f"{made.folder} holds {others[0]} and no plan.json: remove it, or choose another place")
+        write_atomic(plan_file, json.dumps(made.identity()))
+    (made.folder / RECORDS).mkdir(exist_ok=True)
     if made.shape is not None:
         for name, source in made.tree.splits.items():
             _lay_out(made.folder / f"{name}.npy", (len(source), *made.shape))
 
 
-def _check_same(made: Plan, identity: dict[str, Any]) -> None:
+def _check_same(made: Plan, identity: Any) -> None:
     if identity != made.identity():
         raise UserError(
             f"{made.folder} holds an unfinished pack of other images, --form or --size: remove it, or choose another "
@@ -209,7 +227,6 @@ def _check_same(made: Plan, identity: dict[str, Any]) -> None:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()
@@ -274,11 +291,11 @@ def _describe(made: Plan, jobs: Sequence[Job]) -> None:
     """From the records of all parts to the index, the quarantine and, last of all, the description."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in made.tree.splits}
     for job in jobs:
-        records[job.split].append(json.loads(job.record.read_text()))
-    indexes = {
-        name: np.array([tuple(row) for record in found for row in record["rows"]], INDEX)
-        for name, found in records.items()
-    }
+        record = read_record(job)
+        if record is None:
+            raise UserError(f"{job.record} changed while it was being read: start the same command again")
+        records[job.split].append(record)
+    indexes = {name: np.concatenate([record["rows"] for record in found]) for name, found in records.items()}
     quarantine = [(name, *row) for name, found in records.items() for record in found for row in record["quarantine"]]
     values = {
         "form": made.form,
@@ -291,8 +308,12 @@ def _describe(made: Plan, jobs: Sequence[Job]) -> None:
 
 
 def _put_in_place(made: Plan) -> Pack:
-    """Remove what only the making needed, and give the folder its name."""
-    _check_same(made, json.loads((made.folder / MANIFEST).read_text())["plan"])
+    """Check the pack, remove what only the making needed, and give the folder its name."""
+    try:
+        _check_same(made, read_manifest(made.folder).get("plan"))
+        read_pack(made.folder)
+    except UserError as error:
+        raise UserError(f"{error} (after removing {made.folder})") from None
     shutil.rmtree(made.folder / RECORDS, ignore_errors=True)
     for name in ("plan.json", ".lock"):
         (made.folder / name).unlink(missing_ok=True)
