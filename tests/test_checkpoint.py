@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 
 from rethink_fast.bench.cli import main
 from rethink_fast.train.checkpoint import NEWEST, PREVIOUS
-from rethink_fast.train.outcome import EpochRow, Outcome
 
 TIMED = ("train_seconds", "images_per_second")
 BENCH = [sys.executable, "-m", "rethink_fast.bench"]
@@ -101,13 +99,6 @@ def test_more_epochs_go_on_from_the_last_checkpoint(unbroken: Path, tmp_path: Pa
     assert curve(tmp_path / "o") == curve(unbroken)
 
 
-def test_an_outcome_of_before_top_5_accuracy_can_be_read() -> None:
-    row = {field.name: 1 for field in fields(EpochRow)}
-    older = {name: value for name, value in row.items() if "top5" not in name}
-    values = Outcome(rows=[EpochRow(**row)]).as_dict()
-    assert Outcome.from_dict({**values, "rows": [older]}).rows[0].test_top5_accuracy is None
-
-
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "o"
     stopped(folder)
@@ -129,7 +120,7 @@ def test_two_damaged_checkpoints_are_one_clear_line(tmp_path: Path, capfd: pytes
     line = refused(capfd, *WORDS, "30", "--resume", str(folder))
     assert NEWEST in line
     assert PREVIOUS in line
-    assert "start the run anew" in line
+    assert "start the run again" in line
     assert load(folder) == before
 
 

@@ -17,6 +17,7 @@ import torch
 
 from ..config import affecting
 from ..data import Dataset, Resident
+from ..data.digest import digest_all, digest_some
 from ..data.source import Split
 from ..experiments.declare import Computation, Result, Task
 from ..rng import CONTRACT_VERSION
@@ -26,7 +27,7 @@ FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
 
 
 def data_identity(dataset: Dataset) -> str:
-    """A hash of the samples that take part: of their pixels where they are at hand, else of where they came from."""
+    """A hash of the samples that take part: of all their pixels where they are at hand, else of some and the source."""
     digest = hashlib.sha256(f"{dataset.name} {dataset.num_classes}".encode())
     for split in (dataset.train, dataset.test):
         if split is not None:
@@ -38,10 +39,9 @@ def _add(digest: Any, split: Split, source: str) -> None:
     digest.update(split.index.numpy().tobytes())
     digest.update(split.labels[split.index].numpy().tobytes())
     if isinstance(split.images, Resident):
-        for images, rows in split.images.read(split.index.split(10_000)):
-            digest.update(images[rows].cpu().numpy().tobytes())
+        digest.update(digest_all(split).encode())
     else:
-        digest.update(f"{source} {split.images.shape}".encode())
+        digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
 
 
 def identity(task: Task, data: str, device: torch.device) -> dict[str, Any]:

@@ -24,7 +24,9 @@ import torch
 from ..errors import UserError, one_of
 from . import auto, cifar10, hw_decoder, imagenet, mnist, packed, synthetic
 from .dali import CROP
+from .digest import digest_some
 from .download import fetch
+from .mapped import Mapped
 from .pack_format import is_pack
 from .residency import settle
 from .source import Dataset, Images, Progress, Resident, Split, subset
@@ -69,6 +71,8 @@ def open_dataset(
     if size < 1:
         raise UserError(f"size {size} is out of range: choose at least 1")
     made = _find(dataset, data, size, margin, limit, device, workers, download, damaged, progress)
+    if isinstance(made.train.images, Mapped) or not isinstance(made.train.images, Resident):
+        made = replace(made, sample=digest_some(made.train))
     made, plan = settle(made, residency, device, progress, windows=windows, processes=processes)
     notes = [f"images {plan}"] if plan is not None else []
     shared = hw_decoder.tune(made, device)

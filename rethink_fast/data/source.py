@@ -57,7 +57,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: where it came from, in words for people and records; its classes; its two splits."""
+    """A data set: where it came from, in words for people and records; its classes; its two splits.
+
+    sample: digest_some of the training images as they are stored; "" where they are decoded as the set is opened.
+    """
 
     name: str
     data_source: str
@@ -65,6 +68,7 @@ class Dataset:
     train: Split
     test: Split | None
     notes: tuple[str, ...] = field(default=())
+    sample: str = ""
 
     @property
     def num_classes(self) -> int:

@@ -1,31 +1,44 @@
 """Checkpoints: everything that the next step depends on, in a file that is whole or is not used.
 
-A checkpoint is written under another name, flushed to the disk and moved into place; the one before it is kept. Its
-head has the SHA-256 of what follows, so that a torn or flipped byte is noticed, and the one before it serves.
+A checkpoint is a file of torch.save. Its zip archive ends with a comment, the SHA-256 of all that comes before, so that
+a flipped or missing bit anywhere is noticed. A new one is moved into place once it is on the disk, and the one before
+it is kept: it serves where the newest cannot be used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..config import affecting
+from ..config import affecting, settled
 from ..errors import UserError
+from ..files import read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
+from ..schema import Each, check, shown
+from ..text import printable
 from .outcome import Outcome
-from .setup import Setup
+from .restore import build
+from .setup import Choice, Setup
 
-MAGIC = b"rethink_fast checkpoint 1\n"
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
+FORMAT = 2
+SEAL = b"rethink_fast sha256 "
+SEAL_BYTES = len(SEAL) + 64
+ROOM = 2**28
+"""Bytes that a checkpoint may take beside the step's state: its outcome has a row for each epoch."""
 
 
 def identity(setup: Setup) -> dict[str, Any]:
-    """What must be the same for a run to go on: options, the data's labels and shape, and the contract's version."""
+    """What must be the same for a run to go on: options, the data's labels and pixels, and the contract's version."""
     run, dataset = setup.run, setup.dataset
     kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
     if run.train.schedule == "linear":
@@ -35,15 +48,14 @@ def identity(setup: Setup) -> dict[str, Any]:
     return kept | {
         "images": [len(index), *dataset.train.images.shape],
         "true labels": labels.hexdigest()[:12],
+        "training pixels": setup.pixels[:12],
         "contract version": CONTRACT_VERSION,
     }
 
 
 def shared_facts(setup: Setup) -> dict[str, Any]:
     """What must be the same on all ranks of a run: its identity, and what decides when they do what."""
-    train = setup.run.train
-    kept = {name: getattr(train, name) for name in ("epochs", "until", "eval_every", "compile")}
-    return identity(setup) | kept | {"kind of device": setup.device.type}
+    return identity(setup) | affecting(setup.run, "length") | {"kind of device": setup.device.type}
 
 
 class Checkpoints:
@@ -54,23 +66,12 @@ class Checkpoints:
 
     def save(self, setup: Setup, outcome: Outcome) -> None:
         """Write one; the newest and the one before it stay. Raises OSError, and leaves those that are there."""
-        content = io.BytesIO()
-        torch.save({"identity": identity(setup), "outcome": outcome.as_dict(), "state": setup.step.state()}, content)
-        payload = content.getbuffer()
-        partial = self.folder / PARTIAL
-        try:
-            with partial.open("wb") as file:
-                file.write(MAGIC + hashlib.sha256(payload).digest())
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        content = {"format": FORMAT, "identity": identity(setup), "outcome": outcome.as_dict()}
+        write_atomic(self.folder / PARTIAL, sealed(content | {"state": setup.step.state()}))
         newest = self.folder / NEWEST
         if newest.exists():
             os.replace(newest, self.folder / PREVIOUS)
-        os.replace(partial, newest)
+        os.replace(self.folder / PARTIAL, newest)
 
     def remove(self) -> None:
         """Delete them all."""
@@ -78,58 +79,151 @@ class Checkpoints:
             (self.folder / name).unlink(missing_ok=True)
 
     def load(self, setup: Setup) -> tuple[Outcome, str | None]:
-        """Put the network back to where the newest whole checkpoint left it, which rank 0 reads for all.
+        """Put the network back to where the newest usable checkpoint left it, which rank 0 reads for all.
 
-        Returns the outcome until then, and a line about a damaged one that was passed over. Raises UserError if there
-        is none, or if it is of another run, naming the difference.
+        Returns the outcome until then, and a line about one that was passed over. Raises UserError if there is none,
+        if it is of another run, naming the difference, or if it has more epochs behind it than the run is to have.
         """
-        content, note = setup.ranks.from_first(lambda: self._newest(setup))
-        setup.step.load_state(content["state"])
-        return Outcome.from_dict(content["outcome"]), note
+        outcome, state, note = setup.ranks.from_first(lambda: self._newest(setup))
+        setup.step.load_state(state)
+        return outcome, note
 
     def exist(self) -> bool:
         """Whether there is one to try."""
         return any((self.folder / name).exists() for name in (NEWEST, PREVIOUS))
 
-    def _newest(self, setup: Setup) -> tuple[dict[str, Any], str | None]:
+    def _newest(self, setup: Setup) -> tuple[Outcome, dict[str, Tensor], str | None]:
         problems = []
+        ours, state = identity(setup), setup.step.state()
         for name in (NEWEST, PREVIOUS):
             path = self.folder / name
             try:
-                content = _read(path)
+                content = unsealed(path, limit=sum(value.nbytes for value in state.values()) + ROOM)
+                theirs = _identity_in(content)
+                if theirs != ours:
+                    raise UserError(_difference(theirs, ours, self.folder))
+                outcome = Outcome.from_dict(content["outcome"])
+                _check_state(content["state"], state, setup)
+                _check_place(outcome, content["state"], setup)
             except FileNotFoundError:
                 continue
+            except UserError:
+                raise
             except (OSError, ValueError) as error:
-                problems.append(f"{path} cannot be used ({error})")
+                why = error.strerror if isinstance(error, OSError) else f"it {str(error)[:300]}"
+                problems.append(f"{path} cannot be used ({why})")
                 continue
-            _compare(content["identity"], identity(setup), self.folder)
-            steps = content["outcome"]["steps"]
-            note = f"{'; '.join(problems)}: going on from {path}, step {steps}" if problems else None
-            return content, note
+            done, epochs = outcome.epoch + (outcome.batch > 0), settled(setup.run.train.epochs)
+            if done > epochs:
+                raise UserError(f"--epochs {epochs}: the run in {self.folder} is in epoch {done} already. Give more.")
+            note = f"{'; '.join(problems)}: going on from {path}, step {outcome.steps}" if problems else None
+            return outcome, content["state"], note
         if problems:
-            raise UserError(f"{'; '.join(problems)}: start the run anew, with another --out.")
-        raise UserError(f"--resume {self.folder} holds no checkpoint: start the run anew, without --resume.")
+            raise UserError(f"{'; '.join(problems)}: start the run again, with another --out.")
+        raise UserError(f"--resume {self.folder} holds no checkpoint: start the run without --resume.")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    head = len(MAGIC)
-    if not data.startswith(MAGIC):
-        raise ValueError("it is no checkpoint of this version")
-    if hashlib.sha256(memoryview(data)[head + 32 :]).digest() != data[head : head + 32]:
-        raise ValueError("it is damaged: its checksum does not agree")
-    content: dict[str, Any] = torch.load(io.BytesIO(data[head + 32 :]), map_location="cpu", weights_only=True)
-    return content
+def sealed(content: Any) -> memoryview:
+    """Return what torch.save writes, with its digest as the comment of the archive."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return seal(file)
 
 
-def _compare(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
-    differing = [
-        f"{name.replace('_', ' ')} {theirs.get(name)} there, {ours.get(name)} here"
-        for name in [*ours, *(name for name in theirs if name not in ours)]
-        if theirs.get(name) != ours.get(name)
+def seal(file: io.BytesIO) -> memoryview:
+    """Return a zip archive without a comment, with its digest as its comment."""
+    file.seek(-2, io.SEEK_END)  # its last two bytes are the length of the comment
+    file.write(struct.pack("<H", SEAL_BYTES))
+    file.write(SEAL + hashlib.sha256(file.getbuffer()).hexdigest().encode())
+    return file.getbuffer()
+
+
+def unsealed(path: Path, *, limit: int) -> Any:
+    """Return what `sealed` was given. Raises OSError, and ValueError, in words, for any other file."""
+    data = memoryview(read_bytes(path, limit=limit))
+    seal = bytes(data[-SEAL_BYTES:])
+    if not seal.startswith(SEAL):
+        raise ValueError("is damaged, or not of this version: it does not end with its checksum")
+    if seal != SEAL + hashlib.sha256(data[:-SEAL_BYTES]).hexdigest().encode():
+        raise ValueError("is damaged: its checksum does not agree")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("is compressed")
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a strange archive makes of zipfile, torch and its unpickler
+        raise ValueError(f"is no checkpoint: {shown(str(error))}") from None
+
+
+def _identity_in(content: Any) -> dict[str, Any]:
+    """What a checkpoint says about its run, as plain values. Raises ValueError."""
+    check(content, {"format": int, "identity": Each(), "outcome": Each(), "state": Each()})
+    if content["format"] != FORMAT:
+        raise ValueError(f"is of format {shown(content['format'])}, not {FORMAT}")
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(content["identity"]))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("has in its identity values that are not plain") from None
+    return plain
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> str:
+    names = [
+        name for name in (*ours, *(name for name in theirs if name not in ours)) if theirs.get(name) != ours.get(name)
     ]
-    if differing:
-        raise UserError(
-            f"--resume {folder} is another run ({'; '.join(differing)}): give the options it was started with, or "
-            f"start anew with another --out."
+    differing = "; ".join(
+        f"{printable(name.replace('_', ' '))[:60]} {shown(theirs.get(name))} there, {shown(ours.get(name))} here"
+        for name in names
+    )
+    if names == ["epochs"]:
+        return (
+            f"--resume {folder} is another run ({differing}): --schedule linear brings the learning rate to zero at "
+            f"the end of --epochs, so that more of them make another run. Start it with another --out."
         )
+    return (
+        f"--resume {folder} is another run ({differing}): give the options it was started with, or start another with "
+        f"another --out."
+    )
+
+
+def _check_place(outcome: Outcome, state: dict[str, Tensor], setup: Setup) -> None:
+    """Raise ValueError where an outcome disagrees with itself, with the network's counters or with the loader."""
+    sizes = setup.train.sizes(setup.train.batch_size)
+    batches, seen = len(sizes), sum(sizes[: outcome.batch])
+    counters = {name: int(state[f"counter.{name}"]) for name in ("epoch", "steps", "seen")}
+    build(Choice, outcome.choice, "outcome.choice")
+    right = {
+        "batch": outcome.batch <= batches,
+        "steps": outcome.steps == outcome.epoch * batches + outcome.batch,
+        "images": outcome.images == outcome.epoch * sum(sizes) + seen,
+        "counters": counters["steps"] == outcome.steps
+        and (outcome.batch == 0 or (counters["epoch"], counters["seen"]) == (outcome.epoch, seen)),
+        "rows": [(row.epoch, row.step) for row in outcome.rows]
+        == [(epoch, epoch * batches) for epoch in range(1, outcome.epoch + 1)],
+        "accuracies": all((row.train_loss is None) == (row.train_accuracy is None) for row in outcome.rows),
+    }
+    wrong = [name for name, holds in right.items() if not holds]
+    if wrong:
+        raise ValueError(f"has {wrong[0]} that do not fit epoch {outcome.epoch}, batch {outcome.batch} of {batches}")
+
+
+def _check_state(given: dict[Any, Any], ours: dict[str, Tensor], setup: Setup) -> None:
+    """Raise ValueError where tensors cannot be those of this step: by name, shape, type, counter and generator."""
+    needed = set(ours) - {"generator.cuda"}  # it is absent from what a CPU wrote
+    odd = sorted(map(str, needed - set(given)))
+    if odd:
+        raise ValueError(f"lacks in its state {odd[0]}")
+    for name in set(ours) & set(given):
+        value, expected = given[name], ours[name]
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            raise ValueError(f"has {name} that is no tensor of a CPU")
+        if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(
+                f"has {name} of {value.dtype} {list(value.shape)}, not {expected.dtype} {list(expected.shape)}"
+            )
+    for name, device in (("generator.cpu", torch.device("cpu")), ("generator.cuda", setup.device)):
+        if name in ours and name in given:
+            try:
+                torch.Generator(device).set_state(given[name])
+            except RuntimeError:
+                raise ValueError(f"has {name} that is no state of a random generator") from None

@@ -18,7 +18,7 @@ from .choose import choose, warm_up
 from .evaluate import Scores, evaluate
 from .milestones import Moment
 from .optim import set_learning_rate
-from .outcome import EpochRow, Outcome
+from .outcome import EpochRow, Outcome, StopReason
 from .setup import Setup
 from .step import synchronize, trim_heap
 
@@ -143,6 +143,8 @@ def fit(
                 setup.fit_optimizer()
                 synchronize(setup.device)
             outcome.train_seconds += time.perf_counter() - start
+        if outcome.epoch == epochs:
+            outcome.stopped = "epochs"
         for epoch in range(outcome.epoch, epochs):
             _train_epoch(setup, epoch, outcome, listener, check, saver)
             if outcome.bad_step is not None:
@@ -154,14 +156,11 @@ def fit(
             if row.train_accuracy is not None and row.train_loss is not None:
                 moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
                 outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
-            if _reached(setup, row):
-                outcome.stopped = "until"
-            elif epoch + 1 == epochs:
-                outcome.stopped = "epochs"
+            outcome.stopped = _stopped(setup, row)
             listener.on_epoch(row, outcome)
             if outcome.stopped == "until":
                 break
-            if saver.due():
+            if saver.due() or outcome.stopped == "epochs":  # more epochs can go on from here
                 saver.save()
     except Interrupted:
         outcome.stopped = "interrupted"
@@ -169,12 +168,14 @@ def fit(
     return outcome
 
 
-def _reached(setup: Setup, row: EpochRow) -> bool:
-    """Whether the run may end here, by the evaluation of this epoch."""
-    until, until_loss = setup.run.train.until, setup.run.train.until_loss
-    if row.train_accuracy is None or row.train_loss is None or row.train_accuracy < until:
-        return False
-    return until_loss is None or row.train_loss <= until_loss
+def _stopped(setup: Setup, row: EpochRow) -> StopReason:
+    """Why the run ends with this epoch; "interrupted" if it goes on, for what is written until its end."""
+    train = setup.run.train
+    if row.train_accuracy is not None and row.train_loss is not None:
+        low = train.until_loss is None or row.train_loss <= train.until_loss
+        if row.train_accuracy >= train.until and low:
+            return "until"
+    return "epochs" if row.epoch == train.epochs else "interrupted"
 
 
 def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:

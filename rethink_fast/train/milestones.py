@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..schema import check
+from .restore import build
+
 ACCURACIES = (0.5, 0.9, 0.99, 0.999, 1.0)
 PAPER_LOSS = 0.05
 
@@ -41,8 +44,10 @@ class Milestones:
         return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, dict[str, Any] | None]) -> Milestones:
-        """The milestones that `as_dict` described."""
+    def from_dict(cls, values: Any) -> Milestones:
+        """Return the milestones that `as_dict` described. Raises ValueError for anything that it cannot have given."""
         made = cls()
-        made.moments = {name: Moment(**moment) if moment else None for name, moment in values.items()}
+        check(values, dict.fromkeys(made.moments), "milestones")
+        for name in made.moments:
+            made.moments[name] = build(Moment, values[name], f"milestones.{name}") if values[name] else None
         return made

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from .milestones import Milestones
+from .restore import build
 
 StopReason = Literal["until", "epochs", "interrupted", "not_finite"]
 
@@ -16,7 +17,7 @@ class EpochRow:
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
     clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches. The top-5
-    accuracies are None too with 10 classes or fewer, and in checkpoints of before there were any.
+    accuracies are None too with 10 classes or fewer.
     """
 
     epoch: int
@@ -76,8 +77,9 @@ class Outcome:
         return {**values, "rows": [asdict(row) for row in self.rows], "milestones": self.milestones.as_dict()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Outcome:
-        """The outcome that `as_dict` described."""
-        rest = {name: value for name, value in values.items() if name not in ("rows", "milestones")}
-        rows = [EpochRow(**row) for row in values["rows"]]
-        return cls(rows=rows, milestones=Milestones.from_dict(values["milestones"]), **rest)
+    def from_dict(cls, values: Any) -> Outcome:
+        """Return the outcome that `as_dict` described. Raises ValueError for anything that it cannot have given."""
+        made = build(cls, values)
+        made.rows = [build(EpochRow, row, f"rows[{place}]") for place, row in enumerate(values["rows"])]
+        made.milestones = Milestones.from_dict(values["milestones"])
+        return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from ..augment import center_window
 from ..config import DEFAULTS, Run, settled
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
+from ..data.digest import digest_all
 from ..data.loader import Loader, pixel_statistics
 from ..data.prepare import PIXEL_KINDS, Preparation
 from ..data.source import Regional
@@ -63,6 +65,11 @@ class Setup:
         """Fraction of the training labels that differ from the original ones."""
         index = self.dataset.train.index
         return (self.labels[index] != self.original[index]).double().mean().item()
+
+    @cached_property
+    def pixels(self) -> str:
+        """A digest of the training images: of some of them as they are stored, or of all where they are in memory."""
+        return self.dataset.sample or digest_all(self.dataset.train)
 
     def learning_rate(self, epoch: int, batch: int = 0) -> float:
         """The learning rate of a step, epoch and batch counted from 0."""

@@ -237,7 +237,7 @@ class Step:
             value.copy_(state[name])
         self.seen = int(state["counter.seen"])
         torch.set_rng_state(state["generator.cpu"].cpu())
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "generator.cuda" in state:  # not in what a CPU left
             torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)
 
 

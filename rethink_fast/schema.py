@@ -1,0 +1,160 @@
+"""Check that a JSON file is built as its reader expects: the keys, their types and their ranges.
+
+SHAPE = {"epochs": Number(0, whole=True), "loss": Maybe(float), "gpu": Maybe({"name": str})}
+record = read(path, SHAPE, "give a run's result.json")
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .files import read_json
+from .text import printable
+
+DEPTH = 32
+"""No file of ours nests deeper, and what walks its values by recursion is safe up to there."""
+
+
+class BadFile(UserError):
+    """A file that cannot be used. why: in words, without the file's name; torn: whether it is absent, or no JSON."""
+
+    def __init__(self, path: Path, why: str, advice: str, *, torn: bool = False) -> None:
+        super().__init__(f"{path} {why}: {advice}.")
+        self.path, self.why, self.torn = path, why, torn
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in [low, high]. whole: an integer."""
+
+    low: float = -1e300
+    high: float = 1e300
+    whole: bool = False
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if self.high < 1e18:
+            return f"{kind} in [{self.low:g}, {self.high:g}]"
+        return f"{kind} of at least {self.low:g}" if self.low > -1e18 else kind
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """A value of this shape, or null; in an object also no such key."""
+
+    shape: Any
+
+
+@dataclass(frozen=True)
+class Either:
+    """A number, or text."""
+
+
+@dataclass(frozen=True)
+class Each:
+    """An object with any keys, and values of this shape; None: any value. keys: what the keys may be."""
+
+    shape: Any = None
+    keys: frozenset[str] | None = None
+
+
+def read(path: Path, shape: Any, advice: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object, and check it.
+
+    advice: what to do if it does not fit, to end the line. Raises BadFile, which names the file and the key.
+    """
+    try:
+        values = read_json(path)
+    except OSError as error:
+        absent = isinstance(error, FileNotFoundError)
+        raise BadFile(path, f"cannot be read ({error.strerror})", advice, torn=absent) from None
+    except ValueError as error:
+        raise BadFile(path, f"is not whole JSON ({printable(str(error))})", advice, torn=True) from None
+    try:
+        _check_depth(values)
+        check(values, Each())
+        check(values, shape)
+    except ValueError as error:
+        raise BadFile(path, str(error), advice) from None
+    found: dict[str, Any] = values
+    return found
+
+
+def check(value: Any, shape: Any, key: str = "") -> None:
+    """Raise ValueError, with the key and the value in words, where a value is not of a shape.
+
+    shape: str, bool, float (a finite number), int or Number; a frozenset of the strings allowed; [shape], a list;
+    a tuple of shapes, a list of that length; {key: shape}, an object with these keys and others; Each, Either or Maybe;
+    None, anything.
+    """
+    if shape is None or (isinstance(shape, Maybe) and value is None):
+        return
+    if isinstance(shape, Maybe):
+        check(value, shape.shape, key)
+    elif isinstance(shape, Either):
+        check(value, str if isinstance(value, str) else float, key)
+    elif isinstance(shape, list):
+        _expect(isinstance(value, list), value, key, "a list")
+        for place, item in enumerate(value):
+            check(item, shape[0], f"{key}[{place}]")
+    elif isinstance(shape, tuple):
+        _expect(isinstance(value, list) and len(value) == len(shape), value, key, f"a list of {len(shape)}")
+        for place, (item, inner) in enumerate(zip(value, shape, strict=True)):
+            check(item, inner, f"{key}[{place}]")
+    elif isinstance(shape, Mapping | Each):
+        _check_object(value, shape, key)
+    else:
+        _check_scalar(value, shape, key)
+
+
+def _check_object(value: Any, shape: Mapping[str, Any] | Each, key: str) -> None:
+    _expect(isinstance(value, dict), value, key, "an object")
+    inside = dict.fromkeys(value, shape.shape) if isinstance(shape, Each) else shape
+    if isinstance(shape, Each) and shape.keys is not None:
+        for name in value:
+            _expect(name in shape.keys, name, f"{key}, the key", f"one of {', '.join(sorted(shape.keys))}")
+    for name, inner in inside.items():
+        below = f"{key}.{name}" if key else name
+        if name in value:
+            check(value[name], inner, below)
+        elif not isinstance(inner, Maybe):
+            raise ValueError(f"lacks {printable(below)}")
+
+
+def _check_scalar(value: Any, shape: Any, key: str) -> None:
+    if isinstance(shape, frozenset):
+        _expect(isinstance(value, str) and value in shape, value, key, f"one of {', '.join(sorted(shape))}")
+    elif shape in (str, bool):
+        _expect(isinstance(value, shape), value, key, "text" if shape is str else "true or false")
+    else:
+        limits = shape if isinstance(shape, Number) else Number(-(2.0**63), 2.0**63, True) if shape is int else Number()
+        fits = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)
+        _expect(fits and limits.low <= value <= limits.high, value, key, str(limits))
+
+
+def _expect(held: bool, value: Any, key: str, words: str) -> None:
+    if not held:
+        raise ValueError(f"has {printable(key[-200:]) or 'the value'} {shown(value)}, where {words} is expected")
+
+
+def shown(value: Any) -> str:
+    """A value from a file on one short line."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"an integer of {value.bit_length():,} bits"
+    return printable(value if isinstance(value, str) and re.fullmatch(r"\S{1,60}", value) else reprlib.repr(value))
+
+
+def _check_depth(values: Any) -> None:
+    level = [values]
+    for _ in range(DEPTH):
+        parts = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for part in parts for item in part]
+        if not level:
+            return
+    raise ValueError(f"is nested deeper than {DEPTH} levels")

@@ -1,0 +1,82 @@
+"""Runs in this process that stop at a step and go on from their checkpoint, as a resumed process does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.data import open_dataset
+from rethink_fast.errors import Interrupted
+from rethink_fast.train.checkpoint import Checkpoints
+from rethink_fast.train.engine import Tick, fit
+from rethink_fast.train.outcome import EpochRow, Outcome
+from rethink_fast.train.setup import Setup, set_up, wants_windows
+
+CPU = torch.device("cpu")
+
+
+class Saving:
+    """Listener that writes checkpoints into a folder."""
+
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self.setup, self.checkpoints = setup, Checkpoints(folder)
+
+    def on_ready(self, outcome: Outcome) -> None: ...
+
+    def on_tick(self, tick: Tick) -> None: ...
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None: ...
+
+    def save(self, outcome: Outcome) -> None:
+        self.checkpoints.save(self.setup, outcome)
+
+
+def made(
+    dataset: str = "mnist", *, data: str = "synthetic", size: int | None = None, limit: int = 40, **given: Any
+) -> Setup:
+    """A run that is set up. given: options of Corruption, Model and Train by name."""
+    seed, kind = given.pop("seed", 0), given.pop("corruption", "random")
+    model = Model(given.pop("model", None), dropout=given.pop("dropout", 0.0), aux_head=given.pop("aux_head", False))
+    train = Train(**{"batch_size": 16, "epochs": 3, "lr": 1e-3, **given})
+    run = resolve(
+        Run(dataset, Data(data=data, size=size, limit=limit), Corruption(kind, seed=seed), model, train),  # type: ignore[arg-type]
+        on_gpu=False,
+        cores=1,
+    )
+    assert run.data.size is not None
+    opened = open_dataset(
+        dataset,
+        data,
+        size=run.data.size,
+        margin="crop" in train.augment,
+        limit=limit,
+        device=CPU,
+        workers=1,
+        download=False,
+        damaged="stop",
+        windows=wants_windows(run),
+    )
+    return set_up(run, opened, CPU)
+
+
+def trained(setup: Setup, folder: Path, *, stop_after: int | None = None, resumed: bool = False) -> Outcome:
+    """Train, from the folder's checkpoint if resumed. stop_after: steps of this session before it is interrupted."""
+    outcome = Checkpoints(folder).load(setup)[0] if resumed else None
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        if calls == stop_after:
+            raise Interrupted
+        calls += 1
+
+    return fit(setup, Saving(setup, folder), check, outcome=outcome)
+
+
+def figures(outcome: Outcome) -> list[dict[str, Any]]:
+    """The rows of the curve without what a clock measured."""
+    timed = ("train_seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in timed} for row in outcome.as_dict()["rows"]]
