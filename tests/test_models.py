@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,19 @@ def test_layer_plan_of_inception_v3() -> None:
         *((768, 17, 17),) * 5,
         *((1280, 8, 8), (2048, 8, 8), (2048, 8, 8)),
     ]
+
+
+def test_every_weight_of_inception_v3_has_the_published_shape() -> None:
+    """In order: each convolution has no bias and is followed by batch norm with scale and shift."""
+    lines = (Path(__file__).parent / "inception_v3_shapes.txt").read_text().splitlines()[1:]
+    published = [tuple(map(int, line.split()[1:])) for line in lines]
+    with torch.device("meta"):
+        model = build("inception_v3", num_classes=1000, size=(299, 299), aux_head=True)
+    expected = []
+    for shape in published:
+        expected += [shape, shape[:1], shape[:1]] if len(shape) == 4 else [shape, shape[:1]]
+    assert [tuple(p.shape) for p in model.parameters()] == expected
+    assert len(published) == 94 + 2 + 2
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 7), (4, 7), (7, 4), (1, 2), (28, 14)])
