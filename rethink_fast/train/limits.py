@@ -110,11 +110,12 @@ def model_rate(setup: Setup) -> float:
     """Images a second of training on one prepared batch, again and again: a loader that costs nothing."""
     with untouched(setup):
         inputs, labels = _prepared(setup)
-        setup.step.update(inputs, labels)
+        update = setup.step.repeatable(inputs, labels)
+        update()
         synchronize(setup.device)
         start, steps = time.perf_counter(), 0
         while time.perf_counter() - start < RATE_SECONDS:
-            setup.step.update(inputs, labels)
+            update()
             steps += 1
         synchronize(setup.device)
         return steps * len(labels) / (time.perf_counter() - start)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import types
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,11 @@ from .distributed import ALONE, Ranks, shared
 from .optim import materialise, optimizer_state
 
 AUX_WEIGHT = 0.4
+
+LEAD = 4
+"""Steps that the host may be ahead of a GPU: enough to keep it busy, and few enough that no batches pile up on it."""
+
+COUNTERS = ("epoch", "steps", "bad_step", "loss_sum", "right", "score_loss", "score_counts")
 
 TOP_5_ABOVE = 10
 """Top-5 accuracy is measured where there are more classes than these: the paper has it for ImageNet alone."""
@@ -57,9 +64,8 @@ class Step:
         self.top5 = top5
         self.device = next(model.parameters()).device
         self.seen = 0
-        self._compiled_loss = torch.compile(self._loss_of, dynamic=False)
-        self._compiled_score = torch.compile(self._score_of, dynamic=False)
         self._graphs: dict[tuple[str, int, int], Captured] = {}
+        self._lead: list[torch.cuda.Event] = []
         self._glance: tuple[Tensor, torch.cuda.Event, int] | None = None
         self._glanced = math.nan, False
 
@@ -74,7 +80,12 @@ class Step:
         self.score_loss = counter(torch.float64)
         self.score_counts = counter(torch.int64, 5 if top5 else 4)
         materialise(optimizer)
-        self._network = shared(model, ranks)
+        network = shared(model, ranks)
+        self._loss_of = _make_loss(network, self.device.type, self.autocast, "sum" if ranks.several else "mean")
+        self._score_of = _make_score(model, self.device.type, self.autocast, top5)
+        # DistributedDataParallel cannot be one graph.
+        self._compiled_loss = _compile(self._loss_of, fullgraph=not ranks.several)
+        self._compiled_score = _compile(self._score_of, fullgraph=True)
 
     def restart(self, model: nn.Module) -> None:
         """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
@@ -84,6 +95,7 @@ class Step:
             value.zero_()
         self.steps.zero_()
         self.bad_step.fill_(-1)
+        self._forget_glances()
 
     def begin_epoch(self, epoch: int) -> None:
         """Start the counters of an epoch anew; `epoch` keys its augmentation."""
@@ -120,6 +132,7 @@ class Step:
             return function(loader, batch.images, batch.rows, batch.index, len(batch))
         if self.device.type != "cuda" or watched():
             return function(loader, batch.images, batch.rows, batch.index)
+        self._wait_for_lead()
         key = (name, id(loader), len(batch.index))
         if key not in self._graphs:
             state, resident = self.state(), loader.split.images.resident
@@ -131,6 +144,24 @@ class Step:
                 restore=lambda: self.load_state(state),
             )
         self._graphs[key](batch.images, batch.rows, batch.index)
+        self._lead[-1].record()
+
+    def _wait_for_lead(self) -> None:
+        """Wait for the step LEAD steps ago; the last event of the list is then free, and is this step's."""
+        if len(self._lead) < LEAD:
+            self._lead.append(torch.cuda.Event())
+        else:
+            self._lead.append(self._lead.pop(0))
+            self._lead[-1].synchronize()
+
+    def repeatable(self, inputs: Tensor, labels: Tensor) -> Callable[[], None]:
+        """Return the update on these inputs as a run makes it, on a GPU in a graph; it leaves no trace until called."""
+        if self.device.type != "cuda" or self.ranks.several:
+            return lambda: self.update(inputs, labels)
+        state = self.state()
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = Captured(self.update, (inputs, labels), fixed=(True, True), restore=lambda: self.load_state(state))
+        return lambda: graph(inputs, labels)
 
     def forget_graphs(self) -> None:
         """Drop what was captured: for loaders that are replaced."""
@@ -173,23 +204,6 @@ class Step:
         self.score_loss += losses.double().sum()
         self.score_counts += torch.stack([each.sum() for each in counted])
 
-    def _loss_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            out = self._network(inputs)
-        logits, aux = out if isinstance(out, tuple) else (out, None)
-        reduction = "sum" if self.ranks.several else "mean"
-        loss = F.cross_entropy(logits.float(), labels, reduction=reduction)
-        right = (logits.argmax(1) == labels).sum()
-        if aux is not None:
-            loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels, reduction=reduction)
-        return loss, right
-
-    def _score_of(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            logits = self.model(inputs)
-        scores = F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
-        return (*scores, (logits.topk(5, 1).indices == labels[:, None]).any(1)) if self.top5 else scores
-
     def online(self) -> tuple[float, float]:
         """Mean loss and accuracy over the batches of this epoch so far, as they were seen in training."""
         seen = max(1, self.seen)
@@ -198,26 +212,31 @@ class Step:
     def glance(self) -> tuple[float, bool]:
         """Mean loss of this epoch and whether one was not finite, as far as the device has come: it is not waited for.
 
-        On a GPU they are as old as the call before this one.
+        On a GPU they are as old as the call before this one, and before the first they are NaN and False.
         """
         if self.device.type != "cuda":
             return self.online()[0], self.bad_step.item() >= 0
         if self._glance is None:
-            self._glance = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event(), 1
-        values, event, seen = self._glance
-        if event.query():
+            values, event = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event()
+        else:
+            values, event, seen = self._glance
+            if not event.query():
+                return self._glanced
             self._glanced = values[0].item() / seen, values[1].item() >= 0
-            values[0:1].copy_(self.loss_sum[None], non_blocking=True)
-            values[1:2].copy_(self.bad_step[None].double(), non_blocking=True)
-            event.record()
-            self._glance = values, event, max(1, self.seen)
+        values[0:1].copy_(self.loss_sum[None], non_blocking=True)
+        values[1:2].copy_(self.bad_step[None].double(), non_blocking=True)
+        event.record()
+        self._glance = values, event, max(1, self.seen)
         return self._glanced
+
+    def _forget_glances(self) -> None:
+        self._glance, self._glanced = None, (math.nan, False)
 
     def _named(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
         named = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         named |= optimizer_state(self.optimizer)
-        for name in ("epoch", "steps", "bad_step", "loss_sum", "right"):
+        for name in COUNTERS:
             named[f"counter.{name}"] = getattr(self, name)
         return named
 
@@ -236,9 +255,51 @@ class Step:
         for name, value in self._named().items():
             value.copy_(state[name])
         self.seen = int(state["counter.seen"])
+        self._forget_glances()
         torch.set_rng_state(state["generator.cpu"].cpu())
         if self.device.type == "cuda" and "generator.cuda" in state:  # not in what a CPU left
             torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)
+
+
+def _compile(function: Callable[..., Any], *, fullgraph: bool) -> Callable[..., Any]:
+    """Compile a function for fixed shapes. In one graph, torch raises where it would go on without compiling.
+
+    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has a code of its own,
+    so that the Steps of a process do not add up.
+    """
+    code = function.__code__.replace()
+    own = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
+    return torch.compile(own, dynamic=False, fullgraph=fullgraph)
+
+
+def _make_loss(
+    network: nn.Module, device: str, autocast: bool, reduction: str
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The loss of a batch, with the auxiliary head's, and how many of it were right."""
+
+    def loss_of(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(device, torch.bfloat16, enabled=autocast, cache_enabled=False):
+            out = network(inputs)
+        logits, aux = out if isinstance(out, tuple) else (out, None)
+        loss = F.cross_entropy(logits.float(), labels, reduction=reduction)
+        right = (logits.argmax(1) == labels).sum()
+        if aux is not None:
+            loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels, reduction=reduction)
+        return loss, right
+
+    return loss_of
+
+
+def _make_score(model: nn.Module, device: str, autocast: bool, top5: bool) -> Callable[..., tuple[Tensor, ...]]:
+    """The loss of each sample, whether it was right, and with top5 whether it was among the five most likely."""
+
+    def score_of(inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(device, torch.bfloat16, enabled=autocast, cache_enabled=False):
+            logits = model(inputs)
+        scores = F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
+        return (*scores, (logits.topk(5, 1).indices == labels[:, None]).any(1)) if top5 else scores
+
+    return score_of
 
 
 def synchronize(device: torch.device) -> None:
