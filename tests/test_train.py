@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch._dynamo.testing import CompileCounter
 
 from rethink_fast import rng
 from rethink_fast.config import Run, Train, resolve
@@ -216,3 +219,26 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_kept() -> None:
     step.update(torch.full((2, 1, 2, 2), math.nan), labels)
     step.update(torch.full((2, 1, 2, 2), math.nan), labels)
     assert step.bad_step.item() == 2
+
+
+def test_the_steps_of_a_process_do_not_use_up_what_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives up above 8 shapes of one code object, and would go on without compiling."""
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    for size in range(2, 12):
+        step = a_step(torch.nn.Linear(size, 3), compile="on")
+        for batch in (4, 5):
+            step.update(torch.zeros(batch, size), torch.zeros(batch, dtype=torch.int64))
+    assert counter.frame_count == 20
+
+
+def test_a_step_that_torch_will_not_compile_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record says compiled: then every shape was."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=CompileCounter()))
+    step = a_step(torch.nn.Linear(2, 3), compile="on")
+    for batch in range(2, 10):
+        step.update(torch.zeros(batch, 2), torch.zeros(batch, dtype=torch.int64))
+    with pytest.raises(FailOnRecompileLimitHit):
+        step.update(torch.zeros(10, 2), torch.zeros(10, dtype=torch.int64))

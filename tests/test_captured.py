@@ -1,0 +1,249 @@
+"""The captured step of a GPU, by the doubles of fake_cuda.py: the eager step's numbers, in all that a run does."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import fake_cuda
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.data import open_dataset
+from rethink_fast.errors import Interrupted
+from rethink_fast.stages import watching
+from rethink_fast.train import engine
+from rethink_fast.train.checkpoint import Checkpoints
+from rethink_fast.train.engine import Tick, fit
+from rethink_fast.train.limits import model_rate
+from rethink_fast.train.outcome import Outcome
+from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.step import LEAD
+
+cuda = pytest.fixture(fake_cuda.doubles)
+
+CPU = torch.device("cpu")
+OPTIONS: Any = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
+DATA = open_dataset("cifar10", "synthetic", size=28, limit=70, **OPTIONS)
+Moved = Callable[[Setup], Setup]
+
+
+class Quiet:
+    """A listener that keeps the ticks."""
+
+    def __init__(self) -> None:
+        self.ticks: list[Tick] = []
+        self.saved = 0
+
+    def on_ready(self, outcome: Outcome) -> None: ...
+
+    def on_tick(self, tick: Tick) -> None:
+        self.ticks.append(tick)
+
+    def on_epoch(self, row: Any, outcome: Outcome) -> None: ...
+
+    def save(self, outcome: Outcome) -> None:
+        self.saved += 1
+
+
+class TwoHeads(nn.Module):
+    """Auxiliary logits in training, batch norm, and dropout."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28 * 3, 32), nn.BatchNorm1d(32), nn.ReLU())
+        self.head, self.aux = nn.Sequential(nn.Dropout(0.2), nn.Linear(32, 10)), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.body(x)
+        return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+
+def made(*, seed: int = 0, model: str = "mlp_1x512", dropout: float = 0.0, like: Setup | None = None, **train: Any):
+    train = {"batch_size": 32, "epochs": 3, "compile": "off", "lr": 0.02} | train
+    run = Run("cifar10", Data(limit=70), Corruption("random", seed=seed), Model(model, dropout), Train(**train))  # type: ignore[arg-type]
+    return set_up(resolve(run, on_gpu=False, cores=1), DATA, CPU, like=like)
+
+
+def rates_as_tensors(setup: Setup) -> Setup:
+    """The eager run rounds its learning rates as the captured one does."""
+    for group in setup.step.optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]))
+    return setup
+
+
+def trained(setup: Setup, *, check: Callable[[], None] = lambda: None, outcome: Outcome | None = None) -> Outcome:
+    return fit(setup, Quiet(), check, outcome=outcome)
+
+
+def numbers(outcome: Outcome) -> list[dict[str, Any]]:
+    timed = ("train_seconds", "images_per_second")
+    return [{k: v for k, v in vars(row).items() if k not in timed} for row in outcome.rows]
+
+
+def same(one: Setup, other: Setup) -> None:
+    ours, theirs = one.step.state(), other.step.state()
+    ours.pop("generator.cuda", None), theirs.pop("generator.cuda", None)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dropout": {"dropout": 0.3},
+    "adam": {"optimizer": "adam", "lr": 1e-3},
+    "augmented": {"augment": ("flip", "rotation")},
+    "linear": {"schedule": "linear"},
+    "eval every 2": {"eval_every": 2},
+    "one batch": {"batch_size": 70},
+    "convolutions": {"model": "alexnet_small", "epochs": 2},
+    "batch norm": {"model": "inception_small", "epochs": 1},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("top5", [False, True])
+def test_a_captured_run_is_the_eager_one(way: str, top5: bool, cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    if top5 and way not in ("plain", "dropout"):
+        pytest.skip("the two do not depend on each other")
+    monkeypatch.setattr("rethink_fast.train.setup.TOP_5_ABOVE", 5 if top5 else 10)
+    plain = rates_as_tensors(made(**WAYS[way]))
+    expected = trained(plain)
+    graphed = cuda(made(**WAYS[way]))  # seeds the generator again
+    found = trained(graphed)
+    assert sum(graph.replays for graph in fake_cuda.Graph.made) > 0
+    assert numbers(found) == numbers(expected)
+    assert found.steps == expected.steps > 0
+    same(graphed, plain)
+
+
+def test_a_network_with_an_auxiliary_head(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rethink_fast.train.setup.build_model", TwoHeads)
+    plain = rates_as_tensors(made())
+    expected = numbers(trained(plain))
+    graphed = cuda(made())
+    assert numbers(trained(graphed)) == expected
+    same(graphed, plain)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_stopped_in_an_epoch_and_resumed(stop: int, cuda: Moved, tmp_path: Any) -> None:
+    expected = trained(rates_as_tensors(made(dropout=0.3)))
+    calls = itertools.count()
+
+    def check() -> None:
+        if next(calls) == stop:
+            raise Interrupted
+
+    first = cuda(made(dropout=0.3))
+    outcome = trained(first, check=check)
+    assert outcome.stopped == "interrupted"
+    Checkpoints(tmp_path).save(first, outcome)
+    second = cuda(made(dropout=0.3))
+    outcome, note = Checkpoints(tmp_path).load(second)
+    assert note is None
+    found = trained(second, outcome=replace(outcome, stopped=None))
+    assert numbers(found) == numbers(expected)
+
+
+def test_seeds_in_a_row(cuda: Moved) -> None:
+    """One step for all of them: neither counters, graphs nor what was glanced at stay from the one before."""
+    expected = [numbers(trained(rates_as_tensors(made(seed=seed)))) for seed in (0, 1)]
+    first = cuda(made(seed=0))
+    rows = [numbers(trained(first))]
+    first.step._glanced = math.inf, True
+    second = replace(made(seed=1, like=first), device=first.device)
+    assert not second.step.glance()[1]
+    rows.append(numbers(trained(second)))
+    assert rows == expected
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_first_epoch_longer_than_a_tick_is_trained_to_its_end(
+    lag: int,
+    cuda: Moved,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new event has passed before it is recorded: nothing may be read by it."""
+    monkeypatch.setattr(engine, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(fake_cuda.Event, "lag", lag)
+    setup, listener = cuda(made(batch_size=10, epochs=2)), Quiet()
+    outcome = fit(setup, listener, lambda: None)
+    assert [row.step for row in outcome.rows] == [7, 14]
+    assert len(listener.ticks) == 14
+    losses = [tick.loss for tick in listener.ticks]
+    assert math.isnan(losses[0])
+    assert all(0.1 < loss < 20 for loss in losses[1 + lag :])
+    assert setup.step.glance()[1] is False
+
+
+def test_a_loss_that_is_not_finite_is_seen_at_the_next_look(cuda: Moved) -> None:
+    setup = cuda(made())
+    step = setup.step
+    step.begin_epoch(0)
+    assert math.isnan(step.glance()[0])
+    step.bad_step.fill_(3)
+    assert [step.glance()[1] for _ in range(2)] == [False, True]
+    step.load_state(step.state())
+    assert step.glance()[1] is False, "what was seen before belongs to another state"
+
+
+def test_the_first_evaluation_counts_each_sample_once(cuda: Moved) -> None:
+    """Its graph is made inside the evaluation, after the scores began."""
+    setup = cuda(made())
+    setup.step.begin_scores()
+    for _ in range(2):
+        for batch in setup.train.sweep():
+            setup.step.score(setup.train, batch)
+    assert setup.step.score_counts[3].item() == 2 * 70
+
+
+def test_the_host_is_a_few_steps_ahead_at_most(cuda: Moved) -> None:
+    setup = cuda(made(batch_size=7))
+    setup.step.begin_epoch(0)
+    for done, batch in enumerate(setup.train.epoch(0), 1):
+        setup.step.train(setup.train, batch)
+        events = fake_cuda.Event.made
+        assert sum(event.recorded for event in events) == done
+        assert sum(event.waits for event in events) == max(0, done - LEAD)
+        assert len(events) == min(done, LEAD)
+
+
+def test_profiling_runs_the_same_steps(cuda: Moved) -> None:
+    """Watched, the stages run one by one and no graph is made."""
+
+    class Watch:
+        def span(self, name: str) -> Any:
+            return nullcontext()
+
+    expected = numbers(trained(rates_as_tensors(made())))
+    with watching(Watch()):
+        found = trained(cuda(made()))
+    assert not fake_cuda.Graph.made
+    assert numbers(found) == expected
+
+
+def test_the_rate_of_the_model_is_that_of_its_graph(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rethink_fast.train.limits.RATE_SECONDS", 0.05)
+    setup = cuda(made())
+    before = setup.step.state()
+    assert model_rate(setup) > 0
+    assert [graph.replays > 1 for graph in fake_cuda.Graph.made] == [True]
+    for name, value in setup.step.state().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_capture_may_not_wait_for_the_device(cuda: Moved) -> None:
+    """The double refuses what CUDA refuses."""
+    setup = cuda(made())
+    setup.step.update = lambda *_: setup.step.bad_step.item()  # type: ignore[method-assign]
+    batch = setup.train.example(10)
+    with pytest.raises(RuntimeError, match="not permitted while a graph is captured"):
+        setup.step.train(setup.train, batch)
