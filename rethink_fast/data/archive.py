@@ -29,6 +29,8 @@ MAX_ENTRIES = 2**21
 MAX_LINKS = 40
 """From one to the next, as Linux has it."""
 CHUNK = 2**20
+MAX_PADDING = 16 * CHUNK
+"""Zeros behind the end: tar fills its last record, of 10 KiB or what --blocking-factor says."""
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _FOREIGN = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -131,9 +133,10 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
     # tarfile takes a damaged header, or a cut between two entries, for the end; only a block of zeros is one.
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise UserError(f"{path} is no tar archive, or a truncated one")
+    end = stream.tell()
     behind = False
-    while stream.read(CHUNK):  # to the end, where the checksum of a compressed file is
-        behind = behind or bool(stream.last.strip(b"\0"))
+    while not behind and stream.read(CHUNK):  # to the end, where the checksum of a compressed file is
+        behind = stream.last != bytes(len(stream.last)) or stream.tell() > end + MAX_PADDING
     if behind:
         notes.append(f"{path} holds something behind its end (another archive?), which is not read")
 
