@@ -7,7 +7,6 @@ them again on the same tensors, and no Python. An event that was never recorded 
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -102,6 +101,13 @@ class Event:
         self.waits += 1
 
 
+class Generator(torch.Generator):
+    """One of the CPU, for any device."""
+
+    def __new__(cls, *_: Any) -> Generator:
+        return super().__new__(cls)
+
+
 class Stream:
     """In place of torch.cuda.Stream: everything is done at once."""
 
@@ -127,10 +133,11 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Setup], Setup
         ("stream", stream),
         ("current_stream", Stream),
         ("synchronize", lambda *_: None),
-        ("get_rng_state", lambda *_: torch.zeros(16, dtype=torch.uint8)),
+        ("get_rng_state", lambda *_: torch.get_rng_state()),
         ("set_rng_state", lambda *_: None),
     ):
         monkeypatch.setattr(torch.cuda, name, double)
+    monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(Tensor, "pin_memory", lambda self, *_: self.clone())
     # The checks that look at values do so on a CPU only.
     for name in ("check_rows", "check_index"):
@@ -141,7 +148,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Setup], Setup
     Event.made.clear()
 
     def moved(setup: Setup) -> Setup:
-        device: Any = types.SimpleNamespace(type="cuda")
+        device = torch.device("cuda")
         setup.step.device = device
         for group in setup.step.optimizer.param_groups:
             group["lr"] = torch.tensor(float(group["lr"]))  # a captured step follows its schedule by a tensor
