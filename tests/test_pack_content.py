@@ -60,7 +60,7 @@ def opened(path: Path) -> list[torch.Tensor]:
 def refused(path: Path) -> str | None:
     """The one line that a pack is refused with; None where it is read."""
     try:
-        pack_format.read_pack(path)
+        pack_format.verify(pack_format.read_pack(path), workers=1, progress=None)
     except UserError as error:
         line = str(error)
     else:
@@ -347,6 +347,7 @@ RECORDS: dict[str, Callable[[str], str]] = {
     "a list": lambda text: "[]",
     "deep": lambda text: "[" * 100_000,
     "a flipped digit": lambda text: text.replace('"rows": [[0, 512', '"rows": [[0, 513', 1),
+    "another checksum": lambda text: text.replace(json.loads(text)["part"]["sha256"], "0" * 64),
     "another label": changed(lambda record: record["rows"][0].__setitem__(3, 2)),
     "another offset": changed(lambda record: record["rows"][0].__setitem__(1, 1024)),
     "another length": changed(lambda record: record["rows"][0].__setitem__(2, 10**6)),
