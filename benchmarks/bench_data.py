@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rethink_fast.data import Split, dali, pack_write, packed
+from rethink_fast.data import Split, dali, jpeg_images, pack_write, packed
 from rethink_fast.data.imagenet import layout
 from rethink_fast.data.prepare import Preparation, prepare
 from rethink_fast.env import cores, environment
@@ -121,7 +121,7 @@ def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) ->
         persistent_workers=True,
         multiprocessing_context="spawn",
     )
-    folder = dali.JpegFolder(root, files, size=size, margin=False, device=CPU, workers=cores())
+    folder = jpeg_images.JpegFolder(root, files, size=size, margin=False, device=CPU, workers=cores())
     index, labels = torch.arange(len(files)), torch.zeros(len(files), dtype=torch.int64)
     originals = opened(pack(src, place / "originals", "jpeg", None), size)
     encoded = opened(pack(src, place / "encoded", "jpeg", size), size)
@@ -160,7 +160,7 @@ def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dic
         done = 0
         for output, index in decoder.run(feeds):
             if resize:
-                dali.resized(output, (size, size), pool, cores())
+                jpeg_images.resized(output, (size, size), pool, cores())
             done += len(index)
         return done
 

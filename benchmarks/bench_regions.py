@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from rethink_fast.data import layout
-from rethink_fast.data.dali import Decoder, JpegFolder, whole
+from rethink_fast.data.dali import Decoder, whole
+from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.env import cores
 

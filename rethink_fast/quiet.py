@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_lock = threading.Lock()
+_kept: int | None = None
+_blocks = 0
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what is written to the process's stderr for the length of a block."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    """Drop what is written to the process's stderr for the length of a block, in any number of threads at once."""
+    global _kept, _blocks
+    with _lock:
+        if _blocks == 0:
+            sys.stderr.flush()
+            _kept = os.dup(2)
+            with open(os.devnull, "wb") as sink:
+                os.dup2(sink.fileno(), 2)
+        _blocks += 1
     try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        with _lock:
+            _blocks -= 1
+            if _blocks == 0 and _kept is not None:
+                os.dup2(_kept, 2)
+                os.close(_kept)
+                _kept = None

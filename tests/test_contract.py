@@ -24,7 +24,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data import folder, layout, subset, synthetic
+from rethink_fast.data import damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.prepare import PIXEL_KINDS, Preparation, prepare
 from rethink_fast.data.source import Resident, Split
@@ -130,7 +130,7 @@ def test_order_and_limit(n: int) -> None:
 def test_damaged_samples_are_not_replaced_and_keep_the_numbers_of_the_others() -> None:
     files = [f"class/{i}.jpg" for i in range(20)]
     chosen = subset(20, 9)
-    kept, _ = folder.leave_out(Path("/"), files, chosen, [(int(chosen[3]), "damaged")], "skip")
+    kept, _ = damaged.leave_out(Path("/"), files, chosen, [(int(chosen[3]), "damaged")], "skip")
     assert kept.tolist() == [i for i in contract.limited(20, 9) if i != int(chosen[3])]
 
 

@@ -15,7 +15,9 @@ import torch
 from PIL import Image, ImageOps
 
 from rethink_fast import rng
-from rethink_fast.data.dali import JpegFolder, decode, faults
+from rethink_fast.data.dali import decode
+from rethink_fast.data.examine import find_undecodable
+from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.errors import UserError
 
 CPU = torch.device("cpu")
@@ -188,9 +190,9 @@ def test_resizing(tmp_path: Path, size: int, margin: bool) -> None:
 
 BROKEN = {
     "empty": b"",
-    "not a JPEG or PNG image": b"hello, world",
-    "truncated": grey(90)[:-2],
-    "corrupt": grey(90)[:20] + b"\xff" * 20 + grey(90)[40:],
+    "not an image of a known kind": b"hello, world",
+    f"truncated at byte {len(grey(90)) - 2}": grey(90)[:-2],
+    "corrupt: marker 02 at byte 38": grey(90)[:20] + b"\xff" * 19 + b"\x02" + grey(90)[40:],
 }
 
 
@@ -203,37 +205,54 @@ def broken_with_thumbnail() -> bytes:
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_faults(reason: str) -> None:
+def test_find_undecodable(reason: str) -> None:
     png = io.BytesIO()
     Image.fromarray(noise(32, 32)).save(png, "PNG")
-    files = [grey(1), BROKEN[reason], grey(2, 40), broken_with_thumbnail(), png.getvalue(), png.getvalue()[:-13]]
+    thumbnail, cut = broken_with_thumbnail(), png.getvalue()[:-100]
+    files = [grey(1), BROKEN[reason], grey(2, 40), thumbnail, png.getvalue(), cut]
     arrays = [np.frombuffer(data, np.uint8) for data in files]
-    found = list(faults([arrays, arrays[:1], arrays[1:2]], workers=1))
-    assert found == [[None, reason, None, "truncated", None, "truncated"], [None], [reason]]
+    found = list(find_undecodable([arrays, arrays[:1], arrays[1:2]], workers=1))
+    expected = [None, reason, None, f"truncated at byte {len(thumbnail):,}", None, f"truncated at byte {len(cut):,}"]
+    assert found == [expected, [None], [reason]]
 
 
-def test_many_damaged_files_one_after_another() -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_damaged_files_one_after_another(workers: int) -> None:
     """In one batch, DALI ends the process at the first that has others behind it."""
     whole = jpeg(Image.fromarray(noise(200, 200, 3)))
-    corrupt = whole[:20] + b"\xff" * 20 + whole[40:]
+    corrupt = whole[:20] + b"\xff" * 19 + b"\x02" + whole[40:]
     files = [np.frombuffer(corrupt if k % 3 else whole, np.uint8) for k in range(40)]
-    for workers in (1, 3):
-        assert list(faults([files], workers=workers)) == [[("corrupt" if k % 3 else None) for k in range(40)]]
+    (found,) = find_undecodable([files], workers=workers)
+    assert [reason and reason.split(":")[0] for reason in found] == [("corrupt" if k % 3 else None) for k in range(40)]
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_file_that_goes_bad_is_named(tmp_path: Path, reason: str) -> None:
+def test_a_damaged_file_that_was_not_checked_is_named(tmp_path: Path, reason: str) -> None:
+    """In a batch of 40, where DALI ends the process at a header that it cannot read."""
+    names = numbered(tmp_path, 40)
+    (tmp_path / names[9]).write_bytes(BROKEN[reason])
+    with pytest.raises(UserError, match=rf"009\.jpg can no longer be decoded \({reason}\)"):
+        list(opened(tmp_path, names).read([torch.arange(40)]))
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_file_that_changes_is_named(tmp_path: Path, reason: str) -> None:
     names = numbered(tmp_path, 12)
     images = opened(tmp_path, names)
     list(images.read(torch.arange(12).split(4)))
+    before = os.stat(tmp_path / names[9])
     (tmp_path / names[9]).write_bytes(BROKEN[reason])
-    if reason != "truncated":  # a decoder may make do with that, which is why the check when opening is not its own
-        with pytest.raises(UserError, match=rf"009\.jpg can no longer be decoded \({reason}\)"):
-            list(images.read(torch.arange(12).split(4)))
+    with pytest.raises(UserError, match=r"009\.jpg has changed since it was checked: start again"):
+        list(images.read(torch.arange(12).split(4)))
     os.remove(tmp_path / names[9])
     with pytest.raises(UserError, match=r"009\.jpg cannot be read: No such file"):
         list(images.read(torch.arange(12).split(4)))
+    os.mkfifo(tmp_path / names[9])
+    with pytest.raises(UserError, match=r"009\.jpg cannot be read: not a regular file"):
+        list(images.read(torch.arange(12).split(4)))
+    os.remove(tmp_path / names[9])
     (tmp_path / names[9]).write_bytes(grey(27))
+    os.utime(tmp_path / names[9], ns=(before.st_atime_ns, before.st_mtime_ns))
     assert [v for pixels, _ in images.read(torch.arange(12).split(4)) for v in values(pixels)] == list(range(0, 36, 3))
 
 
@@ -271,7 +290,7 @@ def test_a_pipeline_goes_with_its_images_and_waits_for_no_garbage_collector(tmp_
             assert len(pixels)
         for pixels in decode([np.frombuffer(grey(7), np.uint8)] * 3, workers=1):
             assert len(pixels)
-        assert pipelines() == before + 1
+        assert pipelines() == before + 2  # of the headers and of the pixels
         del images
         assert pipelines() == before
     finally:

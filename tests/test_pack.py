@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import folder, imagenet, pack_format, pack_write
+from rethink_fast.data import damaged, imagenet, pack_format, pack_write
 from rethink_fast.data.pack_format import Pack
 from rethink_fast.errors import UserError
 
@@ -146,15 +146,15 @@ def test_bad_files_are_quarantined_and_nothing_moves(tmp_path: Path) -> None:
     scan = jpeg.getvalue()
     bad = {
         3: (b"", "empty"),
-        11: (names[11].read_bytes()[:-40], "truncated"),
-        12: (b"<html>404</html>", "not a JPEG or PNG image"),
-        30: (scan[:20] + b"\xff" * 20 + scan[40:], "corrupt"),
+        11: (names[11].read_bytes()[:-40], f"truncated at byte {len(names[11].read_bytes()) - 40:,}"),
+        12: (b"<html>404</html>", "an HTML page, not an image"),
+        30: (scan[:20] + b"\xff" * 20 + scan[40:], f"corrupt: marker {scan[40]:02X} at byte 39"),
     }
     for k, (content, _) in bad.items():
         names[k].write_bytes(content)
     misnamed = next(k for k, name in enumerate(names) if name.suffix == ".JPEG" and k not in bad)
     noise(77, 20, 20).save(names[misnamed], "PNG")  # a PNG under another name is an image all the same
-    found = folder.find_damaged(
+    found, _ = damaged.find_damaged(
         src / "train", [str(n.relative_to(src / "train")) for n in names], torch.arange(40), workers=1, progress=None
     )
     assert found == [(k, reason) for k, (_, reason) in bad.items()]

@@ -4,7 +4,7 @@ path, "auto" or "synthetic"
   mnist.py            IDX                                   -> Resident (decoded, on the device)
   cifar10.py          python, binary, class folders, tar    -> Resident
   imagenet.py         train/WNID/*.JPEG and val/, or any folder of class folders
-                      dali.py, JPEG decoded every epoch     -> JpegFolder
+                      jpeg_images.py, decoded every epoch  -> JpegFolder
   packed.py           a pack (pack_*.py) of either of both  -> PackedOriginals, PackedJpegs, or those of mapped.py
   synthetic.py        made from the sample index            -> Resident or Generated
 

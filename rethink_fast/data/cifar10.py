@@ -14,8 +14,8 @@ from torch import Tensor
 from ..errors import UserError
 from . import class_images, unpickle
 from .archive import TarTree
-from .folder import is_image
 from .ground_truth import is_list
+from .image_formats import is_image
 from .source import Dataset, Progress, Resident, Split, subset
 from .tree import FolderTree, Tree, join, unused
 

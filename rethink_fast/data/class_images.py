@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import folder, layout
+from . import damaged as damaged_files
+from . import layout
+from .dali import DecodeError, Decoder, decode, shape_of, whole
+from .examine import Examiner, Opened
+from .jpeg_images import MAX_BYTES
 from .source import Dataset, Progress, Resident, Split, subset
 from .tree import Tree, join
 
@@ -50,35 +53,43 @@ def _decode(
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor, tuple[tuple[str, str], ...]]:
     """The samples that can be decoded, their images uint8 [n, H, W, 3], and what was left out."""
-    from .dali import DecodeError, decode, faults, torn
-
     path, samples = tree.path, index.tolist()
-    unreadable: dict[int, str] = {}
+    encoded: dict[int, np.ndarray] = {}
+    bad: dict[int, str] = {}
 
-    def read(sample: int) -> np.ndarray:
+    def read(sample: int) -> tuple[np.ndarray, str | None]:
         try:
-            return np.frombuffer(tree.read(files[sample]), np.uint8)
+            return np.frombuffer(tree.read(files[sample], limit=MAX_BYTES), np.uint8), None
         except OSError as error:
-            unreadable[sample] = f"cannot be read: {error.strerror or error}"
-            return np.empty(0, np.uint8)
+            return np.empty(0, np.uint8), f"{damaged_files.NOT_READ}: {error.strerror or error}"
 
-    parts = [samples[i : i + READ_AT_ONCE] for i in range(0, len(samples), READ_AT_ONCE)]
+    peek = Decoder(shape_of, threads=1)
     with ThreadPoolExecutor(workers) as pool:
-        read_parts = pool.map(lambda part: [read(sample) for sample in part], parts)
-        encoded = dict(zip(samples, itertools.chain.from_iterable(read_parts), strict=True))
-    bad = [(k, reason) for k, data in encoded.items() if (reason := unreadable.get(k) or torn(data)) is not None]
+        for start in range(0, len(samples), READ_AT_ONCE):
+            part = samples[start : start + READ_AT_ONCE]
+            contents, not_read = zip(*pool.map(read, part), strict=True)
+            opened = Opened(contents, peek)
+            encoded.update(zip(part, opened.data, strict=True))
+            reasons = [first or then for first, then in zip(not_read, opened.reasons, strict=True)]
+            bad.update((sample, reason) for sample, reason in zip(part, reasons, strict=True) if reason is not None)
     while True:
-        index, named = folder.leave_out(path, files, index, sorted(bad), damaged)
+        index, named = damaged_files.leave_out(path, files, index, sorted(bad.items()), damaged)
         samples = index.tolist()
         try:
             decoded = decode([encoded[sample] for sample in samples], workers=workers)
             return index, _stack(path, [files[sample] for sample in samples], decoded, progress), named
         except DecodeError as error:
-            reasons = next(faults([[encoded[sample] for sample in samples]], workers=workers))
-            found = [(sample, reason) for sample, reason in zip(samples, reasons, strict=True) if reason is not None]
-            if not found:
+            changed = False
+            for start in range(0, len(samples), READ_AT_ONCE):
+                part = samples[start : start + READ_AT_ONCE]
+                examined = Examiner(whole).decode_one_by_one([encoded[sample] for sample in part])
+                for sample, (reason, data, by_pillow, _) in zip(part, examined, strict=True):
+                    changed |= by_pillow or reason is not None
+                    encoded[sample] = data
+                    if reason is not None:
+                        bad[sample] = reason
+            if not changed:
                 raise UserError(f"{path}: DALI cannot decode the images: {error.__cause__}") from None
-            bad += found
 
 
 def _stack(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .dali import JpegFolder
+from .jpeg_images import JpegFolder
 from .source import Dataset
 
 LOADS = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9, 1.0)

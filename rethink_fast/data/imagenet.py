@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import folder, layout
-from .dali import JpegFolder
+from . import damaged as damaged_files
+from . import layout
+from .jpeg_images import JpegFolder
 from .source import Dataset, Progress, Split, subset
 from .tree import FolderTree
 
@@ -34,9 +35,9 @@ def load(
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         at = root / folder_name
         index = subset(len(files), limit)
-        bad = folder.find_damaged(at, files, index, workers=workers, progress=progress)
-        index, named = folder.leave_out(at, files, index, bad, damaged)
-        images = JpegFolder(at, files, size=size, margin=margin, device=device, workers=workers)
+        bad, stamps = damaged_files.find_damaged(at, files, index, workers=workers, progress=progress)
+        index, named = damaged_files.leave_out(at, files, index, bad, damaged)
+        images = JpegFolder(at, files, size=size, margin=margin, device=device, workers=workers, stamps=stamps)
         return Split(images, labels, index, named)
 
     train = split(*found.train)

@@ -134,17 +134,12 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
 
 
 def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size: int | None) -> list[Image]:
-    from .dali import singly, torn
-
-    reasons = [reason or torn(data) for data, reason in zip(encoded, known, strict=True)]
     made: list[Image] = []
-    with quiet():  # what its C++ says about a damaged file is said in the quarantine
-        whole = [data for data, reason in zip(encoded, reasons, strict=True) if reason is None]
-        decoded = singly(_decoder(form, size), whole)
-        for reason in reasons:
-            output = next(decoded) if reason is None else None
+    with quiet():  # what the decoders write on stderr is said in the quarantine
+        examined = _examiner(form, size).decode_one_by_one(encoded)
+        for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:
-                made.append((None, (0, 0), reason or "corrupt"))
+                made.append((None, (0, 0), quarantined or reason))
             elif form == "jpeg" and size is None:
                 shape = np.asarray(output)
                 made.append((None, (int(shape[0]), int(shape[1])), None))
@@ -166,12 +161,13 @@ def _resized(output: Any, size: int) -> np.ndarray:
 
 
 @functools.cache
-def _decoder(form: str, size: int | None) -> Any:
-    from .dali import Decoder, whole, whole_then_centre
+def _examiner(form: str, size: int | None) -> Any:
+    from .dali import whole, whole_then_centre
+    from .examine import Examiner
 
     if size is not None:
-        return Decoder(whole_then_centre, threads=1)
-    return Decoder(whole if form == "raw" else lambda encoded: whole(encoded).shape(), threads=1)
+        return Examiner(whole_then_centre)
+    return Examiner(whole if form == "raw" else lambda encoded: whole(encoded).shape())
 
 
 def jpeg_of(pixels: np.ndarray) -> bytes:

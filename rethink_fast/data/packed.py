@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import folder, pack_format
-from .dali import JpegFolder
+from . import damaged as damaged_files
+from . import pack_format
+from .jpeg_images import JpegFolder
 from .mapped import open_mapped
 from .pack_format import Pack, PackSplit
 from .source import Dataset, Images, Progress, Split, subset
@@ -53,7 +54,7 @@ def load(
                 f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: leave out with --damaged skip, "
                 f"or mend and pack again"
             )
-        index, named = folder.leave_out(path, names, index, bad, damaged)
+        index, named = damaged_files.leave_out(path, names, index, bad, damaged)
         images: Images
         if pack.form == "raw":
             images = open_mapped(path / packed.files[0], device)
@@ -102,14 +103,12 @@ class PackedOriginals(JpegFolder):
         self._rows, self._names = split.index, split.files
         # Not numpy's or Python's own map, which holds a file descriptor for each shard: there may be thousands.
         self._maps = [_mapped(path / name) for name in self._names]
-        super().__init__(path, (), **how)
-        self._sizes = np.stack((self._rows["height"], self._rows["width"]), axis=1)
+        super().__init__(path, [""] * len(self._rows), **how)
 
-    def _load(self, index: np.ndarray) -> list[np.ndarray]:
-        rows = self._rows[index]
-        places = zip(rows["shard"].tolist(), rows["offset"].tolist(), rows["length"].tolist(), strict=True)
+    def _bytes(self, sample: int) -> np.ndarray:
+        shard, offset, length, *_ = self._rows[sample].tolist()
         # The copy is small beside the decoding, and lets many threads wait for the disk in place of the one that feeds.
-        return [self._maps[shard][offset : offset + length].copy() for shard, offset, length in places]
+        return self._maps[shard][offset : offset + length].copy()
 
     def _name(self, sample: int) -> str:
         return f"sample {sample} in {self._root / self._names[self._rows[sample]['shard']]}"

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .. import files
 from ..errors import UserError
-from .folder import is_image
+from .image_formats import is_image
 
 SYSTEM = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders that operating systems and file servers make, hidden or not."""

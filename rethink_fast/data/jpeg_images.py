@@ -1,0 +1,238 @@
+"""Images that are decoded from their files on every epoch."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from ..augment import crop_windows
+from ..errors import UserError
+from ..files import open_regular
+from ..stages import stage
+from .dali import CROP, DecodeError, Decoder, Feed, decoding, shape_of, whole
+from .examine import Examiner, Opened
+from .pillow import as_ppm, for_dali
+from .resize import resize
+
+MAX_BYTES = 2**30
+"""Of an image file. The largest that is decoded takes 534 MB without compression."""
+
+AHEAD = 2
+"""Batches whose files are read before DALI asks for them; DALI itself holds two more."""
+
+
+class JpegFolder:
+    """Image files, read and decoded anew every time they are asked for, at one size.
+
+    size: the network input. Without `margin` the images are the central 87.5 % of each dimension, resized to
+    size x size: the evaluation preprocessing of the TensorFlow Inception package, which the paper reuses. With
+    `margin` they are the whole image, resized to size / 0.875, for a random crop later on. Antialiased linear.
+    """
+
+    resident = False
+
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[str],
+        *,
+        size: int,
+        margin: bool,
+        device: torch.device,
+        workers: int,
+        stamps: np.ndarray | None = None,
+    ) -> None:
+        """stamps: int64 [N, 2], of the files when they were checked (stamp_of), -1 of those that were not."""
+        edge = round(size / CROP) if margin else size
+        self.shape = (edge, edge, 3)
+        self._root, self._files, self._device, self._workers = root, files, device, workers
+        self._stamps = np.full((len(files), 2), -1, np.int64) if stamps is None else stamps
+        self._crop, self._resize = not margin, True
+        self._hw_decoder_load: float | None = None
+        self._peek = Decoder(shape_of, threads=1)
+        self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
+        self._by_pillow = np.zeros(len(files), bool)
+        self._make_decoders()
+
+    def _make_decoders(self) -> None:
+        on_gpu = self._device.type == "cuda"
+        how: dict[str, Any] = {"device": "mixed" if on_gpu else "cpu"}
+        if self._hw_decoder_load is not None:
+            how["hw_decoder_load"] = self._hw_decoder_load
+        size = self.shape[:2] if on_gpu else None  # on the CPU they are resized afterwards
+        usual = decoding(size if self._resize else None, crop=self._crop, **how)
+        windows = decoding(size, crop=False, **how)
+        self._decoder = Decoder(usual, threads=self._workers, device=self._device)
+        self._crop_decoder = Decoder(windows, threads=self._workers, device=self._device, windows=True)
+
+    def share_with_hardware(self, load: float) -> None:
+        """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
+        self._hw_decoder_load = load
+        self._make_decoders()
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As source.Images.read, a fresh tensor each time. A read ends the one before it.
+
+        Raises UserError that names a file which cannot be read or decoded.
+        """
+        return self._read(batches, self._decoder, lambda feed: feed, self._resize)
+
+    def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """As source.Regional.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
+
+        def with_windows(feed: Feed) -> Feed:
+            encoded, index = feed
+            height, width = torch.from_numpy(self._sizes[index].astype(np.int64)).unbind(1)
+            windows = crop_windows(height, width, torch.from_numpy(index), seed=seed, epoch=epoch)
+            start, shape = (part.to(torch.int32).contiguous().numpy() for part in windows.split(2, dim=1))
+            return encoded, index, start, shape
+
+        return self._read(batches, self._crop_decoder, with_windows, True)
+
+    def _open_new(self, loaded: tuple[list[np.ndarray], list[bool], np.ndarray]) -> Feed:
+        """Look at the images that are read for the first time: their sizes, and whether DALI reads them."""
+        encoded, known, index = loaded
+        new = [k for k, is_known in enumerate(known) if not is_known]
+        if new:
+            opened = Opened([encoded[k] for k in new], self._peek)
+            for k, data, reason in zip(new, opened.data, opened.reasons, strict=True):
+                self._refuse(index[k], reason)
+                encoded[k] = data
+            self._sizes[index[new]], self._by_pillow[index[new]] = opened.sizes, opened.by_pillow
+        return encoded, index
+
+    def _read(
+        self, batches: Iterable[Tensor], decoder: Decoder, complete: Callable[[Feed], Feed], resize: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        resize = resize and self._device.type != "cuda"
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="read-files") as pool:
+            feeds: Iterator[Feed] = map(complete, map(self._open_new, self._feeds(batches, pool)))
+            again: list[Feed] = []
+            while True:
+                try:
+                    for output, index in decoder.run(itertools.chain(again, feeds)):
+                        if resize:
+                            images = resized(output, self.shape[:2], pool, self._workers)
+                        else:
+                            # The tensor owns the batch's memory: DALI does not use it again while the tensor lives.
+                            images = from_dlpack(output.as_tensor())
+                        yield images, torch.arange(len(index), device=self._device)
+                    return
+                except DecodeError as error:
+                    again = self._repaired(error)
+
+    def _repaired(self, error: DecodeError) -> list[Feed]:
+        """The batches in which DALI failed, with the images that it cannot decode decoded by Pillow.
+
+        Raises UserError if Pillow cannot read them either, or if there are none.
+        """
+        examiner, found = Examiner(whole), False
+        for encoded, index, *_ in error.batches:
+            for k, examined in enumerate(examiner.decode_one_by_one(encoded)):
+                self._refuse(index[k], examined.reason)
+                if examined.by_pillow:
+                    encoded[k], self._by_pillow[index[k]], found = examined.data, True, True
+        if not found:
+            raise UserError(f"DALI failed on images of {self._root}: {error.__cause__}") from None
+        return error.batches
+
+    def _refuse(self, sample: int, reason: str | None) -> None:
+        if reason is not None:
+            raise UserError(f"{self._name(sample)} can no longer be decoded ({reason}): restore the file")
+
+    def _feeds(
+        self, batches: Iterable[Tensor], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[list[np.ndarray], list[bool], np.ndarray]]:
+        """Of each batch the encoded images, whether each was known to DALI when it was loaded, and the samples."""
+        ahead: deque[tuple[list[Future[list[tuple[np.ndarray, bool]]]], np.ndarray]] = deque()
+        waiting = iter(batches)
+        while True:
+            for batch in itertools.islice(waiting, AHEAD + 1 - len(ahead)):
+                index = batch.numpy().astype(np.int64)
+                ahead.append(([pool.submit(self._load, part) for part in np.array_split(index, self._workers)], index))
+            if not ahead:
+                return
+            futures, index = ahead.popleft()
+            loaded = list(itertools.chain.from_iterable(future.result() for future in futures))
+            yield [data for data, _ in loaded], [is_known for _, is_known in loaded], index
+
+    def encoded(self, index: Tensor) -> list[np.ndarray]:
+        """As digest.Encoded.encoded."""
+        return [self._bytes(sample) for sample in index.tolist()]
+
+    def _load(self, index: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+        return [self._ready(sample) for sample in index.tolist()]
+
+    def _ready(self, sample: int) -> tuple[np.ndarray, bool]:
+        """The bytes of an image, of a known one as DALI decodes them; and whether it is known."""
+        data = self._bytes(sample)
+        if not self._sizes[sample, 0]:
+            return data, False
+        if not self._by_pillow[sample]:
+            return for_dali(data), True
+        decoded = as_ppm(data.tobytes())
+        if decoded is None:
+            self._refuse(sample, "corrupt")
+        return np.frombuffer(decoded or b"", np.uint8), True
+
+    def _bytes(self, sample: int) -> np.ndarray:
+        path = self._root / self._files[sample]
+        try:
+            data, stamp = read_image(path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        if self._stamps[sample, 0] < 0:
+            self._stamps[sample] = stamp
+        if stamp != tuple(self._stamps[sample].tolist()):
+            raise UserError(f"{path} has changed since it was checked: start again, and it is checked again")
+        return data
+
+    def _name(self, sample: int) -> str:
+        return str(self._root / self._files[sample])
+
+
+Stamp = tuple[int, int]
+"""Size and time of change of a file, the latter in ns."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a file. Raises OSError."""
+    return _stamp(os.stat(path))
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns
+
+
+def read_image(path: Path) -> tuple[np.ndarray, Stamp]:
+    """Return the bytes of a regular file, uint8 [n], and its stamp. Raises OSError, also for more than MAX_BYTES."""
+    with open_regular(path) as file:
+        stamp = _stamp(os.fstat(file.fileno()))
+        if stamp[0] > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20:,} MiB")
+        return np.fromfile(file, np.uint8), stamp
+
+
+def resized(output: Any, size: tuple[int, int], pool: Executor, parts: int) -> Tensor:
+    """The images of a DALI TensorList on the CPU at one size, uint8 [B, H, W, 3], made in `parts` by the pool."""
+    images = torch.empty((len(output), *size, 3), dtype=torch.uint8)
+
+    def part(start: int, stop: int) -> None:
+        resize([from_dlpack(output[k]) for k in range(start, stop)], images[start:stop])
+
+    with stage("decode"):
+        cuts = [len(output) * k // parts for k in range(parts + 1)]
+        for done in [pool.submit(part, *cut) for cut in itertools.pairwise(cuts)]:
+            done.result()
+    return images
