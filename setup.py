@@ -36,6 +36,10 @@ if platform.machine() in X86_64:
     ISAS["avx512"].append("-mprefer-vector-width=512")
 ARCHITECTURES = ("80", "90", "100")
 
+_spec = importlib.util.spec_from_file_location("sources", ROOT / "rethink_fast/kernels/sources.py")
+sources = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sources)
+
 
 class Unavailable(Exception):
     """Why a library cannot be built here."""
@@ -129,8 +133,10 @@ class Build(build_ext):
         temporary = Path(self.build_temp).resolve()
         for folder in (target.parent, temporary):
             folder.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # what cannot be built again must not stay: it may be of other sources
         try:
             (build_native if name == "_native" else build_cuda)(target, temporary)
+            sources.note(target, sources.fingerprint(ROOT / "csrc", name))
         except Unavailable as error:
             print(f"rethink_fast: {name} is not built, the package works without it: {error}", file=sys.stderr)
 

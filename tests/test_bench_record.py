@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from rethink_fast import kernels
 from rethink_fast.bench.cli import main
 from rethink_fast.bench.record import SCHEMA, TIMINGS
 from rethink_fast.bench.screen import percent
@@ -53,6 +56,7 @@ def without_timings(record: dict[str, Any]) -> dict[str, Any]:
         name: moment and {"epochs": moment["epochs"], "steps": moment["steps"]}
         for name, moment in record["time_to_memorize"].items()
     }
+    kept["environment"] = {name: value for name, value in record["environment"].items() if name != "contention"}
     return kept
 
 
@@ -73,6 +77,12 @@ def test_the_record_has_the_documented_schema(finished: Path) -> None:
     assert record["corruption"]["kind"] == "partially_corrupted_labels"
     assert record["data_source"] == "synthetic"
     assert record["steps"] == record["epochs"] * 3
+    assert datetime.fromisoformat(record["started_at"]).tzinfo == timezone.utc
+    assert record["started_at"] <= record["ended_at"]
+    assert set(record["environment"]["contention"]) == {
+        *("load_start", "load_end", "processor_share", "involuntary_switches", "busy"),
+    }
+    assert record["backend"] == kernels.data_path(torch.device("cpu"))
     assert record["time_to_memorize"]["accuracy>=1.0"]["epochs"] == record["epochs"]
 
 

@@ -27,10 +27,12 @@ from rethink_fast.corruptions import (
     shuffled_pixels,
 )
 from rethink_fast.data.prepare import Preparation, prepare
+from rethink_fast.kernels import sources
 
 PACKAGE = Path(rethink_fast.__file__).parent
 SOURCES = PACKAGE.parent / "csrc"
 STATUS = kernels.native.load("_native")
+CPU = torch.device("cpu")
 BUILT = pytest.mark.skipif(not STATUS.usable, reason=f"{STATUS.why}; {STATUS.do}")
 
 
@@ -53,6 +55,33 @@ def test_the_library_uses_the_stable_abi_only() -> None:
     assert any(name.startswith("aoti_torch_") for name in names)
     wrong = [name for name in names if re.match(r"(c10|at|torch|caffe2)::|_?Py[A-Z_]", name)]
     assert not wrong
+
+
+@BUILT
+def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
+    name = kernels.native.instruction_set()
+    assert name in ("baseline", "avx2", "avx512")
+    assert kernels.data_path(CPU) == dict.fromkeys(("order", "corrupt_labels", "prepare", "resize"), f"C++ ({name})")
+    assert kernels.slow(CPU) is None
+    with open("/proc/cpuinfo") as file:
+        assert (name == "avx512") == all(flag in file.read().split() for flag in ("avx512f", "avx512bw"))
+
+
+def test_backends_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are registered without a GPU, so that what would run is known without one."""
+    gpu, registered = torch.device("cuda"), kernels._has_kernel
+    if kernels._by_triton:
+        assert kernels.backend("prepare", gpu) == "triton"
+        assert kernels.data_path(gpu)["resize"] == "DALI"
+        monkeypatch.setattr(kernels, "_by_triton", set())
+        assert kernels.backend("prepare", gpu) == "cuda C++"
+    monkeypatch.setattr(kernels, "_has_kernel", lambda name, key: key != "CUDA" and registered(name, key))
+    assert kernels.backend("prepare", gpu) == "torch"
+    if STATUS.usable:
+        said = kernels.slow(gpu)
+        assert said is not None
+        assert said.startswith("plain torch runs prepare, 30 to 150 times slower")
+        assert "triton is not installed" in said
 
 
 IMAGES = torch.zeros((4, 6, 5, 3), dtype=torch.uint8)
@@ -174,6 +203,11 @@ status = kernels.native.load("_native")
 assert not status.usable
 assert "was not compiled" in status.why, status.why
 assert "pip install --no-build-isolation -e ." in status.do, status.do
+cpu = torch.device("cpu")
+assert set(kernels.data_path(cpu).values()) == {"torch"}
+assert kernels.native.instruction_set() is None
+assert "plain torch runs order, corrupt_labels, prepare, resize, 30 to 150 times" in kernels.slow(cpu)
+assert status.why in kernels.slow(cpu) and status.do in kernels.slow(cpu)
 images, index = torch.arange(180, dtype=torch.uint8).view(4, 5, 3, 3), torch.arange(4)
 made = random_pixels(images, index, seed=3)
 assert torch.equal(made, random_pixels_reference(images, index, 3))
@@ -195,6 +229,37 @@ def test_without_the_library(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ran on the reference" in done.stdout
     assert f"{len(REFUSED) + 1} passed" in done.stdout
+
+
+STALE = """
+from rethink_fast import kernels
+print(kernels.native.load("_native"))
+"""
+
+
+@BUILT
+@pytest.mark.parametrize("change", ["none", "edited", "added", "not a checkout"])
+def test_a_library_of_other_sources_is_not_loaded(change: str, tmp_path: Path) -> None:
+    """As after an update of a source tree that is installed as editable."""
+    if sources.noted(Path(STATUS.why)) is None:
+        pytest.skip("built by other means than setup.py")
+    shutil.copytree(PACKAGE, tmp_path / "rethink_fast", ignore=shutil.ignore_patterns("_native_cuda.so", "__pycache__"))
+    if change != "not a checkout":
+        shutil.copytree(SOURCES, tmp_path / "csrc")
+    if change == "edited":
+        with (tmp_path / "csrc" / "philox.h").open("a") as file:
+            file.write("\n")
+    elif change == "added":
+        (tmp_path / "csrc" / "cpu" / "new.h").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", STALE], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"usable={change in ('none', 'not a checkout')}" in done.stdout
+    if change in ("edited", "added"):
+        assert "was built from other sources than" in done.stdout
+        assert "rebuild it with a C++ compiler" in done.stdout
 
 
 def isas() -> dict[str, list[str]]:

@@ -86,3 +86,8 @@ const Kernels& best_kernels() {
 }
 
 }  // namespace rethink_fast
+
+// For kernels/native.py.
+extern "C" __attribute__((visibility("default"))) const char* rethink_fast_instruction_set() {
+  return rethink_fast::best_kernels().name;
+}

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
+from ..contention import Contention
 from ..corruptions import KINDS
 from ..env import environment, peak_memory
 from ..errors import UserError
 from ..rng import CONTRACT_VERSION
-from ..train.outcome import EpochRow, Outcome
+from ..train.outcome import EpochRow, Outcome, utc_now
 from ..train.setup import Setup
 
 SCHEMA_VERSION = 3
@@ -42,8 +44,14 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "recipe": ("dict", "name (paper, fast or null) and changes: options given beside it that differ from it, in words"),
     "eval_every": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
     "step": ("dict", "compiled (bool), and why"),
+    "backend": (
+        "dict",
+        "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch",
+    ),
     "deterministic": ("bool", "whether deterministic algorithms alone were used"),
     "sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
+    "started_at": ("str", "UTC time at which the first session began, ISO 8601"),
+    "ended_at": ("str", "UTC time of the end, or of the last epoch's end while it runs"),
     "epochs": ("int", "epochs completed"),
     "steps": ("int", "updates made"),
     "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
@@ -67,11 +75,13 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "peak_memory_bytes": ("int", "most memory held: of the GPU, or of the process on a CPU"),
     "profile": ("dict?", "with --profile, once the run has ended: stages of the wall time, rates, arithmetic, epochs"),
     "interrupted": ("bool", "whether the run was stopped from outside; true too while it runs"),
-    "environment": ("dict", "versions, processor, GPU, git revision and dirty flag"),
+    "environment": ("dict", "versions, processor, threads, GPU, git state, contention (whether the machine was busy)"),
 }
 """Every key of result.json: its type (a question mark where it may be null) and what it means."""
 
 TIMINGS = (
+    "started_at",
+    "ended_at",
     "images_per_second",
     "train_seconds",
     "data_wait_fraction",
@@ -81,11 +91,16 @@ TIMINGS = (
     "peak_memory_bytes",
     "profile",
 )
-"""Keys that differ between two runs of one configuration (and the seconds within time_to_memorize)."""
+"""Keys that differ between runs of one configuration (and environment.contention, and time_to_memorize's seconds)."""
 
 
 def result(
-    setup: Setup, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None
+    setup: Setup,
+    outcome: Outcome,
+    *,
+    interrupted: bool,
+    profile: dict[str, Any] | None = None,
+    contention: Contention | None = None,
 ) -> dict[str, Any]:
     """The record's figures as plain values, with the keys of SCHEMA in order."""
     run, dataset = setup.run, setup.dataset
@@ -117,8 +132,11 @@ def result(
         "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
         "eval_every": run.train.eval_every,
         "step": outcome.choice,
+        "backend": kernels.data_path(setup.device),
         "deterministic": run.train.deterministic,
         "sessions": outcome.sessions,
+        "started_at": outcome.started_at,
+        "ended_at": utc_now(),
         "epochs": len(outcome.rows),
         "steps": outcome.steps,
         "train_accuracy": last.train_accuracy if last else None,
@@ -142,8 +160,16 @@ def result(
         "peak_memory_bytes": peak_memory(setup.device),
         "profile": profile,
         "interrupted": interrupted,
-        "environment": environment(),
+        "environment": {**environment(), "contention": _contention(contention, outcome)},
     }
+
+
+def _contention(contention: Contention | None, outcome: Outcome) -> dict[str, Any] | None:
+    """Of this session; busy if any was, since the times add up over all."""
+    if contention is None:
+        return None
+    facts = contention.as_dict()
+    return {**facts, "busy": True if outcome.busy else facts["busy"]}
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from .. import kernels
 from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
+from ..contention import Contention, overloaded
 from ..data import Dataset, open_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
@@ -81,6 +83,7 @@ class Keeper:
     def __init__(self, setup: Setup, folder: RecordFolder, screen: Screen) -> None:
         self.setup, self.folder, self.screen = setup, folder, screen
         self.profile: Profile | None = None
+        self.contention = Contention()
         self.checkpoints = Checkpoints(folder.path)
         self._told: set[str] = set()
 
@@ -101,11 +104,12 @@ class Keeper:
             self.profile.end_epoch(outcome)
 
     def save(self, outcome: Outcome) -> None:
+        outcome.busy = outcome.busy or bool(self.contention.as_dict()["busy"])
         self._try("a checkpoint", lambda: self.checkpoints.save(self.setup, outcome))
 
     def keep(self, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the record of the run as it stands, and return it."""
-        record = result(self.setup, outcome, interrupted=interrupted, profile=profile)
+        record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
         self._try("the record", lambda: self.folder.write("result.json", record))
         return record
 
@@ -188,7 +192,7 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
         with deterministic(run.train.deterministic), Screen(console) as screen:
             with ranks.agreeing():
                 dataset = _open(run, device, screen, stop, processes=ranks.local_count)
-            for note in (*dataset.notes, smaller):
+            for note in (*dataset.notes, smaller, kernels.slow(device), overloaded()):
                 if note:
                     screen.note(note)
             if ranks.several:

@@ -146,6 +146,12 @@ class Screen:
             f"checkpoints {duration(record['checkpoint_seconds'])}, "
             f"peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
         )
+        contention = record["environment"]["contention"]
+        if contention is not None and contention["busy"]:
+            self.note(
+                f"the machine was busy: in this session a thread that was ready to run had a processor for "
+                f"{percent(contention['processor_share'])} of its time; times of this run are unfit to compare"
+            )
         self.note(f"record: {folder}")
 
     def close_seeds(self, record: dict[str, Any], folder: str) -> None:

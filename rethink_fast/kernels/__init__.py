@@ -119,10 +119,47 @@ def _register() -> torch.library.Library:
         for name in TRITON:
             if not _has_kernel(name, "CUDA"):
                 library.impl(name, _triton(name), "CUDA")
+                _by_triton.add(name)
     return library
 
 
+_by_triton: set[str] = set()
 _library = _register()
+
+
+def backend(name: str, device: torch.device) -> str:
+    """Return what runs an op on a device: "C++ (avx512)", "cuda C++", "triton", or "torch" for the plain reference.
+
+    name: of SCHEMAS. "order" has no tensor to choose a device by, and runs on the CPU for any.
+    """
+    if device.type == "cuda" and name != "order":
+        if not _has_kernel(name, "CUDA"):
+            return "torch"
+        return "triton" if name in _by_triton else "cuda C++"
+    compiled = native.load("_native").usable if name == "order" else _has_kernel(name, "CPU")
+    return f"C++ ({native.instruction_set()})" if compiled else "torch"
+
+
+def data_path(device: torch.device) -> dict[str, str]:
+    """Return what runs each operator of a run's data path: as `backend` has it, and "DALI" for a GPU's resize.
+
+    device: of the run. The labels are corrupted, and the order is made, on the CPU for any.
+    """
+    cpu = torch.device("cpu")
+    found = {name: backend(name, cpu) for name in ("order", "corrupt_labels")}
+    found["prepare"] = backend("prepare", device)
+    found["resize"] = "DALI" if device.type == "cuda" else backend("resize", cpu)
+    return found
+
+
+def slow(device: torch.device) -> str | None:
+    """Return a line for the screen if plain torch runs part of a run's data path, with what to do; else None."""
+    names = [name for name, by in data_path(device).items() if by == "torch"]
+    if not names:
+        return None
+    status = native.load("_native")
+    why, do = (status.why, status.do) if not status.usable else ("triton is not installed", "pip install triton")
+    return f"plain torch runs {', '.join(names)}, 30 to 150 times slower than compiled kernels: {why}; {do}"
 
 
 def order(seed: int, epoch: int, n: int, start: int = 0, stop: int | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
 from typing import Any, Literal
 
 from .milestones import Milestones
@@ -37,12 +38,18 @@ class EpochRow:
     test_top5_accuracy: float | None = None
 
 
+def utc_now() -> str:
+    """Return the time in UTC to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 @dataclass
 class Outcome:
     """All that a run has found so far; complete in itself at the end of every epoch.
 
     epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
-    trained. sessions: processes that worked on it. choice: whether the step is compiled, and why (train/choose.py).
+    trained. sessions: processes that worked on it. started_at: when the
+    first began. busy: whether other work disturbed an earlier one. choice: whether the step is compiled, and why.
     """
 
     rows: list[EpochRow] = field(default_factory=list)
@@ -59,6 +66,8 @@ class Outcome:
     sessions: int = 1
     stopped: StopReason = "interrupted"
     bad_step: int | None = None
+    started_at: str = field(default_factory=utc_now)
+    busy: bool = False
     choice: dict[str, Any] = field(default_factory=dict)
 
     @property
