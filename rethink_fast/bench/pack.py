@@ -30,6 +30,8 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     at = f"at {size} px" if size is not None else "as they are"
     needed = f"{'' if plan.exact else 'about '}{readable(plan.bytes)}"
     _say(console, f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
+    for line in plan.tree.notes:
+        _say(console, line)
     _say(console, f"form {form}, {at}: {needed} will be written to {dest}")
     try:
         with Bar(console) as bar:

@@ -70,7 +70,7 @@ class _Stream:
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def reported(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a tar is read into a UserError."""
     try:
         yield
@@ -92,10 +92,20 @@ def _reported(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _entries(path: Path, notes: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+def entries(path: Path, notes: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
     """Each entry of a tar (plain, .gz, .bz2 or .xz) and how to read it before the next. Raises as tarfile does."""
     with files.open_regular(path) as file:
         yield from _read(path, file, notes)
+
+
+def _opener(start: bytes) -> Callable[..., Any] | None:
+    return next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether the bytes of a tar are not those of its members. Raises OSError."""
+    with files.open_regular(path) as file:
+        return _opener(file.read(8)) is not None
 
 
 def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
@@ -104,7 +114,7 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
     foreign = next((name for magic, name in _FOREIGN.items() if start.startswith(magic)), None)
     if foreign is not None:
         raise UserError(f"{path} is a {foreign} archive, not a tar (plain, .gz, .bz2 or .xz): unpack it")
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    opener = _opener(start)
     stream = _Stream(opener(file, "rb") if opener else file, opener is not None)
     kept = 0
     with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
@@ -163,14 +173,14 @@ class TarTree:
         self.path = path
         self.notes: list[str] = []
         self._root: dict[str, _Node] = {}
-        with _reported(path):
+        with reported(path):
             self._read_targets(self._load(wanted))
 
     def _load(self, wanted: Callable[[str], bool]) -> list[str]:
         """Make the tree; returns the links with wanted names."""
         links: list[str] = []
         outside = 0
-        for number, (member, content) in enumerate(_entries(self.path, self.notes)):
+        for number, (member, content) in enumerate(entries(self.path, self.notes)):
             names = _names(member.name)
             if ".." in names:
                 outside += 1
@@ -253,7 +263,7 @@ class TarTree:
             if isinstance(node, _File) and node.odd is None and node.content is None:
                 missing[node.number] = node
         if missing:
-            for number, (_, content) in enumerate(_entries(self.path, [])):
+            for number, (_, content) in enumerate(entries(self.path, [])):
                 if number in missing:
                     missing[number].content = content()
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import ground_truth
+from . import ground_truth, webdataset
 from .tree import Tree, count, is_archive, is_hidden, join, unused
 
 TRAIN = re.compile(r"train(ing)?|train\.x\d+")
@@ -114,9 +114,18 @@ def _base(tree: Tree, others: str) -> str:
 
 def _nothing(tree: Tree, others: str) -> str:
     """What was looked for in a tree without images, what is there, and what to do."""
-    archives = [name for name in tree.listing("").files if is_archive(name)]
+    listing = tree.listing("")
+    archives = [name for name in listing.files if is_archive(name)]
+    parquet = any(name.endswith(".parquet") for folder in ("", "data") for name in _names(tree, folder))
     to_do = ""
-    if archives:
+    if parquet:
+        to_do = (
+            ". Parquet files of Hugging Face are not read: write their images to train/CLASS/ with datasets "
+            "(pip install datasets)"
+        )
+    elif tree.kind == "folder" and webdataset.shards(tree.path, listing):
+        to_do = f". These are WebDataset shards: make a pack with `rethink-fast pack {tree.path} DEST`, and open DEST"
+    elif archives:
         to_do = f": unpack {archives[0]}"
         if "train" in archives[0].lower() and "ILSVRC" in archives[0]:
             to_do += " into train/, and each of the 1,000 archives in it into train/WNID/"
@@ -124,6 +133,10 @@ def _nothing(tree: Tree, others: str) -> str:
         f"{tree.path} holds no images: looked for {others}train/CLASS/*.JPEG, and for CLASS/*.JPEG (in any case, or "
         f".jpg, .png, ...); found: {unused(tree, set(), set()) or 'nothing'}{to_do}"
     )
+
+
+def _names(tree: Tree, folder: str) -> tuple[str, ...]:
+    return tree.listing(folder).files if not folder or folder in tree.listing("").folders else ()
 
 
 def _is_base(tree: Tree, folder: str) -> bool:

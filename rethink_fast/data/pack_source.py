@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import open_regular
-from . import layout
+from . import layout, webdataset
 from .pack_format import Pack, PackSplit, is_pack, read_pack
 from .tree import FolderTree
 
@@ -72,13 +72,19 @@ class Tree:
 
 
 def open_tree(path: Path) -> Tree:
-    """Find the images of a folder (by layout.find) or of a pack of form jpeg. Raises UserError."""
+    """Find the images of a folder (by layout.find), of WebDataset shards or of a pack of form jpeg.
+
+    Raises UserError.
+    """
     if not os.path.isdir(path):
         raise UserError(f"{path} is no folder: name one with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack")
-    FolderTree(path).listing("")
+    tree = FolderTree(path)
+    listing = tree.listing("")
     if is_pack(path):
         return _of_pack(read_pack(path))
-    found = layout.find(FolderTree(path))
+    if shards := webdataset.shards(path, listing):
+        return _of_shards(path, shards)
+    found = layout.find(tree)
     splits = {"train": _of_folder(path, *found.train)}
     if found.test is not None:
         splits["test"] = _of_folder(path, *found.test)
@@ -96,6 +102,18 @@ def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Sou
         except OSError as error:
             unreadable[k] = (file, f"cannot be read: {error.strerror or error}")
     return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
+
+
+def _of_shards(path: Path, shards: list[str]) -> Tree:
+    classes, splits = webdataset.read(path, shards)
+    number = {name: k for k, name in enumerate(classes)}
+    return Tree(
+        classes,
+        {
+            name: Source(path, s.shards, s.offsets, s.lengths, np.array([number[c] for c in s.labels], np.int32))
+            for name, s in splits.items()
+        },
+    )
 
 
 def _of_pack(pack: Pack) -> Tree:

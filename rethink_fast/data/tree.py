@@ -166,7 +166,7 @@ def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
     seen: dict[tuple[int, int], int] = {}
 
     def visit(folder: str, depth: int, in_class: bool) -> int:
-        """Return the images in a folder and below. in_class: whether it is below a class folder."""
+        """Return the images and the used files in a folder and below. in_class: whether it is below a class folder."""
         try:
             listing = tree.listing(folder)
         except UserError:
@@ -174,8 +174,8 @@ def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
             return 0
         if listing.identity in seen or depth > DEEPEST:
             return seen.get(listing.identity, 1)
-        seen[listing.identity] = 1  # for a link from below to here
-        images = len(listing.images)
+        images = sum(is_image(name) or join(folder, name) in used for name in listing.files)
+        seen[listing.identity] = images  # for a link from below to here
         for name in listing.files:
             path = join(folder, name)
             if path in used or (folder in classes and is_image(name)):
