@@ -1,6 +1,7 @@
 """How fast can this network memorise noise? Zhang et al. (2017) as a high-throughput benchmark.
 
-For your own code: `corrupt` corrupts a batch, `CorruptedDataset` wraps any map-style dataset.
+For your own code: `corrupt` corrupts a batch, `CorruptedDataset` wraps any map-style dataset, `load_model`
+gives back the network of a run.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CorruptedDataset", "__version__", "corrupt"]
+__all__ = ["CorruptedDataset", "__version__", "corrupt", "load_model"]
 
 if TYPE_CHECKING:
     from .corruptions.corrupt import corrupt
     from .data.corrupted import CorruptedDataset
+    from .train.weights import load_model
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from .data.corrupted import CorruptedDataset
 
         return CorruptedDataset
+    if name == "load_model":
+        from .train.weights import load_model
+
+        return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

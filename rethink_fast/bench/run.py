@@ -30,6 +30,7 @@ from ..train.memory import advice, is_out_of_memory
 from ..train.outcome import EpochRow, Outcome
 from ..train.profile import Profile
 from ..train.setup import Setup, set_up, wants_windows
+from ..train.weights import save_weights
 from .profile_view import save_pictures, show
 from .record import RecordFolder, result
 from .restart import after_restart, check_launch
@@ -112,6 +113,11 @@ class Keeper:
         record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
         self._try("the record", lambda: self.folder.write("result.json", record))
         return record
+
+    def keep_weights(self, outcome: Outcome) -> None:
+        """Write the network as it stands, where there is one to use."""
+        if outcome.steps and outcome.stopped != "not_finite":
+            self._try("the network", lambda: save_weights(self.folder.path, self.setup, outcome))
 
     def keep_profile(self, profile: Profile, record: dict[str, Any]) -> None:
         """Write what lies beside the record of a run that has ended: its trace and its pictures."""
@@ -277,6 +283,7 @@ def run_one(
     if profile is not None:
         profile.finish(outcome)
     found = profile.as_dict(outcome) if profile is not None else None
+    keeper.keep_weights(outcome)
     record = keeper.keep(outcome, interrupted=outcome.stopped == "interrupted", profile=found)
     if profile is not None:
         keeper.keep_profile(profile, record)

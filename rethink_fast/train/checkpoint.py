@@ -1,18 +1,14 @@
 """Checkpoints: everything that the next step depends on, in a file that is whole or is not used.
 
-A checkpoint is a file of torch.save. Its zip archive ends with a comment, the SHA-256 of all that comes before, so that
-a flipped or missing bit anywhere is noticed. A new one is moved into place once it is on the disk, and the one before
-it is kept: it serves where the newest cannot be used.
+A checkpoint is a sealed file of torch.save (torch_file.py). A new one is moved into place once it is on the disk, and
+the one before it is kept: it serves where the newest cannot be used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +17,17 @@ from torch import Tensor
 
 from ..config import affecting, settled
 from ..errors import UserError
-from ..files import read_bytes, write_atomic
+from ..files import write_atomic
 from ..rng import CONTRACT_VERSION
 from ..schema import Each, check, shown
 from ..text import printable
 from .outcome import Outcome
 from .restore import build
 from .setup import Choice, Setup
+from .torch_file import describe_misfit, sealed, unsealed
 
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
 FORMAT = 2
-SEAL = b"rethink_fast sha256 "
-SEAL_BYTES = len(SEAL) + 64
 ROOM = 2**28
 """Bytes that a checkpoint may take beside the step's state: its outcome has a row for each epoch."""
 
@@ -123,38 +118,6 @@ class Checkpoints:
         raise UserError(f"--resume {self.folder} holds no checkpoint: start the run without --resume.")
 
 
-def sealed(content: Any) -> memoryview:
-    """Return what torch.save writes, with its digest as the comment of the archive."""
-    file = io.BytesIO()
-    torch.save(content, file)
-    return seal(file)
-
-
-def seal(file: io.BytesIO) -> memoryview:
-    """Return a zip archive without a comment, with its digest as its comment."""
-    file.seek(-2, io.SEEK_END)  # its last two bytes are the length of the comment
-    file.write(struct.pack("<H", SEAL_BYTES))
-    file.write(SEAL + hashlib.sha256(file.getbuffer()).hexdigest().encode())
-    return file.getbuffer()
-
-
-def unsealed(path: Path, *, limit: int) -> Any:
-    """Return what `sealed` was given. Raises OSError, and ValueError, in words, for any other file."""
-    data = memoryview(read_bytes(path, limit=limit))
-    seal = bytes(data[-SEAL_BYTES:])
-    if not seal.startswith(SEAL):
-        raise ValueError("is damaged, or not of this version: it does not end with its checksum")
-    if seal != SEAL + hashlib.sha256(data[:-SEAL_BYTES]).hexdigest().encode():
-        raise ValueError("is damaged: its checksum does not agree")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("is compressed")
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a strange archive makes of zipfile, torch and its unpickler
-        raise ValueError(f"is no checkpoint: {shown(str(error))}") from None
-
-
 def _identity_in(content: Any) -> dict[str, Any]:
     """What a checkpoint says about its run, as plain values. Raises ValueError."""
     check(content, {"format": int, "identity": Each(), "outcome": Each(), "state": Each()})
@@ -214,13 +177,9 @@ def _check_state(given: dict[Any, Any], ours: dict[str, Tensor], setup: Setup) -
     if odd:
         raise ValueError(f"lacks in its state {odd[0]}")
     for name in set(ours) & set(given):
-        value, expected = given[name], ours[name]
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-            raise ValueError(f"has {name} that is no tensor of a CPU")
-        if (value.shape, value.dtype) != (expected.shape, expected.dtype):
-            raise ValueError(
-                f"has {name} of {value.dtype} {list(value.shape)}, not {expected.dtype} {list(expected.shape)}"
-            )
+        misfit = describe_misfit(given[name], ours[name])
+        if misfit is not None:
+            raise ValueError(f"has {name} of {misfit}")
     for name, device in (("generator.cpu", torch.device("cpu")), ("generator.cuda", setup.device)):
         if name in ours and name in given:
             try:

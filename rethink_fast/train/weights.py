@@ -1,0 +1,197 @@
+"""The network that a run leaves: model.pt, a plain state_dict, and model.json, what builds and feeds it again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.prepare import NORMALISATIONS, PIXEL_KINDS, Preparation, prepare
+from ..errors import UserError
+from ..files import read_bytes, write_atomic, write_json
+from ..models import build_model
+from ..rng import CONTRACT_VERSION
+from ..schema import Maybe, Number, check, read, shown
+from ..text import printable
+from .outcome import Outcome
+from .setup import Setup
+from .torch_file import describe_misfit, loaded
+
+WEIGHTS, MODEL = "model.pt", "model.json"
+FORMAT = 1
+ADVICE = "restore it, or run again"
+
+_COUNT, _SIDE = Number(1, 2**40, whole=True), Number(1, 2**16, whole=True)
+_FORMAT_SHAPE = {"format": int, "contract_version": int}
+_SHAPE = {
+    "architecture": {
+        "name": str,
+        "num_classes": _COUNT,
+        "channels": Number(1, 1024, whole=True),
+        "size": (_SIDE, _SIDE),
+        "dropout": Number(0, 1),
+        "aux_head": bool,
+    },
+    "preprocessing": {
+        "image_shape": (_SIDE, _SIDE, Number(1, 1024, whole=True)),
+        "window": (*[Number(0, 2**16, whole=True)] * 2, _SIDE, _SIDE),
+        "corruption": frozenset(("", *PIXEL_KINDS)),
+        "seed": Number(0, 2**63 - 1, whole=True),
+        "mean": Maybe([float]),
+        "std": Maybe([float]),
+        "normalisation": frozenset(NORMALISATIONS),
+    },
+    "classes": [str],
+    "parameters": _COUNT,
+    "sha256": str,
+}
+
+
+def save_weights(folder: Path, setup: Setup, outcome: Outcome) -> None:
+    """Write the network of a run as it stands. Raises OSError."""
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in setup.model.state_dict().items()}
+    file = io.BytesIO()
+    torch.save(weights, file)
+    write_atomic(folder / WEIGHTS, file.getbuffer())
+    write_json(folder / MODEL, _description(setup, outcome) | {"sha256": hashlib.sha256(file.getbuffer()).hexdigest()})
+
+
+def _description(setup: Setup, outcome: Outcome) -> dict[str, Any]:
+    run, how, dataset = setup.run, setup.train.how, setup.dataset
+    last = outcome.evaluated
+    return {
+        "format": FORMAT,
+        "contract_version": CONTRACT_VERSION,
+        "architecture": {
+            "name": run.model.model,
+            "num_classes": dataset.num_classes,
+            "channels": dataset.train.images.shape[2],
+            "size": list(how.size),
+            "dropout": run.model.dropout,
+            "aux_head": run.model.aux_head,
+        },
+        "preprocessing": {
+            "image_shape": list(dataset.train.images.shape),
+            "window": list(how.window),
+            "corruption": how.corruption,
+            "seed": how.seed,
+            "mean": None if how.mean is None else how.mean.tolist(),
+            "std": None if how.std is None else how.std.tolist(),
+            "normalisation": how.normalisation,
+        },
+        "precision": run.train.precision,
+        "classes": list(dataset.classes),
+        "seed": run.corruption.seed,
+        "parameters": setup.parameters,
+        "steps": outcome.steps,
+        "train_accuracy": last.train_accuracy if last is not None and last.step == outcome.steps else None,
+    }
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """Return the network that a run left in its folder, on the CPU, in eval mode.
+
+    Its attribute `preprocess(images, index=None)` gives its input, as in the run's evaluation: float32 [B, C, h, w] for
+    images uint8 [B, H, W, C] as the data set stores them. index: int64 [B], the sample indices, which random_pixels and
+    gaussian need (rng.TEST_INDEX is added to those of test images).
+    Raises UserError where there is none, or it is damaged, unknown, or of another contract.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / MODEL).exists():
+        raise UserError(f"{folder} holds no {MODEL}: name the folder of a run that has ended, or of one of its seeds.")
+    about = read(folder / MODEL, _FORMAT_SHAPE, ADVICE)
+    for name, ours in (("format", FORMAT), ("contract_version", CONTRACT_VERSION)):
+        if about[name] != ours:
+            raise UserError(
+                f"{folder / MODEL} is of {name.replace('_', ' ')} {about[name]}, not {ours}: use the version of "
+                f"rethink_fast that wrote it."
+            )
+    read(folder / MODEL, _SHAPE, ADVICE)
+    weights = _weights(folder, about)
+    try:
+        with torch.device("meta"):
+            expected = _built(about).state_dict()
+        how = _preparation(about)
+    except UserError as error:
+        raise UserError(f"{folder / MODEL}: {error}") from None
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{folder / MODEL} describes no network: {printable(str(error))[:300]}.") from None
+    _check(weights, expected, folder)
+    with torch.random.fork_rng(devices=[]):
+        model = _built(about)
+    model.load_state_dict(weights)
+    shape = tuple(about["preprocessing"]["image_shape"])
+    model.preprocess = partial(_preprocess, how, shape)  # type: ignore[assignment]
+    return model.eval()
+
+
+def _weights(folder: Path, about: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    try:
+        data = read_bytes(path, limit=8 * about["parameters"] + 2**24)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {ADVICE}.") from None
+    if hashlib.sha256(data).hexdigest() != about["sha256"]:
+        raise UserError(f"{path} is damaged, or not that of {MODEL}: its checksum does not agree: {ADVICE}.")
+    try:
+        weights: dict[str, Tensor] = loaded(data)
+        check(weights, {})
+    except ValueError as error:
+        raise UserError(f"{path} {error}: {ADVICE}.") from None
+    return weights
+
+
+def _check(weights: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> None:
+    for name in weights.keys() ^ expected.keys():
+        raise UserError(f"{folder / WEIGHTS} has or lacks {shown(name)}, unlike {MODEL}: {ADVICE}.")
+    for name, value in expected.items():
+        misfit = describe_misfit(weights[name], value)
+        if misfit is not None:
+            raise UserError(f"{folder / WEIGHTS} has {name} of {misfit}: {ADVICE}.")
+
+
+def _built(about: dict[str, Any]) -> nn.Module:
+    options = dict(about["architecture"])
+    return build_model(options.pop("name"), **{**options, "size": tuple(options["size"])})
+
+
+def _preparation(about: dict[str, Any]) -> Preparation:
+    network, how = about["architecture"], about["preprocessing"]
+    mean, std = (None if how[name] is None else torch.tensor(how[name]) for name in ("mean", "std"))
+    height, width, channels = how["image_shape"]
+    top, left, *window = how["window"]
+    fits = {
+        "classes": len(about["classes"]) == network["num_classes"],
+        "channels": channels == network["channels"],
+        "window": top + window[0] <= height and left + window[1] <= width,
+        "mean and std": all(values is None or len(values) == channels for values in (mean, std)),
+    }
+    if not all(fits.values()):
+        raise ValueError(f"its {next(name for name, held in fits.items() if not held)} cannot belong to the rest")
+    return Preparation(
+        window=tuple(how["window"]),
+        corruption=how["corruption"],
+        seed=how["seed"],
+        size=tuple(network["size"]),
+        normalisation=how["normalisation"],
+        mean=mean,
+        std=std,
+    )
+
+
+def _preprocess(how: Preparation, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None) -> Tensor:
+    if tuple(images.shape[1:]) != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"images of {list(images.shape)} are not allowed: give uint8 [B, {wanted}]")
+    if index is None and how.corruption in ("random_pixels", "gaussian"):
+        raise ValueError(f"{how.corruption} is a function of the sample index: give index, int64 [B]")
+    if how.mean is not None and how.std is not None:
+        how = replace(how, mean=how.mean.to(images.device), std=how.std.to(images.device))
+    rows = torch.arange(len(images), device=images.device)
+    return prepare(images, rows, rows if index is None else index, how, epoch=None)
