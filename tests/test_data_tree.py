@@ -16,10 +16,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rethink_fast.data.folder import is_image
 
 from rethink_fast.data import cifar10, layout, pack_write, packed
 from rethink_fast.data.archive import TarTree
+from rethink_fast.data.image_formats import is_image
 from rethink_fast.data.tree import FolderTree, Tree
 from rethink_fast.errors import UserError
 

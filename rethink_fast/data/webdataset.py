@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from .archive import entries, is_compressed, reported
-from .folder import is_image
+from .image_formats import is_image
 from .tree import Listing
 
 HELD_OUT = re.compile(r"(?<![a-z])(val(idation)?|test)(?![a-z])")
