@@ -14,12 +14,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 STABLE_ABI = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
@@ -48,9 +50,15 @@ class Unavailable(Exception):
 def torch_folder() -> Path:
     """Where torch is installed, without importing it: building needs its headers and libtorch_cpu only."""
     spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        raise Unavailable("torch is not importable in the build environment: use pip install --no-build-isolation .")
-    return Path(spec.origin).parent
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent
+    # pip's build isolation hides the packages of the environment that it installs into, but not where they are.
+    folder = Path(sysconfig.get_path("platlib")) / "torch"
+    if not (folder / "include").is_dir():
+        raise Unavailable(
+            "torch is not in the build environment: install torch, then pip install --no-build-isolation ."
+        )
+    return folder
 
 
 def run(command: list[str]) -> None:
@@ -133,16 +141,25 @@ class Build(build_ext):
         temporary = Path(self.build_temp).resolve()
         for folder in (target.parent, temporary):
             folder.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)  # what cannot be built again must not stay: it may be of other sources
         try:
             (build_native if name == "_native" else build_cuda)(target, temporary)
             sources.note(target, sources.fingerprint(ROOT / "csrc", name))
         except Unavailable as error:
             print(f"rethink_fast: {name} is not built, the package works without it: {error}", file=sys.stderr)
+            target.unlink(missing_ok=True)  # one from an earlier build may be of other sources
 
     def get_outputs(self) -> list[str]:
         outputs = (Path(self.build_lib) / self.get_ext_filename(extension.name) for extension in self.extensions)
         return [str(path) for path in outputs if path.exists()]
+
+
+class BuildPython(build_py):
+    """Leaves nothing in the wheel that an earlier build left in build/ and that is no longer in the tree."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib) / "rethink_fast", ignore_errors=True)
+        super().run()
 
 
 class Wheel(bdist_wheel):
@@ -155,5 +172,5 @@ class Wheel(bdist_wheel):
 if __name__ == "__main__":
     setup(
         ext_modules=[Extension("rethink_fast._native", []), Extension("rethink_fast._native_cuda", [])],
-        cmdclass={"build_ext": Build, "bdist_wheel": Wheel},
+        cmdclass={"build_py": BuildPython, "build_ext": Build, "bdist_wheel": Wheel},
     )
