@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,6 +108,8 @@ def _of_batches(
     read: Callable[[str, bytes], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
     ending = FORMS[form][1]
 
+    seen: dict[str, str] = {}
+
     def split(names: tuple[str, ...]) -> Split:
         parts = []
         for name in names:
@@ -113,8 +117,16 @@ def _of_batches(
                 raise UserError(f"{source} has no {name + ending}: CIFAR-10 is {', '.join(TRAIN + TEST)}")
             at, data = files[name + ending]
             images, labels = read(f"{source / at}", data)
-            if int(labels.min()) < 0 or int(labels.max()) >= len(CLASSES):
-                raise UserError(f"{source / at} has labels outside 0 ... 9: CIFAR-10 has 10 classes")
+            outside = labels[(labels < 0) | (labels >= len(CLASSES))]
+            if len(outside):
+                first = int(outside[0])
+                raise UserError(
+                    f"{source / at} has labels outside 0 ... 9 (the first is {first}): CIFAR-10 has 10 classes"
+                )
+            content = hashlib.sha256(images.numpy().data).hexdigest()
+            if content in seen:
+                raise UserError(f"{source / at} has the images of {seen[content]}: replace the one that is wrong")
+            seen[content] = name + ending
             parts.append((images.view(-1, 3, 32, 32).permute(0, 2, 3, 1), labels))
         labels = torch.cat([labels for _, labels in parts])
         images = torch.cat([images for images, _ in parts]).contiguous()
@@ -128,20 +140,40 @@ def _python(where: str, data: bytes) -> tuple[Tensor, Tensor]:
     try:
         content = unpickle.loads(data)
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
-        images, labels = fields["data"], np.asarray(fields["labels"], dtype=np.int64)
+        if "fine_labels" in fields:
+            raise ValueError("it has fine_labels, as CIFAR-100")
+        images, labels = fields["data"], _labels(fields["labels"])
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{where} is damaged or no CIFAR-10 batch: {error}") from None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
         raise UserError(f"{where} is no CIFAR-10 batch: data must be uint8 of {len(labels)} x {PIXELS}")
     if not len(labels):
         raise UserError(f"{where} has no images")
-    return torch.from_numpy(np.array(images)), torch.from_numpy(labels)
+    return torch.from_numpy(np.array(images, order="C")), torch.from_numpy(labels)
+
+
+def _labels(values: Any) -> np.ndarray:
+    """Labels int64 [n] from a list or an array of integers. Raises ValueError."""
+    if isinstance(values, list | tuple):
+        for value in values:
+            if type(value) is not int:
+                raise ValueError(f"its labels hold {value!r:.40}, no whole number")
+    elif not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.ndim != 1:
+        form = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ValueError(f"its labels are {form}, no list of whole numbers")
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        raise ValueError("its labels are outside 0 ... 9") from None
 
 
 def _binary(where: str, data: bytes) -> tuple[Tensor, Tensor]:
     """Images uint8 [n, 3072] and labels int64 [n] of one binary batch."""
     record = 1 + PIXELS
     if not data or len(data) % record:
-        raise UserError(f"{where} is truncated or no CIFAR-10 batch: {len(data)} bytes are not records of {record}")
+        other = " (they are records of CIFAR-100)" if data and len(data) % (record + 1) == 0 else ""
+        raise UserError(
+            f"{where} is truncated or no CIFAR-10 batch: {len(data)} bytes are not records of {record}{other}"
+        )
     records = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, record).copy())
-    return records[:, 1:], records[:, 0].to(torch.int64)
+    return records[:, 1:].contiguous(), records[:, 0].to(torch.int64)

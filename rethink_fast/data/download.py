@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import UserError
+from ..files import write_atomic
+from ..text import printable
 from . import auto
 from .source import Progress
 
@@ -30,6 +31,8 @@ FILES = {
 
 CHUNK = 2**20
 SECONDS = 30
+MAX_BYTES = 2**29
+"""The largest of the files has 170 MB."""
 
 
 def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
@@ -48,29 +51,36 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
 
 def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = None) -> None:
     """Download one file to `path`, which appears only once it is whole and has this MD5 sum. Raises UserError."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer, open(partial, "wb") as file:
-            total, done = int(answer.headers.get("Content-Length") or 0), 0
+    place = path.parent
+
+    def fill(file: BinaryIO) -> None:
+        digest = hashlib.md5(usedforsecurity=False)
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            length = answer.headers.get("Content-Length") or ""
+            total, done = int(length) if length.isdecimal() else 0, 0
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
+                if done > MAX_BYTES:
+                    raise UserError(f"{url} gives more than {MAX_BYTES:,} bytes: fetch it by hand into {place}")
                 if progress is not None:
                     progress(f"downloading {path.name}", done, max(total, done))
         if digest.hexdigest() != md5:
             raise UserError(
                 f"{url} has the MD5 sum {digest.hexdigest()} instead of {md5}: try again, or fetch it by hand"
             )
-        partial.replace(path)
+
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, fill)
+    except UserError:
+        raise
     except urllib.error.HTTPError as error:
-        raise UserError(f"{url} answers {error.code} {error.reason}: fetch it by hand into {path.parent}") from None
+        reason = printable(f"{error.code} {error.reason}")[:200]
+        raise UserError(f"{url} answers {reason}: fetch it by hand into {place}") from None
     except urllib.error.URLError as error:
-        raise UserError(f"{url} cannot be reached ({error.reason}): fetch it by hand into {path.parent}") from None
-    except (OSError, HTTPException) as error:
-        raise UserError(f"{url} could not be fetched into {path.parent}: {error}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        reason = printable(f"{error.reason}")[:200]
+        raise UserError(f"{url} cannot be reached ({reason}): fetch it by hand into {place}") from None
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: a redirect to something that is no address
+        raise UserError(f"{url} could not be fetched into {place}: {printable(f'{error}')[:200]}") from None

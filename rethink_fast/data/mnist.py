@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import open_regular
 from .source import Dataset, Resident, Split, subset
 
 FOLDERS = ("", "raw", "MNIST/raw", "MNIST")
@@ -18,6 +21,12 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 IMAGES_MAGIC = 0x0803
 LABELS_MAGIC = 0x0801
 CLASSES = tuple("0123456789")
+EDGE = 28
+"""Height and width of every image."""
+TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+MAX_BYTES = 2**31
+"""Of one file: two and a half million images."""
+CHUNK = 2**20
 
 
 def find(folder: Path) -> list[Path] | None:
@@ -30,8 +39,11 @@ def find(folder: Path) -> list[Path] | None:
 
 
 def _variant(folder: Path, name: str) -> Path | None:
-    names = (name, name + ".gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
-    return next((folder / n for n in names if (folder / n).is_file()), None)
+    """The file of this name, plain or .gz; else whatever else has its name, so that it is named when it is opened."""
+    dotted = name.replace("-idx", ".idx")
+    places = [folder / n for n in (name, name + ".gz", dotted, dotted + ".gz")]
+    places += [folder / n / n for n in (name, dotted)]  # as Kaggle unpacks them
+    return next((p for p in places if os.path.isfile(p)), None) or next((p for p in places if os.path.lexists(p)), None)
 
 
 def load(folder: Path, *, limit: int | None, device: torch.device) -> Dataset:
@@ -48,30 +60,63 @@ def load(folder: Path, *, limit: int | None, device: torch.device) -> Dataset:
 def _split(images_path: Path, labels_path: Path, limit: int | None, device: torch.device) -> Split:
     images = read_idx(images_path, IMAGES_MAGIC).unsqueeze(-1)
     labels = read_idx(labels_path, LABELS_MAGIC).to(torch.int64)
+    if not len(images):
+        raise UserError(f"{images_path} has no images: replace it, for example with --download")
+    if images.shape[1:3] != (EDGE, EDGE):
+        raise UserError(
+            f"{images_path} has images of {images.shape[1]}x{images.shape[2]} pixels (height x width): those of MNIST "
+            f"have {EDGE}x{EDGE}; make class folders of others, and open them with --dataset imagenet --size"
+        )
     if len(images) != len(labels):
         raise UserError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
-    if len(labels) and int(labels.max()) >= len(CLASSES):
+    if int(labels.max()) >= len(CLASSES):
         raise UserError(f"{labels_path} has the label {int(labels.max())}: MNIST has the classes 0 ... 9")
     return Split(Resident(images, device), labels, subset(len(labels), limit))
 
 
 def read_idx(path: Path, magic: int) -> Tensor:
-    """The bytes of one IDX file as uint8 of the shape in its header; a damaged one is a UserError that names it."""
+    """The bytes of one IDX file as uint8 of the shape in its header; a damaged one is a UserError that names it.
+
+    The header comes first: no more is read, or unpacked, than it promises.
+    """
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with open_regular(path) as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if zipped else file
+            shape = _shape(path, stream, magic)
+            content = _content(path, stream, math.prod(shape))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is damaged (gzip: {error}): replace it, for example with --download") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    return (
+        torch.frombuffer(content, dtype=torch.uint8).view(shape) if content else torch.empty(shape, dtype=torch.uint8)
+    )
+
+
+def _shape(path: Path, stream: BinaryIO | gzip.GzipFile, magic: int) -> list[int]:
     dimensions = magic & 0xFF
-    header = 4 + 4 * dimensions
-    if len(data) < header or int.from_bytes(data[:4], "big") != magic:
+    header = stream.read(4 + 4 * dimensions)
+    if len(header) >= 4 and header[:2] == b"\0\0" and header[2] in TYPES and header[2:4] != magic.to_bytes(2, "big"):
+        what = f"holds {TYPES[header[2]]} of {header[3]} dimensions where uint8 of {dimensions} are needed"
+        raise UserError(f"{path} {what} (magic number {magic:#010x})")
+    if len(header) < 4 + 4 * dimensions or int.from_bytes(header[:4], "big") != magic:
         raise UserError(f"{path} is no IDX file of this kind: it must start with the magic number {magic:#010x}")
-    shape = [int.from_bytes(data[4 * i : 4 * i + 4], "big") for i in range(1, dimensions + 1)]
-    expected = header + int(np.prod(shape, dtype=object))
-    if len(data) != expected:
-        what = "truncated" if len(data) < expected else "too long"
-        raise UserError(f"{path} is {what}: {len(data)} bytes where its header promises {expected}")
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy())
+    shape = [int.from_bytes(header[4 * i : 4 * i + 4], "big") for i in range(1, dimensions + 1)]
+    if math.prod(shape) > MAX_BYTES:
+        raise UserError(
+            f"{path} is damaged: its header promises {' x '.join(map(str, shape))} bytes, too many for MNIST"
+        )
+    return shape
+
+
+def _content(path: Path, stream: BinaryIO | gzip.GzipFile, length: int) -> bytearray:
+    content = bytearray()
+    while len(content) <= length and (chunk := stream.read(min(CHUNK, length + 1 - len(content)))):
+        content += chunk
+    if len(content) != length:
+        found = f"{len(content)} bytes" if len(content) < length else "more bytes"
+        what = "truncated" if len(content) < length else "too long"
+        raise UserError(f"{path} is {what}: {found} after its header, which promises {length}")
+    return content
