@@ -37,15 +37,13 @@ class Saving:
 def made(
     dataset: str = "mnist", *, data: str = "synthetic", size: int | None = None, limit: int = 40, **given: Any
 ) -> Setup:
-    """A run that is set up. given: options of Corruption, Model and Train by name."""
+    """A run that is set up. given: residency, and options of Corruption, Model and Train by name."""
+    residency = given.pop("residency", "auto")
     seed, kind = given.pop("seed", 0), given.pop("corruption", "random")
     model = Model(given.pop("model", None), dropout=given.pop("dropout", 0.0), aux_head=given.pop("aux_head", False))
     train = Train(**{"batch_size": 16, "epochs": 3, "lr": 1e-3, **given})
-    run = resolve(
-        Run(dataset, Data(data=data, size=size, limit=limit), Corruption(kind, seed=seed), model, train),  # type: ignore[arg-type]
-        on_gpu=False,
-        cores=1,
-    )
+    where = Data(data=data, size=size, limit=limit, residency=residency)
+    run = resolve(Run(dataset, where, Corruption(kind, seed=seed), model, train), on_gpu=False, cores=1)  # type: ignore[arg-type]
     assert run.data.size is not None
     opened = open_dataset(
         dataset,
@@ -57,6 +55,7 @@ def made(
         workers=1,
         download=False,
         damaged="stop",
+        residency=residency,
         windows=wants_windows(run),
     )
     return set_up(run, opened, CPU)

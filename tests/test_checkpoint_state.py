@@ -322,3 +322,27 @@ def test_a_run_ends_for_its_reason(tmp_path: Path) -> None:
     assert not (tmp_path / NEWEST).exists()
     assert trained(made(until=0.0, until_loss=0.0, epochs=2), tmp_path).stopped == "epochs"
     assert Train().until == 1.0
+
+
+def jpegs(folder: Path, *, seed: int) -> None:
+    """A folder of six JPEGs in two classes, whose names do not depend on the seed."""
+    image = pytest.importorskip("PIL.Image")
+    draws = torch.Generator().manual_seed(seed)
+    for place in range(6):
+        path = folder / "train" / f"class{place % 2}" / f"{place}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(torch.randint(0, 256, (40, 40, 3), generator=draws, dtype=torch.uint8).numpy()).save(path)
+
+
+def test_other_files_of_the_same_names_are_another_run_and_another_residency_is_not(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset": "imagenet", "size": 32, "model": "mlp_1x512", "limit": 6, "batch_size": 3}
+    jpegs(tmp_path / "a", seed=0)
+    jpegs(tmp_path / "b", seed=1)
+    setup = made(**options, data=str(tmp_path / "a"), residency="stream", epochs=1)
+    assert not setup.dataset.train.images.resident
+    trained(setup, tmp_path)
+    again = made(**options, data=str(tmp_path / "a"), residency="device", epochs=2)
+    assert again.dataset.train.images.resident
+    assert trained(again, tmp_path, resumed=True).epoch == 2
+    with pytest.raises(UserError, match=r"another run \(training pixels [0-9a-f]{12} there, [0-9a-f]{12} here\)"):
+        trained(made(**options, data=str(tmp_path / "b"), epochs=3), tmp_path, resumed=True)
