@@ -25,11 +25,11 @@ PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _READ: tuple[tuple[bytes, str], ...] = (
-    (rb"\xff\xd8\xff", "JPEG"),
+    (rb"\xff\xd8", "JPEG"),
     (re.escape(PNG), "PNG"),
     (rb"RIFF....WEBP", "WebP"),
     (rb"GIF8[79]a", "GIF"),
-    (rb"BM.{24}", "BMP"),
+    (rb"BM.{12}", "BMP"),
     (b"|".join(map(re.escape, TIFF)), "TIFF"),
     (rb"P[1-6]\s", "PNM"),
     (b"|".join(map(re.escape, _JPEG2000)), "JPEG 2000"),
