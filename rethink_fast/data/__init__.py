@@ -13,8 +13,6 @@ residency.py then decides which images stay on the device, decoded once.
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from .mapped import Mapped
 from .pack_format import is_pack
 from .residency import settle
 from .source import Dataset, Images, Progress, Resident, Split, subset
-from .tree import FolderTree, is_archive
+from .tree import FolderTree, is_archive, is_folder_at
 
 DATASETS = ("imagenet", "cifar10", "mnist")
 
@@ -108,7 +106,7 @@ def _find(
             notes = (_note(dataset, made),)
         return replace(made, notes=notes)
     folder = folder.expanduser()
-    is_folder = _is_folder(dataset, folder)
+    is_folder = is_folder_at(folder, f"name a folder or file of {dataset}, or use --data synthetic")
     if is_folder and not _entries(folder):
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
     if dataset != "cifar10" and not is_folder:
@@ -129,17 +127,6 @@ def _find(
     if dataset == "cifar10":
         return cifar10.load(folder, **how)
     return imagenet.load(folder, size=size, margin=margin, **how)
-
-
-def _is_folder(dataset: str, path: Path) -> bool:
-    """Whether a path is a folder or a file. Raises UserError if it is neither, or cannot be looked at."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except FileNotFoundError:
-        what = "is a link to nowhere" if os.path.islink(path) else "does not exist"
-        raise UserError(f"{path} {what}: name a folder or file of {dataset}, or use --data synthetic") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _entries(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..files import open_regular
 from . import layout, webdataset
 from .pack_format import Pack, PackSplit, is_pack, read_pack
-from .tree import FolderTree
+from .tree import FolderTree, is_folder_at
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def open_tree(path: Path) -> Tree:
 
     Raises UserError.
     """
-    if not os.path.isdir(path):
-        raise UserError(f"{path} is no folder: name one with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack")
+    to_do = "name a folder with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack"
+    if not is_folder_at(path, to_do):
+        raise UserError(f"{path} is no folder: {to_do}")
     tree = FolderTree(path)
     listing = tree.listing("")
     if is_pack(path):

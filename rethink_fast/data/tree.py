@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -104,6 +105,17 @@ def _scan(folder: Path) -> Listing:
 def _is_above(link: str, folder: Path) -> bool:
     target = os.path.realpath(link)
     return os.path.commonpath((target, os.path.realpath(folder))) == target
+
+
+def is_folder_at(path: Path, to_do: str) -> bool:
+    """Return whether a path is a folder. Raises UserError, with what to do, if it is not there or cannot be read."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        what = "is a link to nowhere" if os.path.islink(path) else "does not exist"
+        raise UserError(f"{path} {what}: {to_do}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def is_hidden(name: str) -> bool:
