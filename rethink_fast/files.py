@@ -107,9 +107,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises OSError if it cannot be read, and ValueError if it is not JSON."""
+    """Read a JSON file. NaN and infinities are None, as `to_json` writes them.
+
+    Raises OSError if it cannot be read, and ValueError if it is not JSON.
+    """
     try:
-        return json.loads(read_bytes(path, limit=MAX_JSON_BYTES))
+        return json.loads(read_bytes(path, limit=MAX_JSON_BYTES), parse_constant=lambda name: None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -120,12 +123,17 @@ def lock(path: Path) -> BinaryIO | None:
     Returns the open file: the lock lasts until it is closed or the process ends, however it ends; None where the file
     system has no locks. Raises BlockingIOError if another process holds it, OSError if the file cannot be made.
     """
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    while True:
+        file = path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
+        # The holder before may have removed the file since it was opened here: then another process can lock a new one.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
         file.close()
-        if error.errno in _NO_LOCKS:
-            return None
-        raise
-    return file

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from rethink_fast.bench.cli import main
 from rethink_fast.bench.profile_view import COLOURS, DOTS, INCHES, picture
-from rethink_fast.bench.record import RecordFolder
-from rethink_fast.bench.run import Stop, run_one
+from rethink_fast.bench.record_folder import RecordFolder
+from rethink_fast.bench.run import run_one
 from rethink_fast.bench.screen import Screen
+from rethink_fast.bench.stop import Stop
 from rethink_fast.config import Data, Run, Session, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.data.source import Images

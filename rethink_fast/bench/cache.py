@@ -6,7 +6,6 @@ entry that was cut short, changed or made under another contract is noticed and 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from dataclasses import asdict
@@ -20,10 +19,14 @@ from ..data import Dataset, Resident
 from ..data.digest import digest_all, digest_some
 from ..data.source import Split
 from ..experiments.declare import Computation, Result, Task
+from ..files import read_bytes, to_json, write_json
 from ..rng import CONTRACT_VERSION
-from .record import SCHEMA_VERSION, write_json
+from ..schema import BadFile, Each, Maybe, read
+from .record import RUN_SHAPE, SCHEMA_VERSION
+from .record_folder import FILES, read_curve
 
-FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
+SEAL = "cache.json"
+SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" else Maybe(str) for name in FILES}}
 
 
 def data_identity(dataset: Dataset) -> str:
@@ -61,40 +64,31 @@ def key_of(identity: dict[str, Any]) -> str:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def seal(folder: Path, identity: dict[str, Any]) -> None:
-    """Mark what a folder holds as whole."""
+    """Mark what a folder holds as whole. Raises OSError."""
     present = [name for name in FILES if (folder / name).is_file()]
-    write_json(
-        folder / "cache.json", {"identity": identity, "files": {name: _checksum(folder / name) for name in present}}
-    )
+    write_json(folder / SEAL, {"identity": identity, "files": {name: _checksum(folder / name) for name in present}})
 
 
 def load(folder: Path, identity: dict[str, Any]) -> Result | None:
     """The result in a folder; None where there is none. Raises ValueError where it is not whole, saying why."""
-    if not (folder / "cache.json").is_file():
+    if not (folder / SEAL).exists():
         return None
     try:
-        seal = json.loads((folder / "cache.json").read_text())
+        seal = read(folder / SEAL, SEAL_SHAPE, "")
         # through JSON, as the file has been: tuples become lists
-        if seal["identity"] != json.loads(json.dumps(identity)):
+        if seal["identity"] != json.loads(to_json(identity)):
             raise ValueError("it is of another configuration or contract version")
-        for name, checksum in seal["files"].items():
-            if _checksum(folder / name) != checksum:
+        for name in FILES:
+            if name in seal["files"] and _checksum(folder / name) != seal["files"][name]:
                 raise ValueError(f"{name} was changed")
-        record = json.loads((folder / "result.json").read_text())
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-    return Result(record, read_curve(folder / "curve.csv"))
-
-
-def read_curve(path: Path) -> tuple[dict[str, float | None], ...]:
-    """The rows of a curve.csv; none where there is no such file."""
-    if not path.is_file():
-        return ()
-    with path.open(newline="") as file:
-        return tuple(
-            {name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(file)
-        )
+        is_run = "run" in identity
+        record = read(folder / "result.json", RUN_SHAPE if is_run else Each(), "")
+        return Result(record, read_curve(folder / "curve.csv") if "curve.csv" in seal["files"] else ())
+    except BadFile as error:
+        raise ValueError(f"{error.path.name} {error.why}") from None
+    except OSError as error:
+        raise ValueError(f"{error.filename or folder}: {error.strerror}") from None

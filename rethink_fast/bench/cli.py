@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..train.distributed import Ranks
 from . import pack as pack_view
 from . import plan as planning
 from .compare_cli import compare
+from .output import print_json
 from .plan_inputs import Plan, gather
 from .reproduce_cli import report, reproduce
 from .run import EXIT_BAD_INPUT, run_bench
@@ -66,9 +66,8 @@ def bench(
     """
     run = Run(dataset=dataset, data=data, corruption=corruption, model=model, train=train)
     record, code = run_bench(run, session, Console(stderr=json, highlight=False))
-    if json and record is not None:
-        print(json_module.dumps(record, indent=2))
-    return code
+    printed = print_json(record) if json and record is not None else 0
+    return code or printed
 
 
 @app.command
@@ -114,9 +113,7 @@ def pack(
         raise UserError("pack needs SRC and DEST, or --verify DEST.")
     else:
         made = pack_view.make(src, dest, form=form, size=size, workers=processes, console=console)
-    if json:
-        print(json_module.dumps(pack_view.as_dict(made), indent=2))
-    return 0
+    return print_json(pack_view.as_dict(made)) if json else 0
 
 
 @app.command
@@ -174,9 +171,8 @@ def plan(dataset: DatasetName, /, *, plan: Annotated[Plan, Parameter(name="*")] 
     """
     inputs = gather(dataset, plan)
     if json:
-        print(json_module.dumps(planning.as_dict(inputs), indent=2))
-    else:
-        planning.show(inputs, Console(highlight=False))
+        return print_json(planning.as_dict(inputs))
+    planning.show(inputs, Console(highlight=False))
     return 0
 
 
@@ -192,8 +188,7 @@ def env(*, json: bool = False) -> int:
     facts = environment()
     found = [*backends(), *_compiled_kernels()]
     if json:
-        print(json_module.dumps({**facts, "backends": [asdict(backend) for backend in found]}, indent=2))
-        return 0
+        return print_json({**facts, "backends": [asdict(backend) for backend in found]})
     console = Console(highlight=False)
     gpu, git = facts["gpu"], facts["git"]
     lines = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from .compare.statistics import THRESHOLD
+from .output import print_json
 
 
 def compare(
@@ -50,6 +50,5 @@ def compare(
     console = Console(stderr=json, highlight=False)
     options: dict[str, Any] = {"threshold": threshold, "strict": strict, "cases": cases, "out": out}
     found, code = run_compare(old, new, **options, console=console)
-    if json:
-        print(json_module.dumps(found, indent=2))
-    return code
+    printed = print_json(found) if json else 0
+    return code or printed

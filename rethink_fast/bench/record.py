@@ -1,26 +1,16 @@
-"""The record of a run: config.json, curve.csv, labels.npz and result.json in one folder, valid at every moment.
-
-result.json is written whole under another name and moved into place, at the start, after every epoch and at the end.
-"""
+"""The record of a run, result.json: its keys, how they are filled in, and how a file is checked that is read."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .. import kernels
 from ..contention import Contention
 from ..corruptions import KINDS
 from ..env import environment, peak_memory
-from ..errors import UserError
 from ..rng import CONTRACT_VERSION
-from ..train.outcome import EpochRow, Outcome, utc_now
+from ..schema import Each, Maybe, Number
+from ..train.outcome import Outcome, utc_now
 from ..train.setup import Setup
 
 SCHEMA_VERSION = 3
@@ -92,6 +82,59 @@ TIMINGS = (
     "profile",
 )
 """Keys that differ between runs of one configuration (and environment.contention, and time_to_memorize's seconds)."""
+
+
+COUNT, AMOUNT, FRACTION = Number(0, 2**63, whole=True), Number(0), Number(0, 1)
+SHAPES = {"int": COUNT, "float": AMOUNT, "str": str, "bool": bool, "dict": Each()}
+
+ENVIRONMENT_SHAPE = {
+    "processor": str,
+    "cores": COUNT,
+    "threads": COUNT,
+    "packages": Each(Maybe(str)),
+    "gpu": Maybe({"name": str, "driver": Maybe(str)}),
+    "cuda": Maybe(str),
+}
+
+_NARROWER: dict[str, Any] = {
+    "corruption": {"kind": str, "probability": FRACTION, "seed": COUNT, "labels_changed": Maybe(FRACTION)},
+    "recipe": {"name": Maybe(str), "changes": [str]},
+    "step": {"compiled": Maybe(bool), "why": Maybe(str)},
+    **{
+        f"{which}_accuracy": Maybe(FRACTION)
+        for which in ("train", "train_top5", "test", "test_top5", "best_test", "best_test_top5")
+    },
+    "stopped": frozenset(("until", "epochs", "interrupted", "not_finite")),
+    "time_to_memorize": Each(Maybe({"seconds": AMOUNT, "epochs": COUNT, "steps": COUNT})),
+    "profile": Maybe(
+        {
+            "rates": dict.fromkeys(("model", "loader", "combined"), Maybe(AMOUNT)),
+            "arithmetic": {
+                "matrix_flops_per_second": Maybe(AMOUNT),
+                "training_share_of_matrix_rate": Maybe(AMOUNT),
+                "model_share_of_matrix_rate": Maybe(AMOUNT),
+            },
+            "gpu": Maybe({"mean_watts": Maybe(AMOUNT)}),
+        }
+    ),
+    "environment": ENVIRONMENT_SHAPE,
+}
+
+_NEEDED = (
+    *("schema", "dataset", "data_source", "n_train", "n_test", "image_size", "corruption", "model", "parameters"),
+    *("precision", "batch_size", "device", "epochs", "memorized", "stopped", "time_to_memorize", "interrupted"),
+    "environment",
+)
+"""Keys that are in the records of every version."""
+
+RUN_SHAPE = {
+    key: shape if key in _NEEDED else Maybe(shape)
+    for key, shape in (
+        (key, _NARROWER.get(key, Maybe(SHAPES[kind[:-1]]) if kind.endswith("?") else SHAPES[kind]))
+        for key, (kind, _) in SCHEMA.items()
+    )
+}
+"""The shape of a result.json of one run, as schema.read takes it."""
 
 
 def result(
@@ -170,82 +213,3 @@ def _contention(contention: Contention | None, outcome: Outcome) -> dict[str, An
         return None
     facts = contention.as_dict()
     return {**facts, "busy": True if outcome.busy else facts["busy"]}
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write or replace a JSON file in one piece. Raises OSError, and leaves what was there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-class RecordFolder:
-    """The folder of one run. Refuses one that holds a record already, unless the run is resumed: nothing is lost."""
-
-    def __init__(self, path: Path, *, resumed: bool = False) -> None:
-        self.path = path
-        if resumed and not path.is_dir():
-            raise UserError(f"--resume {path} is no folder: name the folder of a run, such as runs/DATE-TIME-...")
-        self._made = not path.exists()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(f"--out {path} cannot be written ({error.strerror}): choose another folder.") from None
-        if (path / "result.json").exists() and not resumed:
-            raise UserError(
-                f"--out {path} holds a record already: choose another folder, remove that one, or go on with it by "
-                f"--resume {path}."
-            )
-
-    def abandon(self) -> None:
-        """Remove the folder again if this run made it and nothing is in it."""
-        if self._made and not any(self.path.iterdir()):
-            self.path.rmdir()
-
-    def begin(self, setup: Setup, rows: list[EpochRow]) -> None:
-        """Write the configuration, the labels before and after, and the curve so far."""
-        self.write("config.json", setup.run.as_dict())
-        partial = self.path / ".curve.csv.partial"
-        with partial.open("w", newline="") as file:
-            csv.writer(file).writerow(field.name for field in fields(EpochRow))
-        os.replace(partial, self.path / "curve.csv")
-        for row in rows:
-            self.add(row)
-        index = setup.dataset.train.index
-        classes = np.uint16 if setup.dataset.num_classes <= 2**16 else np.uint32
-        np.savez_compressed(
-            self.path / "labels.npz",
-            index=index.numpy(),
-            original=setup.original[index].numpy().astype(classes),
-            label=setup.labels[index].numpy().astype(classes),
-            corrupted=setup.corrupted[index].numpy(),
-        )
-
-    def add(self, row: EpochRow) -> None:
-        """Append one epoch to the curve."""
-        with (self.path / "curve.csv").open("a", newline="") as file:
-            csv.writer(file).writerow("" if value is None else value for value in asdict(row).values())
-
-    def write(self, name: str, values: dict[str, Any]) -> None:
-        """Replace a JSON file in one piece."""
-        write_json(self.path / name, values)
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder, or None where there is none that can be read."""
-        return read_json(self.path / name)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What a JSON file holds, or None where there is none that can be read."""
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return values

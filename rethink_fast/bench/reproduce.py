@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from ..config import Run, Session, resolve
 from ..env import choose_device, cores, environment
@@ -22,16 +24,20 @@ from ..experiments import EXPERIMENTS, Experiment, Scale
 from ..experiments.compute import compute
 from ..experiments.declare import Computation, Found, Result, Task, seeded
 from ..experiments.judge import judge
+from ..files import write_json
 from ..train.checkpoint import Checkpoints
 from ..train.distributed import Ranks
 from ..train.setup import set_up
 from . import cache
-from .record import RecordFolder, write_json
+from .output import never_failing
+from .owned_folder import OwnedFolder
+from .record_folder import RecordFolder, read_curve
 from .reproduce_plan import Estimates, show_plan
 from .reproduce_screen import TaskScreen, describe, show_summary
 from .reproduction import about, keep, summary
-from .run import EXIT_BAD_INPUT, Stop, run_one
+from .run import EXIT_BAD_INPUT, run_one
 from .sources import Sources
+from .stop import Stop
 
 EXIT_FAILED = 1
 CHECKPOINT_SECONDS = 30.0
@@ -66,7 +72,9 @@ def reproduce(
     if Ranks.from_environment().several:
         raise UserError("a reproduction is carried out by one process: start it without torchrun.")
     stop = Stop()
-    with stop.listening():
+    with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
+        if folder.note:
+            console.print(Text(folder.note), soft_wrap=True)
         try:
             return Reproduction(names, scale, out, console, stop, seeds, paths or {}, download, device).carry_out()
         except Interrupted:
@@ -97,10 +105,6 @@ class Reproduction:
         self.entries: dict[Task, Entry] = {}
         self.results: dict[Task, Result | str] = {}
         self.missing: dict[str, str] = {}
-        try:
-            (out / "runs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from None
 
     def carry_out(self) -> int:
         """Plan, run, judge. Returns the exit code."""
@@ -164,7 +168,8 @@ class Reproduction:
             found = cache.load(entry.folder, entry.identity)
         except ValueError as error:
             self.console.print(f"{entry.folder} cannot be used ({error}): it is made again", soft_wrap=True)
-            shutil.rmtree(entry.folder)
+            with _writing(entry.folder):
+                shutil.rmtree(entry.folder)
             return
         if found is not None:
             self.results[entry.task] = _usable(found)
@@ -195,26 +200,28 @@ class Reproduction:
             self.results[entry.task] = str(error)
             screen.failed(entry.task, str(error))
             return
-        try:
+        with _writing(entry.folder):
             cache.seal(entry.folder, entry.identity)
-        except OSError as error:
-            raise UserError(f"{entry.folder} cannot be written ({error.strerror}): make room and go on.") from None
-        self.results[entry.task] = _usable(Result(record, cache.read_curve(entry.folder / "curve.csv")))
+        curve = entry.folder / "curve.csv"
+        self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
 
     def _train(self, run: Run, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
         setup = set_up(run, self.sources.dataset(run), self.device)
         session = Session(checkpoint_every=CHECKPOINT_SECONDS)
-        if entry.folder.exists():
+        with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:
+            checkpoints = Checkpoints(entry.folder)
             try:
-                Checkpoints(entry.folder).load(setup)
+                checkpoints.load(setup)
+                resumed = True
             except UserError:
-                shutil.rmtree(entry.folder)
-        resumed = entry.folder.exists()
-        folder = RecordFolder(entry.folder, resumed=resumed)
-        record = run_one(setup, folder, session, screen, self.stop, resumed=resumed)
-        if record["interrupted"]:
-            raise Interrupted
-        Checkpoints(entry.folder).remove()
+                checkpoints.remove()
+                resumed = False
+            record = run_one(setup, folder, session, screen, self.stop, resumed=resumed)
+            if not folder.kept:
+                raise UserError(f"{entry.folder} cannot be written: make room, and give the same command again.")
+            if record["interrupted"]:
+                raise Interrupted
+            checkpoints.remove()
         return record
 
     def _compute(self, task: Computation, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
@@ -225,8 +232,9 @@ class Reproduction:
         start = time.perf_counter()
         found = compute(task, self.sources.dataset(task), progress)
         record = {**found, "seconds": time.perf_counter() - start, "environment": environment()}
-        entry.folder.mkdir(parents=True, exist_ok=True)
-        write_json(entry.folder / "result.json", record)
+        with _writing(entry.folder):
+            entry.folder.mkdir(parents=True, exist_ok=True)
+            write_json(entry.folder / "result.json", record)
         screen.computed(task, record)
         return record
 
@@ -250,6 +258,17 @@ class Reproduction:
         verdicts = [row["verdict"] for each in values["experiments"].values() for row in each["findings"]]
         failed = any(isinstance(result, str) for result in self.results.values())
         return EXIT_FAILED if failed or "fail" in verdicts else 0
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise UserError where a block cannot write to a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): make room, and give the same command again."
+        ) from None
 
 
 def _usable(result: Result) -> Result | str:

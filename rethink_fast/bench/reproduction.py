@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..env import environment
+from ..errors import UserError
 from ..experiments import EXPERIMENTS, Scale
 from ..experiments.declare import Result
 from ..experiments.judge import VERDICTS
+from ..files import write_json
+from ..report.write import read
 from ..rng import CONTRACT_VERSION
-from .record import write_json
 
 SCHEMA_VERSION = 1
 ALIKE = ("schema", "contract_version", "scale", "seeds")
@@ -45,18 +46,27 @@ def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[st
 
 
 def keep(folder: Path, values: dict[str, Any]) -> None:
-    """Write reproduction.json, with the experiments that an earlier command left there if they are of one kind."""
+    """Write reproduction.json, with the experiments that an earlier command left there if they are of one kind.
+
+    Raises UserError where that fails.
+    """
     path = folder / "reproduction.json"
-    write_json(path, _with_earlier(path, values))
-
-
-def _with_earlier(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     try:
-        earlier = json.loads(path.read_text())
-        if any(earlier[name] != values[name] for name in ALIKE):
-            return values
+        write_json(path, _with_earlier(folder, values))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): the results are kept in {folder / 'runs'}; make room, and "
+            f"give the same command again."
+        ) from None
+
+
+def _with_earlier(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        earlier = read(folder)
         both = {**earlier["experiments"], **values["experiments"]}
         runs = {**earlier["runs"], **values["runs"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
+        return values
+    if any(earlier.get(name) != values[name] for name in ALIKE):
         return values
     return {**values, "experiments": {name: both[name] for name in EXPERIMENTS if name in both}, "runs": runs}

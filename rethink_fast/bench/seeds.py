@@ -45,7 +45,7 @@ def combine(records: list[dict[str, Any]], *, wanted: int) -> dict[str, Any]:
     }
     for name in records[0]["time_to_memorize"]:
         for unit in ("seconds", "epochs"):
-            moments = [record["time_to_memorize"][name] for record in records]
+            moments = [record["time_to_memorize"].get(name) for record in records]
             figures[f"time_to_memorize {name} {unit}"] = [moment[unit] for moment in moments if moment is not None]
     return {
         "schema": SCHEMA_VERSION,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -105,6 +106,8 @@ class _Saver:
     def __init__(self, listener: Listener, outcome: Outcome, every: float) -> None:
         self._listener, self._outcome, self._every = listener, outcome, every
         self._saved = time.perf_counter()
+        self.whole = False
+        """Whether the network stands between two steps, as a checkpoint needs it."""
 
     def due(self) -> bool:
         return time.perf_counter() - self._saved >= self._every
@@ -129,7 +132,7 @@ def fit(
 
     check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
     then is returned. outcome: where an earlier session stood, with the step's state loaded. checkpoint_every: seconds
-    between the calls of listener.save.
+    between the calls of listener.save. After an error between two steps there is a last one, and the error is raised.
     """
     resumed, outcome = outcome is not None, outcome or Outcome()
     epochs = settled(setup.run.train.epochs)
@@ -143,6 +146,7 @@ def fit(
                 setup.fit_optimizer()
                 synchronize(setup.device)
             outcome.train_seconds += time.perf_counter() - start
+        saver.whole = True
         if outcome.epoch == epochs:
             outcome.stopped = "epochs"
         for epoch in range(outcome.epoch, epochs):
@@ -165,6 +169,11 @@ def fit(
     except Interrupted:
         outcome.stopped = "interrupted"
         saver.save()
+    except Exception:
+        if saver.whole:
+            with suppress(RuntimeError, MemoryError):  # the device may be lost: the first error says it
+                saver.save()
+        raise
     return outcome
 
 
@@ -208,10 +217,12 @@ def _train_epoch(
             if rate != lr:
                 lr = rate
                 set_learning_rate(step.optimizer, lr)
+            saver.whole = False
             step.train(loader, batch)
             outcome.steps += 1
             outcome.batch += 1
             outcome.images += len(batch)
+            saver.whole = True
             if clock.ticks():
                 loss, bad = step.glance()
                 listener.on_tick(Tick(epoch, outcome.batch, steps, loss, clock.rate()))

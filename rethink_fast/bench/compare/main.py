@@ -18,8 +18,9 @@ from rich.text import Text
 
 from ...env import processor
 from ...errors import UserError
+from ...files import write_atomic, write_json
 from ...report.words import duration
-from ..record import RecordFolder
+from ..record_folder import RecordFolder
 from . import figures, history, records, revisions, view
 from .records import Comparison, Line
 from .statistics import LOOKS, THRESHOLD, best_of, verdict
@@ -59,12 +60,16 @@ def run_compare(
         found = history.compare(history.load(paths[0]), figures.read(paths[1]), threshold)
     else:
         found = records.compare(figures.read(paths[0]), figures.read(paths[1]), threshold)
-    folder = RecordFolder(out or _default_folder())
     values = view.as_dict(found)
-    folder.write("comparison.json", values)
-    (folder.path / "comparison.md").write_text(view.markdown(found))
+    folder = out or _default_folder()
+    with RecordFolder(folder):
+        try:
+            write_json(folder / "comparison.json", values)
+            write_atomic(folder / "comparison.md", view.markdown(found))
+        except OSError as error:
+            raise UserError(f"--out {folder} cannot be written ({error.strerror}): choose another folder.") from None
     view.show(found, console)
-    console.print(Text(f"written: {folder.path}/comparison.json and comparison.md"), soft_wrap=True)
+    console.print(Text(f"written: {folder}/comparison.json and comparison.md"), soft_wrap=True)
     said = view.overall(found)
     if INTERRUPTED in found.notes:
         return values, EXIT_INTERRUPTED
