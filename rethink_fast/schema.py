@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,13 @@ class Each:
     keys: frozenset[str] | None = None
 
 
-def read(path: Path, shape: Any, advice: str) -> dict[str, Any]:
+def read(
+    path: Path, shape: Any, advice: str, *, also: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Read a JSON file that holds an object, and check it.
 
-    advice: what to do if it does not fit, to end the line. Raises BadFile, which names the file and the key.
+    advice: what to do if it does not fit, to end the line. also: a further check, which raises ValueError with words
+    such as "has ...". Raises BadFile, which names the file and the key.
     """
     try:
         values = read_json(path)
@@ -80,6 +83,8 @@ def read(path: Path, shape: Any, advice: str) -> dict[str, Any]:
         _check_depth(values)
         check(values, Each())
         check(values, shape)
+        if also is not None:
+            also(values)
     except ValueError as error:
         raise BadFile(path, str(error), advice) from None
     found: dict[str, Any] = values

@@ -276,7 +276,7 @@ def test_an_empty_folder_starts_over_and_another_does_not(
     assert cli(*EPOCHS, "--resume", tmp_path / "empty") == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    assert "is no run's folder, it holds thesis.tex" in refused(capfd, *EPOCHS, "--resume", tmp_path / "other")
+    assert "is no run's folder: it holds thesis.tex" in refused(capfd, *EPOCHS, "--resume", tmp_path / "other")
     folder = unstarted(unbroken, tmp_path / "o")
     line = refused(capfd, *changed("--lr", "0.5"), "--seed", "3", "--resume", folder)
     assert "is another run (seed 0 there, 3 here; lr 0.0001 there, 0.5 here)" in line
@@ -332,7 +332,7 @@ def test_one_seed_without_a_checkpoint_does_not_stop_the_others(
     assert "seed 1 is finished" in capfd.readouterr().out
     line = refused(capfd, *changed("--lr", "0.3"), "--seeds", "3", "--resume", group)
     assert "lr 0.0001 there, 0.3 here" in line
-    assert "it holds seed-0: give --seeds" in refused(capfd, *EPOCHS, "--resume", group)
+    assert "holds runs with several seeds: give --seeds" in refused(capfd, *EPOCHS, "--resume", group)
     assert "is a run with one seed" in refused(capfd, *EPOCHS, "--seeds", "2", "--resume", unbroken)
     (group / "seed-1" / "result.json").write_text(json.dumps({**load(group / "seed-1"), "time_to_memorize": [1]}))
     line = refused(capfd, *EPOCHS, "--seeds", "3", "--resume", group)

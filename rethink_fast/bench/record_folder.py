@@ -110,16 +110,17 @@ class RecordFolder(OwnedFolder):
         """
         if Checkpoints(self.path).exist():
             return True
+        foreign = sorted(name for name in os.listdir(self.path) if name not in FILES and not name.startswith("."))
+        if foreign and foreign[0].startswith("seed-"):
+            raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
         record = self.record()
         if record is not None and not record["interrupted"]:
             raise UserError(
                 f"--resume {self.path} is a finished run without a checkpoint: there is nothing to go on with. To run "
                 f"it again, choose another folder by --out."
             )
-        foreign = sorted(name for name in os.listdir(self.path) if name not in FILES and not name.startswith("."))
         if not self._compare(run) and foreign:
-            several = ": give --seeds as at its start" if foreign[0].startswith("seed-") else ""
-            raise UserError(f"--resume {self.path} is no run's folder, it holds {shown(foreign[0])}{several}.")
+            raise UserError(f"--resume {self.path} is no run's folder: it holds {shown(foreign[0])}.")
         return False
 
     def _compare(self, run: Run) -> bool:

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import schema
 from ..errors import UserError
 from ..experiments import EXPERIMENTS
 from ..experiments.judge import VERDICTS
-from ..files import read_json, write_atomic
+from ..files import write_atomic
+from ..schema import Each, Either, Maybe
 from .page import page
 from .plots import picture, svg
-from .shape import Each, Either, Maybe, check
 from .text import text
 
 SCHEMA_VERSION = 1
@@ -70,31 +71,17 @@ _SHAPE = {
     "scale": {"name": str, "words": str, "departures": [str]},
     "seeds": int,
     "verdicts": Each(str),
-    "experiments": Each(_EXPERIMENT, frozenset(EXPERIMENTS)),
     "runs": Each({"what": str, "status": str, "record": Maybe(_RECORD)}),
 }
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Return what `rethink-fast reproduce` left in a folder. Raises UserError, also for what it would not write."""
-    path = folder / REPRODUCTION
-    again = "run the same rethink-fast reproduce again"
-    try:
-        values: dict[str, Any] = read_json(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): name the --out folder of rethink-fast reproduce."
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {again}.") from None
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA_VERSION:
+    path, again = folder / REPRODUCTION, "run the same rethink-fast reproduce again"
+    if schema.read(path, {"schema": int}, again)["schema"] != SCHEMA_VERSION:
         raise UserError(f"{path} is of another version: {again}.")
-    try:
-        check(values, _SHAPE, REPRODUCTION)
-        _check_links(values)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {again}.") from None
-    return values
+    shape = {**_SHAPE, "experiments": Each(_EXPERIMENT, frozenset(EXPERIMENTS))}
+    return schema.read(path, shape, again, also=_check_links)
 
 
 def _check_links(values: dict[str, Any]) -> None:
@@ -103,13 +90,13 @@ def _check_links(values: dict[str, Any]) -> None:
         for table in experiment["tables"]:
             for row in table["rows"]:
                 if len(row["labels"]) != len(table["labels"]) or not set(row["runs"]) <= set(values["runs"]):
-                    raise ValueError(f"a row of {name} does not fit its table or the runs")
+                    raise ValueError(f"has a row of {name} that does not fit its table or the runs")
         if len(experiment["plots"]) > len(string.ascii_lowercase):
-            raise ValueError(f"{name} has {len(experiment['plots'])} plots")
+            raise ValueError(f"has {len(experiment['plots'])} plots of {name}")
         for plot in experiment["plots"]:
             for series in (*plot["paper"], *plot["ours"]):
                 if len(series["x"]) != len(series["y"]) or len(series["spread"]) not in (0, len(series["x"])):
-                    raise ValueError(f"a curve of {name} has not as many values as places")
+                    raise ValueError(f"has a curve of {name} with more or fewer values than places")
 
 
 def write_report(folder: Path) -> list[Path]:
