@@ -95,7 +95,8 @@ def small_setup(*, slow: float = 0.0, epochs: int = 2) -> Setup:
 def profiled(setup: Setup, out: Path, **session: Any) -> dict[str, Any]:
     """The record of a run, made as the command line makes it."""
     screen = Screen(Console(file=io.StringIO()))
-    return run_one(setup, RecordFolder(out), Session(profile=True, **session), screen, Stop(), resumed=False)
+    with RecordFolder(out) as folder:
+        return run_one(setup, folder, Session(profile=True, **session), screen, Stop(), resumed=False)
 
 
 def test_the_stages_are_all_of_the_wall_time(tmp_path: Path) -> None:
@@ -210,7 +211,8 @@ def test_a_profiled_run_learns_the_same(folders: tuple[Path, Path], tmp_path: Pa
     watched, plain = small_setup(), small_setup()
     profiled(watched, tmp_path / "watched")
     screen = Screen(Console(file=io.StringIO()))
-    run_one(plain, RecordFolder(tmp_path / "plain"), Session(), screen, Stop(), resumed=False)
+    with RecordFolder(tmp_path / "plain") as folder:
+        run_one(plain, folder, Session(), screen, Stop(), resumed=False)
     there, here = watched.step.state(), plain.step.state()
     assert all(torch.equal(there[name], here[name]) for name in here)
 
