@@ -478,9 +478,7 @@ def test_files_are_whole_whenever_a_run_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [*ALWAYS, *UNLESS_IGNORED[:13]], ids=lambda number: signal.Signals(number).name)
-def test_every_signal_leaves_a_checkpoint(
-    number: int, at_epoch: Callable[..., None], tmp_path: Path
-) -> None:
+def test_every_signal_leaves_a_checkpoint(number: int, at_epoch: Callable[..., None], tmp_path: Path) -> None:
     folder = tmp_path / "o"
     before = signal.getsignal(number)
     if before == signal.SIG_IGN:

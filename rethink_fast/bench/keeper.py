@@ -43,7 +43,9 @@ class Keeper:
 
     def begin(self, outcome: Outcome) -> None:
         """Write the folder's files at the start. Raises UserError where that fails."""
-        self.folder.begin(self.setup, outcome.rows, result(self.setup, outcome, interrupted=True, contention=self.contention))
+        self.folder.begin(
+            self.setup, outcome.rows, result(self.setup, outcome, interrupted=True, contention=self.contention)
+        )
 
     def on_ready(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -87,7 +89,7 @@ class Keeper:
         """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
         self.folder.kept = RECORD not in self._failed
         unfinished = outcome.stopped in ("interrupted", "epochs")
-        lost = [what for what in (RECORD, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
+        lost = [what for what in (RECORD, WEIGHTS, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
         if not lost:
             return
         said = f"{' and '.join(lost)} could not be written to {self.folder.path} ({self._failed[lost[0]]})"
@@ -99,6 +101,8 @@ class Keeper:
         try:
             with RecordFolder(place) as elsewhere:
                 elsewhere.begin(self.setup, outcome.rows, record)
+                if WEIGHTS in lost:
+                    save_weights(place, self.setup, outcome)
                 if unfinished:
                     Checkpoints(place).save(self.setup, outcome)
         except (OSError, UserError) as error:

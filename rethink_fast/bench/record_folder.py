@@ -26,10 +26,12 @@ from ..schema import BadFile, Each, read, shown
 from ..train.checkpoint import Checkpoints
 from ..train.outcome import EpochRow
 from ..train.setup import Setup
+from ..train.weights import MODEL, WEIGHTS
 from .owned_folder import OwnedFolder
 from .record import RUN_SHAPE
 
 FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
+KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg")
 MAX_CURVE_BYTES = 2**28
 CONFIG_SHAPE = {"dataset": str, **dict.fromkeys(("data", "corruption", "model", "train"), Each())}
 
@@ -110,7 +112,7 @@ class RecordFolder(OwnedFolder):
         """
         if Checkpoints(self.path).exist():
             return True
-        foreign = sorted(name for name in os.listdir(self.path) if name not in FILES and not name.startswith("."))
+        foreign = sorted(name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith("."))
         if foreign and foreign[0].startswith("seed-"):
             raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
         record = self.record()

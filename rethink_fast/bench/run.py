@@ -90,7 +90,13 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
         with deterministic(run.train.deterministic), Screen(console) as screen:
             with ranks.agreeing():
                 dataset = _open(run, device, screen, stop, processes=ranks.local_count)
-            for note in (*dataset.notes, smaller, kernels.slow(device), overloaded(), *(folder.note for folder in owned)):
+            for note in (
+                *dataset.notes,
+                smaller,
+                kernels.slow(device),
+                overloaded(),
+                *(folder.note for folder in owned),
+            ):
                 if note:
                     screen.note(note)
             if not ranks.several:
