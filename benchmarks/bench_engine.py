@@ -82,20 +82,26 @@ class Silent:
 
 
 class Clock:
-    """A check that stops the engine so many seconds after its first call, but never in an evaluation.
+    """A check that stops the engine after so many seconds of training: evaluations do not count, and are not cut.
 
-    A run that is interrupted there would begin the next slice with it, and might not come to train.
+    A run that is interrupted in one would begin the next slice with it, and might not come to train.
     """
 
     def __init__(self, seconds: float, model: nn.Module) -> None:
         self.seconds, self.model = seconds, model
-        self.end: float | None = None
+        self.spent = 0.0
+        self.last: float | None = None
 
     def __call__(self) -> None:
-        if self.end is None:
-            self.end = time.perf_counter() + self.seconds
-        elif self.model.training and time.perf_counter() >= self.end:
-            raise Interrupted
+        if not self.model.training:
+            self.last = None
+            return
+        now = time.perf_counter()
+        if self.last is not None:
+            self.spent += now - self.last
+            if self.spent >= self.seconds:
+                raise Interrupted
+        self.last = now
 
 
 class Engine:

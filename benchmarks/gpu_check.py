@@ -2,8 +2,8 @@
 
 Each op is compared with the reference eagerly, under torch.compile and in a CUDA graph, then timed with a cold cache as
 a share of the copy bandwidth. Then the engine memorises random labels by each recipe (gpu_engine), and Inception V3 is
-fed from files and packs (gpu_imagenet). Prints tables and writes benchmarks/results/<gpu>-<date>.json. Exit status: 0
-when every value is right, 1 when one is not, 2 without a GPU.
+fed from files and packs (gpu_imagenet). Prints tables, and writes benchmarks/results/<gpu>-<date>.json after every
+result. Exit status: 0 when every value is right and every part came to its end, 1 when not, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,15 +22,32 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
 
 
-def build() -> None:
-    """Compile csrc/ in place where a library is missing; without nvcc only Triton's kernels are checked."""
-    wanted = ["_native.so"] + (["_native_cuda.so"] if shutil.which("nvcc") else [])
-    if all((ROOT / "rethink_fast" / name).exists() for name in wanted):
-        return
+def wanted() -> list[str]:
+    """The libraries that can be had here; without nvcc only Triton's kernels are checked."""
+    return ["_native"] + (["_native_cuda"] if shutil.which("nvcc") else [])
+
+
+def unusable() -> list[str]:
+    """What does not load, and why: missing, or built against another torch. Looked at in a process of its own."""
+    code = "import sys; from rethink_fast.kernels import native; status = native.load(sys.argv[1]); "
+    code += "print('' if status.usable else status.why)"
+    said = {}
+    for name in wanted():
+        done = subprocess.run([sys.executable, "-c", code, name], cwd=ROOT, capture_output=True, text=True)
+        said[name] = done.stdout.strip() if done.returncode == 0 else done.stderr.strip()
+    return [f"{name}: {why}" for name, why in said.items() if why]
+
+
+def build() -> list[str]:
+    """Compile csrc/ in place where a library cannot be used. Return what cannot be used all the same."""
+    if not unusable():
+        return []
     print("building csrc/ ...", flush=True)
-    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=ROOT, check=False)
+    return unusable()
 
 
 def facts() -> dict[str, Any]:
@@ -36,17 +56,24 @@ def facts() -> dict[str, Any]:
 
     from rethink_fast import rng
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    commit = "unknown"
+    with suppress(OSError):  # git may be absent
+        done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+        commit = done.stdout.strip() or commit
     return {
         "gpu": torch.cuda.get_device_name(),
         "date": datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S"),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit,
         "contract": rng.CONTRACT_VERSION,
         "versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "triton": triton.__version__},
     }
 
 
-def engine(device: torch.device, matrix_rate: float) -> dict[str, Any]:
+Keep = Callable[[dict[str, Any]], None]
+"""Given the state of a part's record, writes it down."""
+
+
+def engine(device: torch.device, matrix_rate: float, keep: Keep) -> None:
     """Both recipes to 99.9 %, shown and for the record."""
     from . import gpu_engine
     from .reference_loop import open_cifar10
@@ -58,11 +85,11 @@ def engine(device: torch.device, matrix_rate: float) -> dict[str, Any]:
     for case in gpu_engine.CASES:
         print(f"  {case.name}", flush=True)
         runs.append(gpu_engine.run_case(case, dataset, device, matrix_rate))
+        keep({"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]})
     print(gpu_engine.table(runs), flush=True)
-    return {"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]}
 
 
-def imagenet(device: torch.device, matrix_rate: float) -> dict[str, Any]:
+def imagenet(device: torch.device, matrix_rate: float, keep: Keep) -> None:
     """Inception V3 from every kind of source, shown and for the record; or why not."""
     from rethink_fast.errors import UserError
 
@@ -71,17 +98,16 @@ def imagenet(device: torch.device, matrix_rate: float) -> dict[str, Any]:
     try:
         found = gpu_imagenet.measure(gpu_imagenet.FULL, device, matrix_rate)
     except UserError as error:  # there is no DALI
-        print(f"imagenet is left out: {error}")
-        return {"left_out": str(error)}
+        print(f"imagenet is skipped: {error}")
+        return keep({"skipped": str(error)})
     print(gpu_imagenet.table(found), flush=True)
-    return {"sources": [asdict(result) for result in found]}
+    keep({"sources": [asdict(result) for result in found]})
 
 
 def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
         return 2
-    build()
     from rethink_fast.train.limits import matrix_rate
     from rethink_fast.train.power import condition
 
@@ -89,24 +115,50 @@ def main() -> int:
     from .gpu_cases import cases
     from .gpu_measure import copy_bandwidth, measure
 
+    failures = build()
     device = torch.device("cuda", torch.cuda.current_device())
-    before = condition(device)
+    rows: list[gpu_report.Row] = []
+    noted = {**facts(), "condition_before": condition(device), "failures": failures}
     copy, matrix = copy_bandwidth(), matrix_rate(device, torch.bfloat16) / 1e12
+
+    def keep() -> Path:
+        return gpu_report.write(gpu_report.record(rows, copy, matrix, noted), RESULTS)
+
+    def attempt(name: str, part: Callable[[], object]) -> str:
+        """Go on after a part that fails: what was found before is on the disk, and what comes after may still be."""
+        why = ""
+        try:
+            part()
+        except Exception as error:
+            traceback.print_exc()
+            why = f"{type(error).__name__}: {error}"
+            failures.append(f"{name}: {why}")
+        keep()
+        return why
+
+    def keeper(name: str) -> Keep:
+        def keep_part(state: dict[str, Any]) -> None:
+            noted[name] = state
+            keep()
+
+        return keep_part
+
     print(f"{torch.cuda.get_device_name()}: copies {copy:.0f} GB/s, multiplies {matrix:.0f} TFLOP/s in bfloat16")
-    rows = []
     for case in cases():
         print(f"  {case.name}", flush=True)
-        rows.append(measure(case))
+        if why := attempt(case.name, lambda case=case: rows.append(measure(case))):
+            rows.append(gpu_report.Row(case.name, case.bytes, case.target, {"failed": why}))
     print(gpu_report.table(rows, copy))
-    noted = {
-        **facts(),
-        "condition_before": before,
-        "condition_after": condition(device),
-        "engine": engine(device, matrix * 1e12),
-        "imagenet": imagenet(device, matrix * 1e12),
-    }
-    print(f"written to {gpu_report.write(gpu_report.record(rows, copy, matrix, noted), ROOT / 'benchmarks/results')}")
-    return 1 if any(row.wrong and "build" not in row.wrong for row in rows) else 0
+    attempt("engine", lambda: engine(device, matrix * 1e12, keeper("engine")))
+    attempt("imagenet", lambda: imagenet(device, matrix * 1e12, keeper("imagenet")))
+    noted["condition_after"] = condition(device)
+    print(f"written to {keep()}")
+    for failure in failures:
+        print(f"failed: {failure}")
+    # Without nvcc an op that only CUDA C++ has is absent; with it, the build has failed.
+    absent_is_wrong = "_native_cuda" in wanted()
+    wrong = any(row.wrong and (absent_is_wrong or "build" not in row.wrong) for row in rows)
+    return 1 if wrong or failures else 0
 
 
 if __name__ == "__main__":

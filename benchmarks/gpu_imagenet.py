@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +29,23 @@ SIZES = ((500, 375),) * 8 + ((500, 333),) * 3 + ((375, 500),) * 2 + ((333, 500),
 """Width and height: 102 of 200 photographs have one of these four, in about these shares."""
 CLASSES, GRID, NOISE, QUALITY = 1000, 24, 22.0, 90
 SECONDS = 8.0
+EPOCH = 40_000
+"""Samples of an epoch at least, each image several times: between two epochs the decoder runs empty, and the share of
+that time in an epoch of few batches is more than the target leaves."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How many images of which size: the paper's on a GPU; on a CPU, which only tries the code, far less."""
+    """How many images of which size, and samples of an epoch at least: the paper's on a GPU; on a CPU, which only tries
+    the code, far less."""
 
     images: int
     size: int
     batch_size: int
+    epoch: int = 0
 
 
-FULL = Scale(4096, 299, 128)
+FULL = Scale(4096, 299, 128, EPOCH)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: flo
             pack_write.write(made, workers=cores(), progress=None)
         setup: Setup | None = None
         for source, place in places.items():
-            setup = _setup(scale, _open(place, scale, device), device, setup)
+            setup = _setup(scale, repeated(_open(place, scale, device), scale.epoch), device, setup)
             found.append(_rates(source, setup, matrix_rate, seconds))
     return found
 
@@ -104,6 +109,13 @@ def _open(place: Path, scale: Scale, device: torch.device) -> Dataset:
         damaged="stop",
         residency="stream",
     )
+
+
+def repeated(dataset: Dataset, samples: int) -> Dataset:
+    """The set with each training image as often as it takes for so many samples, one after another."""
+    index = dataset.train.index
+    times = max(1, -(-samples // len(index)))
+    return replace(dataset, train=replace(dataset.train, index=index.repeat_interleave(times)))
 
 
 def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: Setup | None) -> Setup:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from rethink_fast.files import write_json
 
 SLOW_CLOCK = 0.75
 """A sample taken at less than this share of the median clock is left out, whatever the reason (as NVBench does)."""
@@ -102,9 +103,9 @@ def record(rows: list[Row], copy_gb_per_s: float, matrix_tflop_per_s: float, fac
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:
-    """Write <gpu>-<date>.json and return its path."""
+    """Write <gpu>-<date>.json whole, over an earlier state of it, and return its path."""
     gpu = re.sub(r"[^a-z0-9]+", "-", record["gpu"].lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{gpu}-{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, record)
     return path

@@ -108,6 +108,8 @@ def choose_device(name: str) -> torch.device:
             raise UserError(f"--device {name} needs a GPU that torch can use, and there is none: use --device cpu.")
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"--device {name} is not there: this machine has {torch.cuda.device_count()} GPU(s).")
+        if device.index is not None:
+            torch.cuda.set_device(device)  # graphs are captured and Triton launches on the current device
     return device
 
 

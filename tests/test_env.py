@@ -38,3 +38,14 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="cuda:99"):
         choose_device("cuda:99")
     assert choose_device("cpu").type == "cpu"
+
+
+def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are captured, and Triton launches, on the current device."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("cuda") == torch.device("cuda")
+    assert chosen == [torch.device("cuda:1")]

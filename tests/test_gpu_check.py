@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_engine, gpu_imagenet
+from benchmarks import gpu_check, gpu_engine, gpu_imagenet, gpu_measure
+from benchmarks.bench_engine import Clock
 from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
 from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, timed_row, write
 from benchmarks.reference_loop import open_cifar10
+from rethink_fast.data.source import Dataset, Split
+from rethink_fast.errors import Interrupted
 from rethink_fast.train.power import Clocks
 
 SMALL = [
@@ -133,6 +140,124 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
     assert done.stderr == ""
 
 
+def test_every_case_compiles_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives up at the 9th shape of one function, and in one graph that is an error."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    for batch in range(1, 12):
+        case = Case("shuffled_pixels", batch, 5, 3)
+        op = operator(case)
+        assert op is not None
+        given = arguments(case, "cpu")
+        assert torch.equal(gpu_measure.compiled(op)(*given), op(*given))
+
+
+class Device:
+    """A GPU for gpu_check.main, whose parts are stubs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, results: Path) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Stub 1")
+        monkeypatch.setattr(gpu_check, "RESULTS", results)
+        monkeypatch.setattr(gpu_check, "build", list)
+        monkeypatch.setattr(gpu_measure, "copy_bandwidth", lambda: 1000.0)
+        monkeypatch.setattr("rethink_fast.train.limits.matrix_rate", lambda *_: 1e12)
+        monkeypatch.setattr("rethink_fast.train.power.condition", lambda *_: {})
+        monkeypatch.setattr(gpu_check, "engine", lambda device, rate, keep: keep({"runs": [1]}))
+        monkeypatch.setattr(gpu_check, "imagenet", lambda device, rate, keep: keep({"sources": [2]}))
+        monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0)))
+        self.results = results
+
+    def record(self) -> dict[str, Any]:
+        (path,) = self.results.glob("*.json")
+        return json.loads(path.read_text())
+
+
+def test_what_was_found_before_a_failure_is_on_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device, done = Device(monkeypatch, tmp_path / "results"), []
+
+    def measure(case: Case) -> Row:
+        if len(done) == 3:
+            assert len(device.record()["rows"]) == 3
+            raise KeyboardInterrupt
+        done.append(case)
+        return Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0))
+
+    monkeypatch.setattr(gpu_measure, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_check.main()
+    assert [row["case"] for row in device.record()["rows"]] == [case.name for case in done]
+
+
+@pytest.mark.parametrize("part", ["measure", "engine", "imagenet"])
+def test_a_part_that_fails_stops_no_other(
+    part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device(monkeypatch, tmp_path / "results")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("an illegal memory access")
+
+    monkeypatch.setattr(gpu_measure if part == "measure" else gpu_check, part, fail)
+    assert gpu_check.main() == 1
+    record = device.record()
+    assert ("engine" in record, "imagenet" in record) == (part != "engine", part != "imagenet")
+    assert len(record["rows"]) == len(cases())
+    assert all(("failed" in row["wrong"]) == (part == "measure") for row in record["rows"])
+    assert "an illegal memory access" in record["failures"][0]
+    assert "failed: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("nvcc", "status"), [(None, 0), ("/usr/bin/nvcc", 1)])
+def test_an_op_that_is_missing_is_a_failure_where_it_could_be_built(
+    nvcc: str | None, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Device(monkeypatch, tmp_path)
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: nvcc)
+    monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, 1, None, {"build": "no such op"}))
+    assert gpu_check.main() == status
+
+
+def test_a_library_that_does_not_load_is_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file of that name is not enough: it may be of another torch."""
+    package = Path(gpu_check.__file__).parents[1] / "rethink_fast"
+    shutil.copytree(package, tmp_path / "rethink_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (tmp_path / "rethink_fast" / "_native.so").write_bytes(b"\x7fELF of another torch")
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_check, "wanted", lambda: ["_native"])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "setup.py").write_text("open('built', 'w').close()")
+    assert "does not load into torch" in gpu_check.build()[0]
+    assert (tmp_path / "built").exists()
+
+
+def test_facts_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Stub 1")
+    monkeypatch.setenv("PATH", "")
+    assert gpu_check.facts()["commit"] == "unknown"
+
+
+def test_an_evaluation_takes_nothing_of_a_run_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, model = [0.0], torch.nn.Linear(1, 1)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    clock = Clock(10.0, model)
+    for seconds, training in ((0, True), (4, True), (100, False), (100, False), (100, True), (5, True)):
+        now[0] += seconds
+        model.train(training)
+        clock()
+    now[0] += 2
+    with pytest.raises(Interrupted):
+        clock()
+
+
+def test_an_epoch_of_imagenet_is_long_enough() -> None:
+    train = Split(torch.zeros(3), torch.zeros(3), torch.tensor([0, 2, 3]))  # type: ignore[arg-type]
+    repeated = gpu_imagenet.repeated(Dataset("imagenet", "", (), train, None), 7)
+    assert repeated.train.index.tolist() == [0, 0, 0, 2, 2, 2, 3, 3, 3]
+    assert gpu_imagenet.FULL.epoch >= 40_000
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
@@ -147,7 +272,7 @@ def test_kernels_on_the_gpu(case: Case) -> None:
 def test_a_run_of_the_engine_stops_at_its_goal_or_its_time() -> None:
     cpu = torch.device("cpu")
     few, many = (open_cifar10("auto", cpu, limit) for limit in (200, 1000))
-    done = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 60), few, cpu, 1e12)
+    done = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 600), few, cpu, 1e12)
     assert done.seconds is not None
     assert done.train_accuracy is not None
     assert done.train_accuracy >= gpu_engine.UNTIL

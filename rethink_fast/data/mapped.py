@@ -119,9 +119,12 @@ class Staged:
         _, height, width, channels = file.images.shape
         self.shape: tuple[int, int, int] = (height, width, channels)
         self._buffers = [_Buffer() for _ in range(AHEAD + 1)]
+        self._stream: torch.cuda.Stream | None = None  # one for all reads: torch keeps freed memory apart by stream
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        stream = torch.cuda.Stream(self._device)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._device)
+        stream = self._stream
         flying: deque[Future[tuple[Tensor, torch.cuda.Event]]] = deque()
         waiting, buffers = iter(batches), itertools.cycle(self._buffers)
         with ThreadPoolExecutor(1, thread_name_prefix="stage-images") as pool:

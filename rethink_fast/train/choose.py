@@ -7,6 +7,7 @@ give the same run on a busy machine.
 from __future__ import annotations
 
 import time
+import warnings
 
 from .setup import Choice, Setup
 from .step import synchronize
@@ -27,10 +28,17 @@ def warm_up(setup: Setup) -> float:
     after its first backward, and the sums of another layout have other last bits. The layout must be the same from the
     first step of every session on, or a resumed run would leave the path of an unbroken one.
     """
-    step, train = setup.step, setup.train
+    step = setup.step
     lazy = not step.compiled and setup.device.type == "cpu"
     if lazy and not setup.ranks.several:
         return 0.0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # fp32 means float32
+        return _warm_up(setup, lazy)
+
+
+def _warm_up(setup: Setup, lazy: bool) -> float:
+    step, train = setup.step, setup.train
     start, state = time.perf_counter(), step.state()
     sizes = sorted(set(train.sizes(train.batch_size)), reverse=True)
     for size in sizes[:1] if lazy else sizes:

@@ -9,6 +9,10 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
+
+NOT_DETERMINISTIC = "does not have a deterministic implementation"
+
 _settings: Any = torch.utils.deterministic
 
 
@@ -16,7 +20,8 @@ _settings: Any = torch.utils.deterministic
 def deterministic(on: bool) -> Iterator[None]:
     """For the length of a block torch uses deterministic algorithms alone (and refuses what has none), or any.
 
-    cuBLAS reads its setting when it is first used in the process, so this block belongs around the first use.
+    cuBLAS reads its setting when it is first used in the process, so this block belongs around the first use. Raises
+    UserError where an operation has no deterministic algorithm.
     """
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -28,6 +33,14 @@ def deterministic(on: bool) -> Iterator[None]:
     _settings.fill_uninitialized_memory = False
     try:
         yield
+    except RuntimeError as error:
+        if not on or NOT_DETERMINISTIC not in str(error):
+            raise
+        what = str(error).split(NOT_DETERMINISTIC)[0].strip()
+        raise UserError(
+            f"--deterministic is not possible: torch has no deterministic {what} for this device. "
+            f"Omit --deterministic, choose another network, or compile it with --compile on."
+        ) from None
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
