@@ -158,6 +158,26 @@ def test_tars_of_every_maker(tmp_path: Path, maker: str) -> None:
     assert made[2] == ["not used in TREE: 1 link loop (set/train/loop)"]
 
 
+def test_links_to_files_that_are_no_images_by_name(tmp_path: Path) -> None:
+    """As a store has them that names each content by its hash."""
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
+        for k, (name, kind, target) in enumerate(
+            [
+                ("blobs/5f1c", tarfile.REGTYPE, ""),
+                ("blobs/90ab", tarfile.REGTYPE, ""),
+                ("train/cat/0.png", tarfile.LNKTYPE, "blobs/5f1c"),
+                ("train/dog/0.png", tarfile.SYMTYPE, "../../blobs/90ab"),
+            ]
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            content = png(40 * k) if not target else b""
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    made = cifar10.load(tmp_path / "set.tar.gz", **HOW)
+    assert pixels(made.train)[:, 0, 0, 0].tolist() == [0, 40]
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(("cat", "dog", "a b", "Z")), st.sets(st.integers(0, 12), min_size=1), min_size=2),
