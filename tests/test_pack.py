@@ -334,7 +334,7 @@ def test_it_takes_what_was_stated(tmp_path: Path, form: str, size: int | None) -
 
 def test_refusals(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=6, val=0)
-    with pytest.raises(UserError, match="(is no folder|does not exist): name a folder with train/CLASS"):
+    with pytest.raises(UserError, match=r"(is no folder|does not exist): name a folder with train/CLASS"):
         made(tmp_path / "none", tmp_path / "pack")
     with pytest.raises(UserError, match=r"--size 5000 is out of range: choose one in \[1, 4096\]"):
         made(src, tmp_path / "pack", size=5000)
