@@ -287,7 +287,7 @@ def test_a_finished_run_does_not_start_over(unbroken: Path, tmp_path: Path, capf
     folder = unstarted(unbroken, tmp_path / "o")
     record = {**load(unbroken), "stopped": "until"}
     (folder / "result.json").write_text(json.dumps(record))
-    assert "is a finished run without a checkpoint" in refused(capfd, *EPOCHS, "--resume", folder)
+    assert "is a finished run, it reached its goal after" in refused(capfd, *EPOCHS, "--resume", folder)
     assert load(folder) == record
 
 

@@ -307,6 +307,49 @@ def test_a_run_continued_with_more_epochs_leaves_its_last_network(tmp_path: Path
     assert record(folder)["epochs"] == 3
 
 
+ENDED = {
+    "reached": (("--until", "0", "--epochs", "3"), "it reached its goal after 1 epochs: nothing is left to do"),
+    "used up": (("--epochs", "2"), "its epochs are used up after 2 epochs: give more by --epochs"),
+    "diverged": (("--lr", "1e6", "--momentum", "0.99", "--epochs", "30"), "its loss was not finite after"),
+}
+
+
+@pytest.mark.parametrize("end", ENDED)
+def test_a_run_that_has_ended_is_not_resumed(end: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words, said = ENDED[end]
+    folder = tmp_path / "o"
+    code = run(*words, "--checkpoint-every", "0", "--out", str(folder))
+    assert code == (2 if end == "diverged" else 0)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    capfd.readouterr()
+    assert run(*words, "--resume", str(folder)) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert said in line
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert (MODEL in before) == (end != "diverged")
+
+
+def test_seeds_go_on_with_more_epochs(tmp_path: Path) -> None:
+    folder = tmp_path / "o"
+    for words in (("--epochs", "1", "--out"), ("--epochs", "2", "--resume")):
+        assert run("--seeds", "2", *words, str(folder)) == 0
+    assert [one["epochs"] for one in record(folder)["runs"]] == [2, 2]
+    assert accuracy_of(folder / "seed-1") == record(folder)["runs"][1]["train_accuracy"]
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_record_is_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "o"
+    assert run("--epochs", "2", "--out", str(folder)) == 0
+    whole = record(folder)
+    (folder / "result.json").write_text(json.dumps({**whole, "interrupted": True, "stopped": "interrupted"}))
+    (folder / WEIGHTS).unlink()
+    (folder / MODEL).unlink()
+    assert run("--epochs", "2", "--resume", str(folder)) == 0
+    assert record(folder)["train_loss"] == whole["train_loss"]
+    assert record(folder)["stopped"] == "epochs"
+    assert accuracy_of(folder) == whole["train_accuracy"]
+
+
 def test_every_seed_leaves_its_network(tmp_path: Path) -> None:
     folder = tmp_path / "o"
     assert run("--epochs", "2", "--seeds", "2", "--out", str(folder)) == 0

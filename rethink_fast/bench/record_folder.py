@@ -33,6 +33,12 @@ from .record import RUN_SHAPE
 FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
 KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg")
 MAX_CURVE_BYTES = 2**28
+ENDS = {
+    "until": ("it reached its goal", "nothing is left to do; to run it again, choose another folder by --out"),
+    "epochs": ("its epochs are used up", "give more by --epochs to go on"),
+    "not_finite": ("its loss was not finite", "it would end so again; choose a smaller --lr and another --out"),
+}
+"""Why a run has ended, and what to do, by the record's "stopped"."""
 CONFIG_SHAPE = {"dataset": str, **dict.fromkeys(("data", "corruption", "model", "train"), Each())}
 
 
@@ -110,11 +116,17 @@ class RecordFolder(OwnedFolder):
 
         run: resolved. Raises UserError where it may not: if the folder holds another run, a finished one, or none.
         """
-        if Checkpoints(self.path).exist():
-            return True
         foreign = sorted(name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith("."))
         if foreign and foreign[0].startswith("seed-"):
             raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
+        finished = self.finished(run)
+        if finished is not None:
+            why, advice = ENDS[finished["stopped"]]
+            raise UserError(
+                f"--resume {self.path} is a finished run, {why} after {finished['epochs']} epochs: {advice}."
+            )
+        if Checkpoints(self.path).exist():
+            return True
         record = self.record()
         if record is not None and not record["interrupted"]:
             raise UserError(
