@@ -210,7 +210,7 @@ def test_an_odd_file_is_named(tmp_path: Path, kind: str) -> None:
             place.mkdir()
         else:
             place.symlink_to("/dev/zero" if kind == "device" else "/none")
-        assert line(load, root), name
+        assert name.partition("/")[0] in str(line(load, root))
 
 
 # CIFAR-10
@@ -260,10 +260,10 @@ STRANGE: dict[str, tuple[bytes, str]] = {
         b"U\x06labels](K\x01eu.",
         "makes an array from something else",
     ),
-    "a place of the memo": (b"\x80\x02]r\xff\xff\xff\x7f.", "damaged|no CIFAR-10"),
+    "a place of the memo": (b"\x80\x02]r" + struct.pack("<I", 2**26) + b".", "damaged|no CIFAR-10"),
     "a huge text": (b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.", "damaged"),
     "huge bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x.", "damaged"),
-    "a huge bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**35) + b"x.", "damaged"),
+    "a huge bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**30) + b"x.", "damaged"),
     "a huge number": (b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.", "damaged"),
     "deep": (b"\x80\x02" + b"](" * 10_000 + b"e" * 10_000 + b".", "no attribute"),
     "no end": (b"\x80\x02]q\x00", "damaged"),

@@ -31,6 +31,25 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(CONTENT)
             self.close_connection = True
+        elif self.path == "/moved":  # as a portal in between answers
+            self.send_response(302)
+            self.send_header("Location", "/page")
+            self.end_headers()
+        elif self.path == "/page":
+            self.send_response(200)
+            self.send_header("Content-Length", "many")
+            self.end_headers()
+            self.wfile.write(b"<html>sign in</html>")
+        elif self.path in ("/strange", "/loop"):
+            self.send_response(302)
+            self.send_header("Location", "file:///etc" if self.path == "/strange" else "/loop")
+            self.end_headers()
+        elif self.path == "/escape":
+            self.send_response(500, "\x1b[31mred")
+            self.end_headers()
+        elif self.path == "/nonsense":
+            self.wfile.write(b"\0" * 1000)
+            self.close_connection = True
         else:
             super().do_GET()
 
@@ -64,12 +83,36 @@ def test_a_good_file(server: str, tmp_path: Path) -> None:
         ("good", "0" * 32, f"good has the MD5 sum {MD5} instead of {'0' * 32}"),
         ("missing", MD5, "missing answers 404 File not found: fetch it by hand into .*cache"),
         ("short", "0" * 32, "short has the MD5 sum|short could not be fetched"),
+        ("moved", MD5, "moved has the MD5 sum .* instead of"),
+        ("strange", MD5, "strange answers 302"),
+        ("loop", MD5, "loop answers 302"),
+        ("escape", MD5, r"escape answers 500 \\x1b\[31mred"),
+        ("nonsense", MD5, "nonsense could not be fetched into .*cache"),
     ],
 )
 def test_a_bad_answer_leaves_nothing(server: str, tmp_path: Path, file: str, md5: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         download.fetch_file(f"{server}/{file}", tmp_path / "cache" / "file", md5)
+    assert str(caught.value).isprintable()
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_body_that_is_too_large_is_given_up(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", len(CONTENT) - 1)
+    with pytest.raises(UserError, match=r"good gives more than 2,559,999 bytes: fetch it by hand into .*cache"):
+        download.fetch_file(f"{server}/good", tmp_path / "cache" / "file", MD5)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_is_no_address(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"http://\[ could not be fetched into .*: Invalid IPv6 URL"):
+        download.fetch_file("http://[", tmp_path / "file", MD5)
+
+
+def test_a_folder_of_the_name_of_the_file(server: str, tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(UserError, match="could not be fetched into"):
+        download.fetch_file(f"{server}/good", tmp_path / "file", MD5)
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = No
     except UserError:
         raise
     except urllib.error.HTTPError as error:
+        error.close()
         reason = printable(f"{error.code} {error.reason}")[:200]
         raise UserError(f"{url} answers {reason}: fetch it by hand into {place}") from None
     except urllib.error.URLError as error:
