@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import statistics
 import sys
@@ -36,6 +35,7 @@ from rethink_fast.data.imagenet import layout
 from rethink_fast.data.prepare import Preparation, prepare
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
+from rethink_fast.files import write_json
 
 CPU = torch.device("cpu")
 IMAGES = 1200
@@ -259,7 +259,7 @@ def main() -> None:
         found["raw"] = copying(arguments.data, Path(place), *rest)
     found["environment"] = environment()
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(arguments.json, found)
     show(found, Console(highlight=False))
 
 

@@ -13,7 +13,6 @@ batches of 128; the engine is too, unless told otherwise.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ from rethink_fast.data import Dataset
 from rethink_fast.data.loader import Batch, Loader, Prepared
 from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import Interrupted, UserError
+from rethink_fast.files import write_json
 from rethink_fast.models import MODELS
 from rethink_fast.train.engine import Tick, fit
 from rethink_fast.train.limits import matrix_rate, training_flops
@@ -255,7 +255,7 @@ def main() -> None:
     found["environment"] = environment()
     show(found, Console(highlight=False))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(arguments.json, found)
 
 
 if __name__ == "__main__":

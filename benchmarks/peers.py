@@ -33,6 +33,7 @@ from rethink_fast.config import Data, Model, Run, Train, resolve
 from rethink_fast.data import Dataset as Source
 from rethink_fast.env import cores, processor, version_of
 from rethink_fast.errors import UserError
+from rethink_fast.files import write_atomic
 from rethink_fast.train.setup import Setup, set_up
 
 from .bench_engine import Engine, make_setup
@@ -262,7 +263,7 @@ def main() -> None:
     for note in notes:
         console.print(note)
     if given.markdown is not None:
-        given.markdown.write_text(markdown(tables, notes))
+        write_atomic(given.markdown, markdown(tables, notes))
 
 
 if __name__ == "__main__":

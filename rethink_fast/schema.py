@@ -20,6 +20,9 @@ from .text import printable
 DEPTH = 32
 """No file of ours nests deeper, and what walks its values by recursion is safe up to there."""
 
+TEXT = 4_000
+"""Characters in one value; a screen and a page have a place for it."""
+
 
 class BadFile(UserError):
     """A file that cannot be used. why: in words, without the file's name; torn: whether it is absent, or no JSON."""
@@ -135,8 +138,10 @@ def _check_object(value: Any, shape: Mapping[str, Any] | Each, key: str) -> None
 def _check_scalar(value: Any, shape: Any, key: str) -> None:
     if isinstance(shape, frozenset):
         _expect(isinstance(value, str) and value in shape, value, key, f"one of {', '.join(sorted(shape))}")
-    elif shape in (str, bool):
-        _expect(isinstance(value, shape), value, key, "text" if shape is str else "true or false")
+    elif shape is str:
+        _expect(isinstance(value, str) and len(value) <= TEXT, value, key, f"text of at most {TEXT:,} characters")
+    elif shape is bool:
+        _expect(isinstance(value, bool), value, key, "true or false")
     else:
         limits = shape if isinstance(shape, Number) else Number(-(2.0**63), 2.0**63, True) if shape is int else Number()
         fits = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)

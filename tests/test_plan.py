@@ -178,8 +178,8 @@ def test_a_gpu_check_record(tmp_path: Path, capfd: pytest.CaptureFixture) -> Non
         ({"dataset": "cifar10"}, "", "has the data set cifar10"),
         ({"image_size": 20}, "", "has the size 20, the plan 28"),
         ({"precision": "bf16"}, "", "has the precision bf16"),
-        ({"profile": {}}, "", "lacks what a record has"),
-        ({"profile": {"rates": {"model": 0, "loader": 1, "combined": 1}}}, "", "lacks what a record has"),
+        ({"profile": {}}, "", "lacks profile.rates"),
+        ({"profile": {"rates": {"model": 0, "loader": 1, "combined": 1}}}, "", "lacks profile.arithmetic"),
     ],
 )
 def test_a_record_of_no_use(
@@ -193,10 +193,10 @@ def test_a_record_of_no_use(
 
 def test_a_rate_that_is_none(record: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     path = tmp_path / "result.json"
-    for wrong in (0, -3.0, "fast", float("nan")):
+    for wrong, said in ((0, "has the model rate 0"), (-3.0, "model -3.0"), ("fast", "has profile.rates.model fast")):
         profile = {**record["profile"], "rates": {**record["profile"]["rates"], "model": wrong}}
         path.write_text(json.dumps({**record, "profile": profile}))
-        assert f"has the model rate {wrong}" in refused(["mnist", "--precision", "fp32", "--record", str(path)], capfd)
+        assert said in refused(["mnist", "--precision", "fp32", "--record", str(path)], capfd)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_rate_that_is_none(record: dict[str, Any], tmp_path: Path, capfd: pyte
         (None, "cannot be read"),
         ('{"profile": {"rates"', "is not whole JSON"),
         ("", "is not whole JSON"),
-        ("[1, 2]", "is no record"),
+        ("[1, 2]", "has the value [1, 2], where an object is expected"),
         ('{"epochs": 3}', "is no record"),
         ("\0\xff", "is not whole JSON"),
     ],

@@ -88,7 +88,7 @@ def test_results_are_kept_and_shared(tmp_path: Path) -> None:
     assert {path: when for path, when in times(tmp_path).items() if path in first} == first
     assert len(times(tmp_path)) == 3
     assert "1/1" in text
-    assert not list(tmp_path.glob("runs/*/*.pt"))
+    assert not list(tmp_path.glob("runs/*/checkpoint*"))
 
 
 def test_one_report_has_what_several_commands_left(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_a_finished_run_does_not_start_over(unbroken: Path, tmp_path: Path, capf
     ("name", "content", "said"),
     [
         ("config", b"[]", "has the value [], where an object is expected"),
-        ("config", b'{"dataset": 3}', "has dataset 3, where text is expected"),
+        ("config", b'{"dataset": 3}', "has dataset 3, where text of at most 4,000 characters is expected"),
         ("config", b'{"dataset": "mnist", "data": [1]}', "has data [1], where an object is expected"),
         ("config", b'{"dataset": "mnist", "data": {}}', "lacks corruption"),
         ("config", b"[" * 40 + b"]" * 40, "is nested deeper than 32 levels"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rethink_fast.files import write_atomic
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -89,9 +91,8 @@ def check(part: Part, *, update: bool) -> Outcome:
     except Unavailable as error:
         return Outcome(part, "not compared", (str(error),))
     if update:
-        partial = part.path.with_suffix(".partial")
-        partial.write_text(json.dumps({"versions": versions, "counts": counts}, indent=1, sort_keys=True) + "\n")
-        partial.replace(part.path)
+        content = json.dumps({"versions": versions, "counts": counts}, indent=1, sort_keys=True, allow_nan=False)
+        write_atomic(part.path, content + "\n")
         return Outcome(part, "written", (str(part.path),))
     lines = differences(part, stored["counts"], counts)
     return Outcome(part, "differs" if lines else "the same", tuple(lines))

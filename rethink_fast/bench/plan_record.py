@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import schema
 from ..errors import UserError
+from ..schema import BadFile, Each, Maybe
+from .record import AMOUNT, RUN_SHAPE
+
+ADVICE = "name by --record the result.json of a run with --profile, or a record of make gpu-check"
+GPU_CHECK_SHAPE = {"bf16_matrix_tflop_per_s": AMOUNT, "gpu": Maybe(str)}
+
+LEAST = 1e-9
+"""Of a rate: less would make times that are no numbers."""
 
 MEASURED, GIVEN, COUNTED, ASSUMED = "measured", "given", "counted", "assumed"
 """Where a figure of a plan may come from."""
@@ -34,17 +42,14 @@ class Record:
 
     @staticmethod
     def read(path: Path) -> Record:
+        values = schema.read(path, Each(), ADVICE)
+        kind = "gpu-check" if values.get("kind") == "gpu-check" else "run"
+        if kind == "run" and "profile" not in values:
+            raise BadFile(path, "is no record with a profile", ADVICE)
         try:
-            values = json.loads(path.read_text())
-        except OSError as error:
-            raise UserError(f"--record {path} cannot be read ({error.strerror}): name a run's result.json.") from None
-        except ValueError:
-            raise UserError(f"--record {path} is not whole JSON: name a run's result.json that is.") from None
-        if not isinstance(values, dict) or not (values.get("kind") == "gpu-check" or "profile" in values):
-            raise UserError(
-                f"--record {path} is no record: name the result.json of a run with --profile, or a record of make "
-                f"gpu-check."
-            )
+            schema.check(values, GPU_CHECK_SHAPE if kind == "gpu-check" else RUN_SHAPE)
+        except ValueError as error:
+            raise BadFile(path, str(error), ADVICE) from None
         return Record(path, values)
 
     @property
@@ -65,12 +70,6 @@ class Record:
 
     def figures(self, dataset: str, model: str, size: int, precision: str) -> dict[str, Figure]:
         """What was measured, by name. Raises UserError for a record of another run than this, or without rates."""
-        try:
-            return self._figures(dataset, model, size, precision)
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"--record {self.path} lacks what a record has: measure again with --profile.") from None
-
-    def _figures(self, dataset: str, model: str, size: int, precision: str) -> dict[str, Figure]:
         values, whence = self.values, str(self.path)
         if values.get("kind") == "gpu-check":
             if precision != "bf16":
@@ -95,12 +94,12 @@ class Record:
                 )
         profile = values["profile"]
         found = {
-            "model_rate": profile["rates"]["model"],
-            "loader_rate": profile["rates"]["loader"],
-            "combined": profile["rates"]["combined"],
-            "peak": profile["arithmetic"]["matrix_flops_per_second"],
-            "watts": (profile["gpu"] or {}).get("mean_watts"),
-            "device_bytes": values["peak_memory_bytes"] if values["device"] != "cpu" else None,
+            "model_rate": profile["rates"].get("model"),
+            "loader_rate": profile["rates"].get("loader"),
+            "combined": profile["rates"].get("combined"),
+            "peak": profile["arithmetic"].get("matrix_flops_per_second"),
+            "watts": (profile.get("gpu") or {}).get("mean_watts"),
+            "device_bytes": values.get("peak_memory_bytes") if values["device"] != "cpu" else None,
         }
         return {
             name: Figure(self._rate(name.replace("_", " "), value), MEASURED, whence)
@@ -108,7 +107,7 @@ class Record:
             if value is not None
         }
 
-    def _rate(self, what: str, value: Any) -> float:
-        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+    def _rate(self, what: str, value: float) -> float:
+        if value < LEAST:
             raise UserError(f"--record {self.path} has the {what} {value}: measure again with --profile.")
         return float(value)

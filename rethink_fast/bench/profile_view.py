@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ..files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,4 +159,4 @@ def save_pictures(record: dict[str, Any], folder: Path) -> None:
     figure = picture(record)
     with rc_context({"svg.fonttype": "none"}):
         for kind in ("png", "svg"):
-            figure.savefig(folder / f"profile.{kind}")
+            write_atomic(folder / f"profile.{kind}", partial(figure.savefig, format=kind))

@@ -84,7 +84,7 @@ TIMINGS = (
 """Keys that differ between runs of one configuration (and environment.contention, and time_to_memorize's seconds)."""
 
 
-COUNT, AMOUNT, FRACTION = Number(0, 2**63, whole=True), Number(0), Number(0, 1)
+COUNT, AMOUNT, FRACTION = Number(0, 2**63, whole=True), Number(0, 1e30), Number(0, 1)
 SHAPES = {"int": COUNT, "float": AMOUNT, "str": str, "bool": bool, "dict": Each()}
 
 ENVIRONMENT_SHAPE = {
@@ -97,6 +97,7 @@ ENVIRONMENT_SHAPE = {
 }
 
 _NARROWER: dict[str, Any] = {
+    "batch_size": Number(1, 2**31, whole=True),
     "corruption": {"kind": str, "probability": FRACTION, "seed": COUNT, "labels_changed": Maybe(FRACTION)},
     "recipe": {"name": Maybe(str), "changes": [str]},
     "step": {"compiled": Maybe(bool), "why": Maybe(str)},

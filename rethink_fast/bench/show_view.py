@@ -10,11 +10,12 @@ what it does    cat > dog                    cat (kept)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,13 +60,11 @@ def save(made: Sheet, out: Path) -> tuple[int, int]:
     axes.set_axis_off()
     axes.imshow(canvas.pixels, interpolation="nearest", extent=(0, canvas.width, canvas.height, 0), aspect="auto")
     canvas.write(axes)
-    partial = out.with_name(f".{out.name}.partial.png")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, dpi=DOTS, pil_kwargs={"optimize": True})
-        partial.replace(out)
+        how: dict[str, Any] = {"format": "png", "dpi": DOTS, "pil_kwargs": {"optimize": True}}
+        write_atomic(out, lambda file: figure.savefig(file, **how))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another place.") from None
     return canvas.width, canvas.height
 

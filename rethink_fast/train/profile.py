@@ -10,6 +10,8 @@ it is not replayed as a CUDA graph.
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ..files import write_atomic
 from ..quiet import quiet
 from ..stages import STAGES
 from .arithmetic import Limits, measure_limits
@@ -217,12 +220,17 @@ class Profile:
         return max(0, min(self._steps - WARM_STEPS, TRACED_STEPS))
 
     def save_trace(self, path: Path) -> None:
-        """Write the trace, in one piece, if there is one. Raises OSError."""
-        if self._profiler is not None and self.traced_steps:
-            partial = path.with_name(f".{path.name}.partial.json")
+        """Write the trace, if there is one. Raises OSError."""
+        if self._profiler is None or not self.traced_steps:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            exported = Path(folder) / "trace.json"
             with quiet():
-                self._profiler.export_chrome_trace(str(partial))
-            partial.replace(path)
+                self._profiler.export_chrome_trace(str(exported))
+            content = exported.read_bytes()
+        if not content.rstrip().endswith(b"}"):  # torch says nothing of a disk that is full
+            raise OSError(errno.ENOSPC, f"the trace did not fit into {tempfile.gettempdir()}")
+        write_atomic(path, content)
 
     def as_dict(self, outcome: Outcome) -> dict[str, Any]:
         """The profile for the record, after `finish`."""

@@ -6,26 +6,20 @@ Three kinds of file are known: result.json of a run or of several seeds, a recor
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ... import schema
+from ...schema import BadFile, Each
+from ..record_folder import read_curve
+from .shapes import SHAPES
 
 KINDS = "result.json of a run, a record of gpu-check, or the JSON of `pytest benchmarks`"
+LEAST = 1e-30
+"""Of a figure that was measured."""
 SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
-
-
-class NotARecord(UserError):
-    """A file that is no record. why: in words, without the file's name."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} {why}: give {KINDS}.")
-        self.why = why
 
 
 @dataclass(frozen=True)
@@ -71,29 +65,23 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """The record in a file, or in the result.json of a folder. Raises NotARecord for what is none, in one line."""
+    """Return the record in a file, or in the result.json of a folder. Raises BadFile for anything else, in one line."""
     path = path / "result.json" if path.is_dir() else path
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotARecord(path, f"cannot be read ({getattr(error, 'strerror', 'no text')})") from None
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise NotARecord(path, f"is not whole JSON ({error}), it may be truncated") from None
+    advice = f"give {KINDS}"
+    values = schema.read(path, Each(), advice)
     kind = _kind(values)
     if kind is None:
-        raise NotARecord(path, "is JSON, but nothing that is known here")
+        raise BadFile(path, "is JSON, but nothing that is known here", advice)
     try:
-        return {"run": _run, "seeds": _seeds, "gpu-check": _gpu_check, "benchmarks": _benchmarks}[kind](path, values)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"has a value that does not fit ({error})"
-        raise NotARecord(path, f"looks like a record ({kind}), but {what}") from None
+        schema.check(values, SHAPES[kind])
+        if kind == "seeds" and not values["runs"]:
+            raise ValueError("has no runs")
+    except ValueError as error:
+        raise BadFile(path, f"looks like a record ({kind}), but {error}", advice) from None
+    return {"run": _run, "seeds": _seeds, "gpu-check": _gpu_check, "benchmarks": _benchmarks}[kind](path, values)
 
 
-def _kind(values: Any) -> str | None:
-    if not isinstance(values, dict):
-        return None
+def _kind(values: dict[str, Any]) -> str | None:
     if values.get("kind") == "gpu-check":
         return "gpu-check"
     if "benchmarks" in values and "machine_info" in values:
@@ -107,7 +95,7 @@ def _figures(figures: Iterable[Figure]) -> dict[str, Figure]:
     """By name, without what was not measured: nothing, 0, and not a number."""
     kept = {}
     for figure in figures:
-        values = tuple(float(v) for v in figure.values if v is not None and math.isfinite(v) and v > 0)
+        values = tuple(float(v) for v in figure.values if v is not None and v > LEAST)
         if values:
             kept[figure.name] = Figure(figure.name, values, figure.more_is_better, figure.travels)
     return kept
@@ -159,11 +147,10 @@ def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Figure]:
 def _epoch_rates(path: Path) -> tuple[float, ...]:
     """Images a second of each epoch but the first, which warms up; empty where there is no such curve."""
     try:
-        with path.open(newline="") as file:
-            rates = [float(row["images_per_second"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError):
+        rates = [row.get("images_per_second") for row in read_curve(path)]
+    except (OSError, ValueError):
         return ()
-    return tuple(rate for rate in rates[1:] if rate > 0)
+    return tuple(rate for rate in rates[1:] if rate is not None and rate > 0)
 
 
 def _scale(values: dict[str, Any]) -> dict[str, Any]:
@@ -172,8 +159,8 @@ def _scale(values: dict[str, Any]) -> dict[str, Any]:
         **{key: values[key] for key in keys},
         "synthetic images": "synthetic" in values["data_source"],
         "corruption": f"{values['corruption']['kind']} at {values['corruption']['probability']}",
-        "recipe": values.get("recipe", {}).get("name"),
-        "deterministic": values.get("deterministic", False),
+        "recipe": (values.get("recipe") or {}).get("name"),
+        "deterministic": bool(values.get("deterministic")),
         "device": values["device"].partition(":")[0],
     }
 
@@ -194,16 +181,16 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
 def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
     figures: list[Figure] = []
     for row in values["rows"]:
-        if row["microseconds"] is not None:
+        if row.get("microseconds") is not None:
             samples = row.get("samples") or row["microseconds"][:1]
             figures.append(Figure(f"{row['case']}, us", tuple(samples)))
-            share = (row["share_of_copy"],)
+            share = (row.get("share_of_copy"),)
             figures.append(Figure(f"{row['case']}, share of the copy bandwidth", share, True, travels=True))
-    for run in values.get("engine", {}).get("runs", []):
+    for run in (values.get("engine") or {}).get("runs", []):
         name = f"run of {run['case']}"
-        figures.append(Figure(f"{name}, s to 99.9 %", (run["seconds"],)))
-        figures.append(Figure(f"{name}, images/s", (run["images_per_second"],), True))
-        figures.append(Figure(f"{name}, share of the matrix rate", (run["share_of_matrix"],), True, travels=True))
+        figures.append(Figure(f"{name}, s to 99.9 %", (run.get("seconds"),)))
+        figures.append(Figure(f"{name}, images/s", (run.get("images_per_second"),), True))
+        figures.append(Figure(f"{name}, share of the matrix rate", (run.get("share_of_matrix"),), True, travels=True))
     machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
     scale = {"contract": values["contract"]}
     return Record(path, "gpu-check", values["date"], scale, machine, _figures(figures))
@@ -215,8 +202,8 @@ def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
         extra, name = case["extra_info"], case["name"].removeprefix("test_case[").removesuffix("]")
         figures.append(Figure(f"{name}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
         for key in ("times_as_fast", "share_of_copy", "share_of_matrix"):
-            if key in extra:
-                rival = f" as {extra['baseline']}" if key == "times_as_fast" else ""
+            if extra.get(key):
+                rival = f" as {extra.get('baseline')}" if key == "times_as_fast" else ""
                 words = f"{name}, {key.replace('_', ' ')}{rival}"
                 figures.append(Figure(words, tuple(extra[key]), True, travels=True))
     return Record(path, "benchmarks", values["datetime"], {}, _machine(values["machine_info"]), _figures(figures))
