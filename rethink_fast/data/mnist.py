@@ -65,7 +65,7 @@ def _split(images_path: Path, labels_path: Path, limit: int | None, device: torc
     if images.shape[1:3] != (EDGE, EDGE):
         raise UserError(
             f"{images_path} has images of {images.shape[1]}x{images.shape[2]} pixels (height x width): those of MNIST "
-            f"have {EDGE}x{EDGE}; make class folders of others, and open them with --dataset imagenet --size"
+            f"have {EDGE}x{EDGE}; make class folders of others, and open them as imagenet, with --size"
         )
     if len(images) != len(labels):
         raise UserError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
