@@ -100,7 +100,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_record(
     shown = capfd.readouterr().out
     record = json.loads((out / "result.json").read_text())
     assert record["stopped"] == "not_finite"
-    assert 1 <= record["not_finite_step"] <= record["steps"]
+    assert 1 <= record["not_finite_step"] == record["steps"]
     assert f"step {record['not_finite_step']}" in shown
     assert record["interrupted"] is False
     assert record["memorized"] is False

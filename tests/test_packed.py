@@ -17,7 +17,7 @@ from test_pack import CLASSES, cache, flip, made, tree
 
 from rethink_fast import rng
 from rethink_fast.config import Corruption
-from rethink_fast.data import Dataset, hw_decoder, open_dataset, residency
+from rethink_fast.data import Dataset, open_dataset, residency
 from rethink_fast.data.mapped import Mapped, MappedFile, Staged, open_mapped
 from rethink_fast.data.packed import PackedJpegs, PackedOriginals
 from rethink_fast.data.source import Regional, Resident
@@ -251,19 +251,6 @@ def test_staged_images_come_in_order_and_whole(tmp_path: Path) -> None:
     assert wrong.item() == 0
 
 
-def test_the_share_of_the_jpeg_hardware_is_measured(tmp_path: Path, src: Path) -> None:
-    """On a CPU there is none, and every share gives the same images; the trial itself runs."""
-    dataset = opened(src)
-    images = dataset.train.images
-    (before, _), *_ = images.read([dataset.train.index])
-    rates = hw_decoder.measure(images, dataset.train.index, CPU)
-    assert tuple(rates) == hw_decoder.LOADS
-    assert all(rate > 0 for rate in rates.values())
-    (after, _), *_ = images.read([dataset.train.index])
-    assert torch.equal(before, after)
-    assert hw_decoder.tune(dataset, CPU) is None
-
-
 MEMORY = """
 import sys, torch
 from rethink_fast.data import open_dataset
@@ -313,5 +300,3 @@ def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, residency: str) ->
         distance = (whole - image).abs().mean(dim=(1, 2, 3))
         assert distance.argmin() == place
         assert form == "jpeg" or distance[place] == 0
-    shared = any("JPEG hardware" in note for note in dataset.notes)
-    assert shared == (form == "jpeg" and residency == "stream")

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from .. import kernels
 from ..data import pack_format, pack_write
 from ..data.pack_format import Pack
 from ..data.residency import readable
@@ -32,6 +34,9 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     _say(console, f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
     for line in plan.tree.notes:
         _say(console, line)
+    slow = kernels.slow(torch.device("cpu"))
+    if slow is not None:
+        _say(console, slow)
     _say(console, f"form {form}, {at}: {needed} will be written to {dest}")
     try:
         with Bar(console) as bar:

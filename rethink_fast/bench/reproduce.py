@@ -17,7 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from .. import kernels
 from ..config import Run, Session, resolve
+from ..contention import overloaded
 from ..env import choose_device, cores, environment
 from ..errors import Interrupted, UserError
 from ..experiments import EXPERIMENTS, Experiment, Scale
@@ -110,6 +112,9 @@ class Reproduction:
         """Plan, run, judge. Returns the exit code."""
         screen = TaskScreen(self.console)
         with screen:
+            for note in (kernels.slow(self.device), overloaded()):
+                if note is not None:
+                    self.console.print(note, soft_wrap=True)
             for name, experiment in self.experiments.items():
                 self._enter(name, experiment, screen)
             estimates = Estimates(self.scale, self.sources, self.device)

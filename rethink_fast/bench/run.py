@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from .. import kernels
 from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
-from ..contention import overloaded
 from ..data import Dataset, open_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
@@ -93,8 +91,6 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
             for note in (
                 *dataset.notes,
                 smaller,
-                kernels.slow(device),
-                overloaded(),
                 *(folder.note for folder in owned),
             ):
                 if note:

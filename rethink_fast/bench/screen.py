@@ -11,7 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from .. import kernels
 from ..config import settled
+from ..contention import overloaded
 from ..corruptions import KINDS
 from ..report.words import duration
 from ..train.engine import Tick
@@ -40,6 +42,7 @@ class Screen:
         self._last_plain = time.perf_counter()
         self._train_accuracy: float | None = None
         self._epochs = 0
+        self._begun = False
         self._before = 0
         self._started = time.perf_counter()
 
@@ -65,7 +68,11 @@ class Screen:
         self._show(f"{what}: {done:,} of {total:,}")
 
     def begin(self, setup: Setup) -> None:
-        """Say in two lines what is about to run."""
+        """Say in two lines what is about to run; before the first run also what makes it slow."""
+        for line in (kernels.slow(setup.device), overloaded()) if not self._begun else ():
+            if line is not None:
+                self.note(line)
+        self._begun = True
         run, dataset = setup.run, setup.dataset
         self._epochs = settled(run.train.epochs)
         n_test = len(dataset.test.index) if dataset.test else 0

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, one_of
-from . import auto, cifar10, hw_decoder, imagenet, mnist, packed, synthetic
+from . import auto, cifar10, imagenet, mnist, packed, synthetic
 from .dali import CROP
 from .digest import digest_some
 from .download import fetch
@@ -73,9 +73,6 @@ def open_dataset(
         made = replace(made, sample=digest_some(made.train))
     made, plan = settle(made, residency, device, progress, windows=windows, processes=processes)
     notes = [f"images {plan}"] if plan is not None else []
-    shared = hw_decoder.tune(made, device)
-    if shared is not None:
-        notes.append(shared)
     return replace(made, notes=(*made.notes, *notes))
 
 

@@ -59,7 +59,6 @@ class JpegFolder:
         self._root, self._files, self._device, self._workers = root, files, device, workers
         self._stamps = np.full((len(files), 2), -1, np.int64) if stamps is None else stamps
         self._crop, self._resize = not margin, True
-        self._hw_decoder_load: float | None = None
         self._peek = Decoder(shape_of, threads=1)
         self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
         self._by_pillow = np.zeros(len(files), bool)
@@ -67,19 +66,13 @@ class JpegFolder:
 
     def _make_decoders(self) -> None:
         on_gpu = self._device.type == "cuda"
-        how: dict[str, Any] = {"device": "mixed" if on_gpu else "cpu"}
-        if self._hw_decoder_load is not None:
-            how["hw_decoder_load"] = self._hw_decoder_load
+        # DALI's own share for a GPU's JPEG hardware: one found by timing would change pixels from run to run.
+        how = {"device": "mixed" if on_gpu else "cpu"}
         size = self.shape[:2] if on_gpu else None  # on the CPU they are resized afterwards
         usual = decoding(size if self._resize else None, crop=self._crop, **how)
         windows = decoding(size, crop=False, **how)
         self._decoder = Decoder(usual, threads=self._workers, device=self._device)
         self._crop_decoder = Decoder(windows, threads=self._workers, device=self._device, windows=True)
-
-    def share_with_hardware(self, load: float) -> None:
-        """Let a GPU's JPEG hardware decode this share of the images, 0 to 1; the next read begins with it."""
-        self._hw_decoder_load = load
-        self._make_decoders()
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As source.Images.read, a fresh tensor each time. A read ends the one before it.

@@ -48,8 +48,8 @@ def load(name: str) -> Status:
 
 
 def _is_stale(path: Path, csrc: Path, name: str) -> bool:
-    built = sources.noted(path)
-    return built is not None and (csrc / "ops.cpp").exists() and built != sources.fingerprint(csrc, name)
+    """A library that holds no fingerprint is stale too: it was cut off, or built before there were any."""
+    return (csrc / "ops.cpp").exists() and sources.noted(path) != sources.fingerprint(csrc, name)
 
 
 def instruction_set() -> str | None:

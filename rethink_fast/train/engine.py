@@ -237,7 +237,9 @@ def _train_epoch(
     finally:
         clock.stop()
     bad_step = int(step.bad_step.item())
-    outcome.bad_step = bad_step if bad_step >= 0 else None
+    if bad_step >= 0:
+        # A clock decides when it is seen: what was made of it until then does not count.
+        outcome.bad_step = outcome.steps = bad_step
 
 
 def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[], None]) -> EpochRow:
