@@ -580,7 +580,7 @@ def test_a_source_that_fails_in_an_epoch_leaves_a_checkpoint(
 
 
 def test_an_error_within_a_step_leaves_the_last_good_state(
-    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder, train, calls = tmp_path / "o", Step.train, []
 
@@ -595,6 +595,7 @@ def test_an_error_within_a_step_leaves_the_last_good_state(
     assert load(folder)["steps"] == 7
     monkeypatch.undo()
     assert cli(*EPOCHS, "--resume", folder) == 0
+    assert "cannot be used" not in capfd.readouterr().out
     assert losses(folder) == losses(unbroken)
 
 
