@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rethink_fast import env
 from rethink_fast.data import mnist
 from rethink_fast.errors import UserError
-from rethink_fast.theory import cholesky, kernels, memory
+from rethink_fast.theory import cholesky, kernels
 from rethink_fast.theory.cholesky import NotPositive, bytes_needed, factorise
 from rethink_fast.theory.kernels import Gaussian, Gram, interpolate, multiply, predict
 
@@ -201,16 +202,11 @@ def test_images_held_twice_are_refused() -> None:
 
 
 def test_too_little_memory_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_available", lambda _: 500_000)
+    monkeypatch.setattr(env, "free_memory", lambda _: 500_000)
     x = random_bytes(1000, 9)
     with pytest.raises(UserError, match=r"1,000 images needs 0.0 GB, and 0.0 GB are free on cpu: use at most"):
         interpolate(Gaussian(x, x[:1], 1.0), torch.ones(1000, 1, dtype=torch.float64))
     assert cholesky.bytes_needed(1000, torch.float32) > 500_000
-
-
-def test_the_memory_that_is_left_is_read() -> None:
-    available = memory._available(torch.device("cpu"))
-    assert available is None or 2**26 < available < 2**50
 
 
 def test_the_norm_is_the_least_of_all_interpolants() -> None:

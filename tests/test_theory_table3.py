@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from rethink_fast import env
 from rethink_fast.data import mnist, synthetic
 from rethink_fast.data.source import Dataset, Resident, Split
 from rethink_fast.errors import Interrupted, UserError
-from rethink_fast.theory import KernelResult, features, memory, run_table3, table3
+from rethink_fast.theory import KernelResult, features, run_table3, table3
 
 CPU = torch.device("cpu")
 
@@ -143,7 +144,7 @@ def test_gram_is_the_product_of_the_features(monkeypatch: pytest.MonkeyPatch) ->
     again = features.random_convolution_gram(train, test, 9, 0)
     assert torch.allclose(again[0], gram, atol=1e-5)
     assert torch.allclose(again[1], cross, atol=1e-5)
-    monkeypatch.setattr(memory, "_available", lambda _: 10_000)
+    monkeypatch.setattr(env, "free_memory", lambda _: 10_000)
     with pytest.raises(UserError, match="kernel matrix of 50 images needs"):
         features.random_convolution_gram(train, test, 9, 0)
     with pytest.raises(UserError, match="larger than 6 x 6"):
