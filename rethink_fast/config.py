@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter
 
 from .errors import UserError, in_range
+from .files import user_path
 from .models import MODELS
 from .recipes import recipe
 
@@ -28,6 +31,18 @@ OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
 ScheduleName = Literal["decay", "linear"]
 Affects = Literal["results", "length", "timings"]
 
+PATH = Parameter(converter=lambda _, tokens: user_path(tokens[0].value))
+"""Annotates every option that is a path, so that all are expanded and refused alike."""
+
+
+def data_path(text: str) -> str:
+    """Return --data with a path expanded; auto and synthetic are none. Raises UserError."""
+    return text if text in ("auto", "synthetic") else str(user_path(text))
+
+
+DATA = Parameter(converter=lambda _, tokens: data_path(tokens[0].value))
+"""Annotates the options that are auto, synthetic or a path."""
+
 
 def _affects(what: Affects, least: float | None = None, most: float | None = None) -> dict[str, Any]:
     """Return the metadata of an option.
@@ -43,7 +58,7 @@ def _affects(what: Affects, least: float | None = None, most: float | None = Non
 class Data:
     """Which images, from where."""
 
-    data: str = field(default="auto", metadata=_affects("timings"))
+    data: Annotated[str, DATA] = field(default="auto", metadata=_affects("timings"))
     """A path; "auto" looks in the usual places and falls back on the synthetic set, saying so; or "synthetic"."""
     download: bool = field(default=False, metadata=_affects("timings"))
     """Fetch the official files of CIFAR-10 or MNIST first, and check their checksum."""
@@ -136,9 +151,9 @@ class Train:
 class Session:
     """How the run is carried out and what it leaves."""
 
-    out: Path | None = field(default=None, metadata=_affects("timings"))
+    out: Annotated[Path | None, PATH] = field(default=None, metadata=_affects("timings"))
     """Folder for the record. Default: a new one under runs/."""
-    resume: Path | None = field(default=None, metadata=_affects("timings"))
+    resume: Annotated[Path | None, PATH] = field(default=None, metadata=_affects("timings"))
     """Go on with the run in this folder from its last checkpoint; give the same options as at its start."""
     seeds: int = field(default=1, metadata=_affects("timings", 1, 1000))
     """Run with so many seeds, from --seed on, and give mean and spread."""

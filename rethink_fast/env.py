@@ -169,14 +169,12 @@ def gpu() -> dict[str, Any] | None:
         "capability": f"{properties.major}.{properties.minor}",
         "driver": None,
     }
-    import pynvml
+    with suppress(Exception):  # the package, the driver or the right to ask is missing
+        import pynvml
 
-    try:
         pynvml.nvmlInit()
         facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
         pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        pass
     return facts
 
 
@@ -234,13 +232,15 @@ def _triton() -> Backend:
 
 
 def _nvml() -> Backend:
-    import pynvml
-
     try:
+        import pynvml
+
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
         pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
+    except ImportError as error:
+        return Backend("NVML", False, str(error), f"{sys.executable} -m pip install nvidia-ml-py")
+    except Exception as error:
         return Backend("NVML", False, str(error), "install the NVIDIA driver")
     return Backend("NVML", True, f"{count} GPU(s)")
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .errors import UserError
 from .text import utf8
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -63,6 +64,28 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote: ~ and ~user are expanded, and nothing else.
+
+    Raises UserError for what cannot be a path: nothing, "-", a NUL byte, a user without a home, a name that is too
+    long, links in a circle.
+    """
+    if text in ("", "-"):
+        raise UserError(f"{text!r} is no path: name a file or folder (./- for one called -).")
+    if "\0" in text:
+        raise UserError(f"{text!r} is no path: it has a NUL byte.")
+    path = Path(os.path.expanduser(text))
+    if text.startswith("~") and str(path).startswith("~"):
+        raise UserError(f"{text} has no home folder behind its ~: write the path in full (./~... for one called so).")
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            shown = text if len(text) <= 100 else f"{text[:100]}..."
+            raise UserError(f"{shown} is no path ({error.strerror}): name another.") from None
+    return path
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -12,7 +12,7 @@ import rethink_fast
 
 ROOT = Path(rethink_fast.__file__).parent
 LAYERS = (
-    ("cgroup", "contention", "errors", "env", "files", "quiet", "rng", "schema", "stages", "text"),
+    ("cgroup", "contention", "crash", "errors", "env", "files", "quiet", "rng", "schema", "stages", "text"),
     ("kernels",),
     ("corruptions", "augment"),
     ("data",),

@@ -2,7 +2,7 @@
 
 import sys
 
-from .cli import main
+from ..__main__ import main
 
 if __name__ == "__main__":
     main(["bench", *sys.argv[1:]])

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..config import DATA, PATH, AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..crash import EXIT_BAD_INPUT, complain, guarded
 from ..env import Backend, backends, cores, environment, limit_threads
 from ..errors import UserError, in_range
 from ..kernels import native
@@ -23,8 +23,9 @@ from .compare_cli import compare
 from .output import print_json
 from .plan_inputs import Plan, gather
 from .reproduce_cli import report, reproduce
-from .run import EXIT_BAD_INPUT, run_bench
+from .run import run_bench
 from .show import ShownName, run_show
+from .terminal import Terminal
 
 app = App(
     name="rethink-fast",
@@ -65,18 +66,18 @@ def bench(
         Print the record as JSON on stdout, and everything else on stderr.
     """
     run = Run(dataset=dataset, data=data, corruption=corruption, model=model, train=train)
-    record, code = run_bench(run, session, Console(stderr=json, highlight=False))
+    record, code = run_bench(run, session, Terminal(stderr=json))
     printed = print_json(record) if json and record is not None else 0
     return code or printed
 
 
 @app.command
 def pack(
-    src: Path | None = None,
-    dest: Path | None = None,
+    src: Annotated[Path | None, PATH] = None,
+    dest: Annotated[Path | None, PATH] = None,
     /,
     *,
-    verify: Path | None = None,
+    verify: Annotated[Path | None, PATH] = None,
     form: Literal["jpeg", "raw"] = "jpeg",
     size: int | None = None,
     workers: int | None = None,
@@ -103,7 +104,7 @@ def pack(
     json:
         Print what is in the pack as JSON on stdout, and everything else on stderr.
     """
-    console = Console(stderr=json, highlight=False)
+    console = Terminal(stderr=json)
     processes = min(cores(), 1024) if workers is None else in_range("--workers", workers, 1, 1024)
     if verify is not None:
         if src is not None:
@@ -123,8 +124,8 @@ def show(
     *,
     corruption: tuple[ShownName, ...] = ("all",),
     samples: Annotated[int, Parameter(name=("--samples", "-n"))] = 4,
-    out: Path = Path("sheet.png"),
-    data: str = "auto",
+    out: Annotated[Path, PATH] = Path("sheet.png"),
+    data: Annotated[str, DATA] = "auto",
     size: int | None = None,
     augment: tuple[AugmentName, ...] = (),
     seed: int = 0,
@@ -153,7 +154,7 @@ def show(
     probability:
         With partial: the probability that a label is drawn anew. Default: 0.5.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     run_show(dataset, corruption, samples, out, data, size, augment, seed, probability, console)
     return 0
 
@@ -172,7 +173,7 @@ def plan(dataset: DatasetName, /, *, plan: Annotated[Plan, Parameter(name="*")] 
     inputs = gather(dataset, plan)
     if json:
         return print_json(planning.as_dict(inputs))
-    planning.show(inputs, Console(highlight=False))
+    planning.show(inputs, Terminal())
     return 0
 
 
@@ -189,7 +190,7 @@ def env(*, json: bool = False) -> int:
     found = [*backends(), *_compiled_kernels()]
     if json:
         return print_json({**facts, "backends": [asdict(backend) for backend in found]})
-    console = Console(highlight=False)
+    console = Terminal()
     gpu, git = facts["gpu"], facts["git"]
     lines = {
         "rethink-fast": facts["rethink_fast"],
@@ -216,16 +217,19 @@ def _compiled_kernels() -> list[Backend]:
     return [Backend(name, status.usable, status.why, status.do) for name, status in loaded.items()]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0, 2 for bad input (one line on stderr), 128 + N after signal N."""
+def run(arguments: list[str] | None) -> int:
+    """Carry out the command line and return the exit code. Raises what a command raises."""
     limit_threads(Ranks.from_environment().local_count)
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
-    except (CycloptsError, UserError) as error:
+    except CycloptsError as error:
         # Every rank has the same words on its command line, and one line is enough.
-        if isinstance(error, UserError) or Ranks.from_environment().first:
-            print(f"rethink-fast: {' '.join(str(error).split())}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+        if Ranks.from_environment().first:
+            complain(str(error))
+        return EXIT_BAD_INPUT
+    return code if isinstance(code, int) else 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit, as `rethink-fast` does."""
+    sys.exit(guarded(lambda: run(arguments)))

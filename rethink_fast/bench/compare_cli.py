@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.console import Console
+from cyclopts import Parameter
 
+from ..config import PATH
+from ..files import user_path
 from .compare.statistics import THRESHOLD
 from .output import print_json
+from .terminal import Terminal
+
+RECORD = Parameter(converter=lambda _, tokens: str(user_path(tokens[0].value)))
+"""A path, or a git revision, which never begins with ~."""
 
 
 def compare(
-    old: str,
-    new: str,
+    old: Annotated[str, RECORD],
+    new: Annotated[str, RECORD],
     /,
     *,
     threshold: float = THRESHOLD,
     strict: bool = False,
     cases: str = "",
-    out: Path | None = None,
+    out: Annotated[Path | None, PATH] = None,
     json: bool = False,
 ) -> int:
     """Tell whether NEW is slower than OLD: two records, a folder of records and one, or two git revisions.
@@ -47,8 +53,7 @@ def compare(
     """
     from .compare.main import run_compare
 
-    console = Console(stderr=json, highlight=False)
     options: dict[str, Any] = {"threshold": threshold, "strict": strict, "cases": cases, "out": out}
-    found, code = run_compare(old, new, **options, console=console)
+    found, code = run_compare(old, new, **options, console=Terminal(stderr=json))
     printed = print_json(found) if json else 0
     return code or printed

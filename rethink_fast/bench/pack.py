@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
-from rich.text import Text
 
 from .. import kernels
 from ..data import pack_format, pack_write
@@ -87,7 +86,7 @@ def as_dict(pack: Pack) -> dict[str, object]:
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(Text(line), soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def _table(pack: Pack) -> Table:
@@ -110,7 +109,11 @@ class Bar:
         self._start = self._last = time.perf_counter()
         self._first: int | None = None
         self._task: TaskID | None = None
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Bar:

@@ -188,4 +188,4 @@ def show(given: Inputs, console: Console) -> None:
         table.add_row(line.what, Text(line.shown, style="bold"), line.how)
     console.print(table)
     for note in (bottleneck(given), *given.notes):
-        console.print(Text(note), soft_wrap=True)
+        console.print(note, soft_wrap=True)

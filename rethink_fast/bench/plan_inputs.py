@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ..config import DEFAULTS, DatasetName, ModelName, PrecisionName
+from ..config import DEFAULTS, PATH, DatasetName, ModelName, PrecisionName
 from ..data.synthetic import SHAPES
 from ..errors import in_range
 from .plan_count import Count, count
@@ -22,7 +23,7 @@ class Plan:
     """Epochs of the run."""
     eval_every: int = 1
     """Epochs between evaluations, which go over the training and the test set."""
-    record: Path | None = None
+    record: Annotated[Path | None, PATH] = None
     """What was measured: result.json of a run with --profile, or the record of make gpu-check."""
     model: ModelName | None = None
     """The architecture. Default: the data set's."""

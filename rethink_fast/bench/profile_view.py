@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..files import write_atomic
+from ..report.plots import drawing
+from ..text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +93,7 @@ def show(record: dict[str, Any], console: Console) -> None:
     table.add_row("all", f"{wall:.3f}", _share(1.0), _us(whole))
     console.print(table)
     for line in lines(record):
-        console.print(Text(line), soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _us(part: dict[str, Any]) -> str:
@@ -135,12 +137,12 @@ def picture(record: dict[str, Any]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.02)
     gpu, processor = record["environment"]["gpu"], record["environment"]["processor"]
-    axes.set_title(
+    title = (
         f"What an epoch is made of: {record['model']} on {record['dataset']}, {record['precision']}, batch "
-        f"{record['batch_size']}\n{record['device']}, {gpu['name'] if gpu else processor}{_before(profile)}",
-        loc="left",
-        fontsize=10,
+        f"{record['batch_size']}",
+        f"{record['device']}, {gpu['name'] if gpu else processor}{_before(profile)}",
     )
+    axes.set_title("\n".join(map(printable, title)), loc="left", fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", frameon=False, title="share of wall time")
@@ -153,10 +155,11 @@ def _before(profile: dict[str, Any]) -> str:
 
 
 def save_pictures(record: dict[str, Any], folder: Path) -> None:
-    """Write profile.png and profile.svg. Raises OSError."""
-    from matplotlib import rc_context
-
-    figure = picture(record)
-    with rc_context({"svg.fonttype": "none"}):
-        for kind in ("png", "svg"):
-            write_atomic(folder / f"profile.{kind}", partial(figure.savefig, format=kind))
+    """Write profile.png and profile.svg. Raises OSError, also where matplotlib cannot be imported."""
+    try:
+        with drawing(svg_fonttype="none"):
+            figure = picture(record)
+            for kind in ("png", "svg"):
+                write_atomic(folder / f"profile.{kind}", partial(figure.savefig, format=kind))
+    except ImportError as error:
+        raise OSError(errno.ENOPKG, f"matplotlib cannot be imported: {error}") from None

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Run, affecting, settled
+from ..crash import TRACEBACK
 from ..errors import UserError
 from ..files import open_regular, read_bytes, to_json, write_atomic, write_json
 from ..schema import BadFile, Each, read, shown
@@ -116,7 +117,9 @@ class RecordFolder(OwnedFolder):
 
         run: resolved. Raises UserError where it may not: if the folder holds another run, a finished one, or none.
         """
-        foreign = sorted(name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith("."))
+        foreign = sorted(
+            name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith((".", TRACEBACK))
+        )
         if foreign and foreign[0].startswith("seed-"):
             raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
         finished = self.finished(run)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from .. import kernels
 from ..config import Run, Session, resolve
 from ..contention import overloaded
+from ..crash import save_in
 from ..env import choose_device, cores, environment
 from ..errors import Interrupted, UserError
 from ..experiments import EXPERIMENTS, Experiment, Scale
@@ -76,7 +76,7 @@ def reproduce(
     stop = Stop()
     with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
         if folder.note:
-            console.print(Text(folder.note), soft_wrap=True)
+            console.print(folder.note, soft_wrap=True)
         try:
             return Reproduction(names, scale, out, console, stop, seeds, paths or {}, download, device).carry_out()
         except Interrupted:
@@ -110,6 +110,7 @@ class Reproduction:
 
     def carry_out(self) -> int:
         """Plan, run, judge. Returns the exit code."""
+        save_in(self.out)
         screen = TaskScreen(self.console)
         with screen:
             for note in (kernels.slow(self.device), overloaded()):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from rich.console import Console
-
+from ..config import PATH
 from ..env import choose_device
 from ..errors import in_range
 from ..experiments import EXPERIMENTS, scale_of
@@ -14,6 +13,7 @@ from ..report import write_report
 from .reproduce import default_out
 from .reproduce import reproduce as run_reproduction
 from .sources import parse
+from .terminal import Terminal
 
 ExperimentName = Literal[
     "all", "table1", "table2", "table3", "table4", "figure1", "figure2", "theorem1", "regularisers"
@@ -28,7 +28,7 @@ def reproduce(
     seeds: int = 1,
     data: tuple[str, ...] = (),
     download: bool = False,
-    out: Path | None = None,
+    out: Annotated[Path | None, PATH] = None,
     device: str = "auto",
 ) -> int:
     """Reproduce a table or figure of the paper, or all of them; the same command goes on where it was stopped.
@@ -59,7 +59,7 @@ def reproduce(
         names,
         chosen,
         out or default_out(chosen),
-        Console(highlight=False),
+        Terminal(),
         seeds=seeds,
         paths=parse(data),
         download=download,
@@ -67,7 +67,7 @@ def reproduce(
     )
 
 
-def report(folder: Path, /) -> int:
+def report(folder: Annotated[Path, PATH], /) -> int:
     """Make a page (report.html), a text (report.md) and pictures of a reproduction.
 
     Parameters
@@ -75,6 +75,7 @@ def report(folder: Path, /) -> int:
     folder:
         The folder that was --out of `rethink-fast reproduce`.
     """
+    console = Terminal()
     for path in write_report(folder):
-        print(path)
+        console.print(str(path), soft_wrap=True)
     return 0

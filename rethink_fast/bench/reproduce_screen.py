@@ -81,7 +81,7 @@ class TaskScreen(Screen):
 
     def _end(self, line: str) -> None:
         took = duration(time.perf_counter() - self._task_began)
-        self.console.print(Text(f"{self._head()}: {line}, {took}"), soft_wrap=True)
+        self.console.print(f"{self._head()}: {line}, {took}", soft_wrap=True)
         if self._task is not None:
             self._done.append(self._task)
 
@@ -108,10 +108,10 @@ class TaskScreen(Screen):
 
     def _show(self, line: str) -> None:
         if self._live is not None:
-            self._live.update(Text(line))
+            self._live.update(line)
         elif time.perf_counter() - self._last_plain >= 10.0:
             self._last_plain = time.perf_counter()
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(line, soft_wrap=True)
 
     def close(self, record: dict[str, Any], folder: str) -> None:
         """A run has ended or was stopped."""
@@ -150,4 +150,4 @@ def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
         console.print(
             Text(f"{name}: {said}" + (f" ({experiment['stopped']})" if experiment["stopped"] else "")), soft_wrap=True
         )
-    console.print(Text(f"rethink-fast report {out} makes a page of it"), soft_wrap=True)
+    console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
+from ..crash import save_in
 from ..data import Dataset, open_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
@@ -85,6 +86,7 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
             return owned[0].path
 
         path = ranks.from_first(own)
+        save_in(path)
         with deterministic(run.train.deterministic), Screen(console) as screen:
             with ranks.agreeing():
                 dataset = _open(run, device, screen, stop, processes=ranks.local_count)

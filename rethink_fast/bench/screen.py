@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from .. import kernels
 from ..config import settled
@@ -61,7 +60,7 @@ class Screen:
 
     def note(self, line: str) -> None:
         """One plain line."""
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
     def on_load(self, what: str, done: int, total: int) -> None:
         """How far a long preparation of the data has come."""
@@ -126,7 +125,7 @@ class Screen:
 
     def _show(self, line: str) -> None:
         if self._live is not None:
-            self._live.update(Text(line))
+            self._live.update(line)
         elif time.perf_counter() - self._last_plain >= PLAIN_SECONDS:
             self._last_plain = time.perf_counter()
             self.note(line)

@@ -9,13 +9,15 @@ what it does    cat > dog                    cat (kept)
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 from ..files import write_atomic
+from ..report.plots import drawing, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,18 +56,19 @@ def save(made: Sheet, out: Path) -> tuple[int, int]:
     from matplotlib.figure import Figure
 
     canvas = _Canvas(made)
-    figure = Figure(figsize=(canvas.width / DOTS, canvas.height / DOTS), dpi=DOTS)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(canvas.pixels, interpolation="nearest", extent=(0, canvas.width, canvas.height, 0), aspect="auto")
-    canvas.write(axes)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        how: dict[str, Any] = {"format": "png", "dpi": DOTS, "pil_kwargs": {"optimize": True}}
-        write_atomic(out, lambda file: figure.savefig(file, **how))
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another place.") from None
+    with drawing():
+        figure = Figure(figsize=(canvas.width / DOTS, canvas.height / DOTS), dpi=DOTS)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.imshow(canvas.pixels, interpolation="nearest", extent=(0, canvas.width, canvas.height, 0), aspect="auto")
+        canvas.write(axes)
+        png = partial(figure.savefig, format="png", dpi=DOTS, pil_kwargs={"optimize": True})
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(out, png)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another place.") from None
     return canvas.width, canvas.height
 
 
@@ -141,6 +144,7 @@ class _Canvas:
             words(edge, top + self.px(21 + 20 * name.count("\n")), meaning, 9, GREY, bold=False)
             for k, (before, after) in enumerate(zip(row.before, row.after, strict=True)):
                 changed = before != after
+                before, after = shown(before), shown(after)
                 label = f"{before} \N{RIGHTWARDS ARROW} {after}" if changed else before
                 y, colour = top + self.cell + self.px(17), CHANGED if changed else GREY
                 words(self.left(k), y, label, 9, colour, bold=changed, on="baseline")

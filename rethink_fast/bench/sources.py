@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ..config import DEFAULTS, Run
+from ..config import DEFAULTS, Run, data_path
 from ..data import DATASETS, Dataset, auto, open_dataset, subset
 from ..data.source import Progress, Split
 from ..errors import UserError, one_of
@@ -25,7 +25,7 @@ def parse(data: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"--data {given} names no data set: write --data cifar10=PATH, and likewise for the others."
             )
-        paths[one_of("data set", dataset, DATASETS)] = path
+        paths[one_of("data set", dataset, DATASETS)] = data_path(path)
     return paths
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, one_of
+from ..files import user_path
 from . import auto, cifar10, imagenet, mnist, packed, synthetic
 from .dali import CROP
 from .digest import digest_some
@@ -102,7 +103,7 @@ def _find(
         if data == "auto":
             notes = (_note(dataset, made),)
         return replace(made, notes=notes)
-    folder = folder.expanduser()
+    folder = user_path(str(folder))
     is_folder = is_folder_at(folder, f"name a folder or file of {dataset}, or use --data synthetic")
     if is_folder and not _entries(folder):
         raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import files as disk
 from ..errors import UserError
 from . import auto
 from .dali import dali_version
@@ -50,14 +49,12 @@ def find_damaged(
     for sample in samples:
         with suppress(OSError):
             stamps[sample] = stamp_of(root / files[sample])
-    cache = auto.cache_dir() / "checked" / f"{_fingerprint(root, files, samples, stamps)}.json"
-    with suppress(OSError, ValueError):
-        return _remembered(disk.read_json(cache), set(samples)), stamps
+    name = f"{_fingerprint(root, files, samples, stamps)}.json"
+    with suppress(ValueError):
+        return _remembered(auto.recall(name), set(samples)), stamps
     found = list(_check(root, files, samples, workers, progress))
     if not any(reason.startswith(NOT_READ) for _, reason in found):  # which may change and leave the stamp as it is
-        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_json(cache, {"damaged": found})
+        auto.remember(name, {"damaged": found})
     return found, stamps
 
 

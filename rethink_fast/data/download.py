@@ -43,7 +43,10 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
             "ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG (or ROOT/val/*.JPEG with LOC_val_solution.csv in ROOT), "
             "then give --data ROOT"
         )
-    folder = auto.cache_dir() / dataset
+    cache = auto.cache_dir()
+    if cache is None:
+        raise UserError("--download has no place to put files, as there is no home folder: set XDG_CACHE_HOME to one.")
+    folder = cache / dataset
     for url, md5 in FILES[dataset].items():
         fetch_file(url, folder / url.rsplit("/", 1)[1], md5, progress=progress)
     return folder

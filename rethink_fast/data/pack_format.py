@@ -22,7 +22,6 @@ import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,14 +256,10 @@ def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
         for file in split.files:
             found = (pack.path / file).stat()
             seen.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
-    kept = auto.cache_dir() / "checked" / f"pack-{seen.hexdigest()}"
-    with suppress(OSError):
-        if kept.exists():
-            return
-    verify(pack, workers=workers, progress=progress)
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.touch()
+    name = f"pack-{seen.hexdigest()}"
+    if auto.recall(name) is None:
+        verify(pack, workers=workers, progress=progress)
+        auto.remember(name, {})
 
 
 def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:

@@ -1,6 +1,6 @@
 """From a reproduction's record to a text, a page and pictures. Nothing here computes.
 
-write.py   reads reproduction.json, checks it (shape.py), writes the report
+write.py   reads and checks reproduction.json, writes the report
 text.py    report.md, which escapes every word of the record
 page.py    report.html: report.md rendered, with the pictures in it
 plots.py   a picture of each figure, ours over the paper's

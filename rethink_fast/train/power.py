@@ -33,11 +33,11 @@ def _handle(device: torch.device) -> Any:
 
 def condition(device: torch.device) -> dict[str, Any]:
     """Driver, clocks, temperature, power and what holds the clocks back, now; {"unavailable": reason} without NVML."""
-    import pynvml
-
     try:
+        import pynvml
+
         pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+    except Exception as error:  # the package, the driver or the right to ask is missing
         return {"unavailable": str(error)}
     try:
         handle = _handle(device)
@@ -50,7 +50,7 @@ def condition(device: torch.device) -> dict[str, Any]:
             "power_limit_watts": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
             "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)),
         }
-    except pynvml.NVMLError as error:
+    except Exception as error:
         return {"unavailable": str(error)}
     finally:
         pynvml.nvmlShutdown()
@@ -68,34 +68,34 @@ class Clocks:
         self._handle: Any = None
 
     def __enter__(self) -> Clocks:
-        import pynvml
-
         try:
+            import pynvml
+
             pynvml.nvmlInit()
             self._handle = _handle(self._device)
-        except pynvml.NVMLError:
+        except Exception:  # the package, the driver or the right to ask is missing
             self._handle = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        import pynvml
-
         if self._handle is not None:
+            import pynvml
+
             pynvml.nvmlShutdown()
 
     def now(self) -> tuple[int | None, int | None]:
         """MHz of the multiprocessors, and the bits of NVML's throttle reasons; None where it cannot tell."""
-        import pynvml
-
         if self._handle is None:
             return None, None
+        import pynvml
+
         harmless = 0
         for name in HARMLESS:
             harmless |= getattr(pynvml, f"nvmlClocksEventReason{name}", 0)
         try:
             clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
             reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
-        except pynvml.NVMLError:
+        except Exception:
             return None, None
         return clock, reasons & ~harmless
 
@@ -119,12 +119,12 @@ class Meter:
 
     def stop(self, images: int) -> dict[str, Any]:
         """What was seen; {"unavailable": reason} where NVML cannot tell. images: trained meanwhile."""
-        import pynvml
-
         self._stopped.set()
         self._thread.join()
         if self._error is not None or not self._watts:
             return {"unavailable": self._error or "no sample was taken"}
+        import pynvml
+
         integrated = statistics.fmean(self._watts) * self._seconds
         joules = integrated if self._joules is None else self._joules
         seen = [
@@ -143,11 +143,11 @@ class Meter:
         }
 
     def _watch(self) -> None:
-        import pynvml
-
         try:
+            import pynvml
+
             pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
+        except Exception as error:  # the package, the driver or the right to ask is missing
             self._error = str(error)
             return
         try:
@@ -162,7 +162,7 @@ class Meter:
             after = self._energy(handle)
             self._seconds = time.perf_counter() - start
             self._joules = None if before is None or after is None else after - before
-        except pynvml.NVMLError as error:
+        except Exception as error:
             self._error = str(error)
         finally:
             pynvml.nvmlShutdown()

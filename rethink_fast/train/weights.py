@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data.prepare import NORMALISATIONS, PIXEL_KINDS, Preparation, prepare
 from ..errors import UserError
-from ..files import read_bytes, write_atomic, write_json
+from ..files import read_bytes, user_path, write_atomic, write_json
 from ..models import build_model
 from ..rng import CONTRACT_VERSION
 from ..schema import Maybe, Number, check, read, shown
@@ -102,7 +102,7 @@ def load_model(folder: str | Path) -> nn.Module:
     gaussian need (rng.TEST_INDEX is added to those of test images).
     Raises UserError where there is none, or it is damaged, unknown, or of another contract.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(str(folder))
     if not (folder / MODEL).exists():
         raise UserError(f"{folder} holds no {MODEL}: name the folder of a run that has ended, or of one of its seeds.")
     about = read(folder / MODEL, _FORMAT_SHAPE, ADVICE)

@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from ...env import processor
 from ...errors import UserError
@@ -69,7 +68,7 @@ def run_compare(
         except OSError as error:
             raise UserError(f"--out {folder} cannot be written ({error.strerror}): choose another folder.") from None
     view.show(found, console)
-    console.print(Text(f"written: {folder}/comparison.json and comparison.md"), soft_wrap=True)
+    console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
     said = view.overall(found)
     if INTERRUPTED in found.notes:
         return values, EXIT_INTERRUPTED
@@ -107,10 +106,10 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
         def progress(line: str) -> None:
             nonlocal said
             if live is not None:
-                live.update(Text(line))
+                live.update(line)
             elif time.perf_counter() - said >= PLAIN_SECONDS:
                 said = time.perf_counter()
-                console.print(Text(line), soft_wrap=True)
+                console.print(line, soft_wrap=True)
 
         trees: list[Path] = []
         for revision, commit in zip((old, new), commits, strict=True):

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from ...report.text import bullets, escape
 from .figures import said
 from .records import Comparison, Line
 from .statistics import Verdict, worst
@@ -58,8 +58,8 @@ def show(found: Comparison, console: Console) -> None:
         table.add_row(*_cells(line), style=COLOURS[line.verdict])
     console.print(table)
     for other in _others(found):
-        console.print(Text(other), soft_wrap=True)
-    console.print(Text(sentence(found)), soft_wrap=True)
+        console.print(other, soft_wrap=True)
+    console.print(sentence(found), soft_wrap=True)
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def markdown(found: Comparison) -> str:
     """The summary for a pull request: the verdict, then the table, with what stayed the same folded away."""
 
     def table(lines: list[Line]) -> list[str]:
-        rows = [" | ".join(cell.replace("|", "\\|") for cell in _cells(line)) for line in lines]
+        rows = [" | ".join(map(escape, _cells(line))) for line in lines]
         return [
             f"| {' | '.join(HEADER)} |",
             "| --- | ---: | ---: | ---: | ---: | --- |",
@@ -96,10 +96,15 @@ def markdown(found: Comparison) -> str:
 
     changed = [line for line in found.lines if line.verdict != "same"]
     same = [line for line in found.lines if line.verdict == "same"]
-    out = [f"**{sentence(found)}**", "", f"`{found.old}` and `{found.new}`; new / old is of the cost", ""]
+    out = [
+        f"**{escape(sentence(found))}**",
+        "",
+        f"{escape(found.old)} and {escape(found.new)}; new / old is of the cost",
+        "",
+    ]
     if changed:
         out += [*table(changed), ""]
     if same:
         out += [f"<details><summary>{len(same)} the same</summary>", "", *table(same), "", "</details>", ""]
-    out += [f"- {other}" for other in _others(found)]
+    out += bullets(_others(found))
     return "\n".join(out).rstrip() + "\n"
