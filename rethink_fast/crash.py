@@ -37,7 +37,12 @@ def save_in(folder: Path) -> None:
 def complain(line: str) -> None:
     """Print one line on stderr, if there is one that can be written to."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"rethink-fast: {printable(' '.join(line.split()))}", file=sys.stderr, flush=True)
+        print(f"rethink-fast: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def flat(text: object) -> str:
+    """Return text that somebody else broke into lines, as of an exception, on one line."""
+    return " ".join(str(text).split())
 
 
 def guarded(main: Callable[[], int]) -> int:
@@ -72,7 +77,11 @@ def guarded(main: Callable[[], int]) -> int:
         except ImportError as error:
             if (error.name or "").partition(".")[0] == __package__:
                 return _unexpected(error)
-            what = f"{error.name} cannot be imported ({error})" if error.name else f"a package is broken ({error})"
+            what = (
+                f"{error.name} cannot be imported ({flat(error)})"
+                if error.name
+                else f"a package is broken ({flat(error)})"
+            )
             complain(f"{what}: install rethink-fast again, with what it depends on ({sys.executable} -m pip install).")
             return EXIT_BAD_INPUT
         except Exception as error:
@@ -81,7 +90,7 @@ def guarded(main: Callable[[], int]) -> int:
 
 def _unexpected(error: BaseException) -> int:
     place = _save("".join(traceback.format_exception(error)))
-    message = str(error)
+    message = flat(error)
     if len(message) > MOST_CHARACTERS:
         message = f"{message[:MOST_CHARACTERS]}..."
     where = f"its traceback is in {place}" if place is not None else "its traceback could not be saved, and is above"
@@ -145,4 +154,4 @@ def _edge() -> Iterator[None]:
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    complain(f"{category.__name__}: {message}")
+    complain(f"{category.__name__}: {flat(message)}")

@@ -110,7 +110,7 @@ def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
         (["show", "mnist", "--out", "~/no.txt"], "--out {home}/no.txt is no PNG"),
         (["show", "mnist", "--data", "~/no"], "{home}/no does not exist"),
         (["compare", "~/no", "."], "{home}/no does not exist"),
-        (["plan", "mnist", "--record", "~/no"], "--record {home}/no"),
+        (["plan", "mnist", "--record", "~/no"], "{home}/no cannot be read"),
         (["report", "~/no"], "{home}/no/reproduction.json"),
         (["reproduce", "table1", "--data", "cifar10=~no-such-user/x"], "~no-such-user/x has no home folder"),
     ],
@@ -298,7 +298,7 @@ def test_any_width_is_a_width(
 
 
 def test_all_text_goes_to_the_terminal_by_one_way() -> None:
-    """Only terminal.py makes a console or prints to stdout, and only errors are printed elsewhere, to stderr."""
+    """Only terminal.py makes a console, output.py prints JSON, and crash.py errors."""
     found = set()
     for path in Path(crash.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -307,7 +307,7 @@ def test_all_text_goes_to_the_terminal_by_one_way() -> None:
     # run.py has one that prints nothing, for the ranks after the first; distributed.py ends a process by a fixed line.
     assert found == {
         ("crash.py", "print"),
-        ("terminal.py", "print"),
+        ("output.py", "print"),
         ("run.py", "Console"),
         ("distributed.py", "print"),
     }

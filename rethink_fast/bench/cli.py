@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..config import DATA, PATH, AugmentName, Corruption, Data, DatasetName, Model, Run, Session, Train
-from ..crash import EXIT_BAD_INPUT, complain, guarded
+from ..crash import EXIT_BAD_INPUT, complain, flat, guarded
 from ..env import Backend, backends, cores, environment, limit_threads
 from ..errors import UserError, in_range
 from ..kernels import native
@@ -225,7 +225,7 @@ def run(arguments: list[str] | None) -> int:
     except CycloptsError as error:
         # Every rank has the same words on its command line, and one line is enough.
         if Ranks.from_environment().first:
-            complain(str(error))
+            complain(flat(error))
         return EXIT_BAD_INPUT
     return code if isinstance(code, int) else 0
 

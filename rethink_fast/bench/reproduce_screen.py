@@ -148,6 +148,6 @@ def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
                     counts[value["verdict"]] = counts.get(value["verdict"], 0) + 1
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         console.print(
-            Text(f"{name}: {said}" + (f" ({experiment['stopped']})" if experiment["stopped"] else "")), soft_wrap=True
+            f"{name}: {said}" + (f" ({experiment['stopped']})" if experiment["stopped"] else ""), soft_wrap=True
         )
     console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)
