@@ -250,8 +250,8 @@ def test_bad_use_is_one_line_from_all_ranks_together(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
-def test_the_commands_in_the_readme_parse() -> None:
-    text = (HERE.parent / "README.md").read_text().replace("\\\n", " ")
+def test_the_commands_in_the_docs_parse() -> None:
+    text = (HERE.parent / "rethink_fast" / "train" / "README.md").read_text().replace("\\\n", " ")
     found = re.findall(r"^(?:srun )?torchrun .* -m rethink_fast\.bench (.*)$", text, re.MULTILINE)
     assert len(found) == 3
     for words in found:

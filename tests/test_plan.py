@@ -115,8 +115,8 @@ def test_every_line_shows_its_arithmetic(capfd: pytest.CaptureFixture, monkeypat
     assert len(sources) == 8
 
 
-def test_the_plan_in_the_readme_is_the_programs(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+def test_the_plan_in_the_docs_is_the_programs(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[1] / "rethink_fast" / "bench" / "README.md").read_text()
     found = re.search(r"<!-- plan -->\n```\n\$ rethink-fast (.*?)\n(.*?)```\n<!-- /plan -->", readme, re.DOTALL)
     assert found is not None
     monkeypatch.setenv("COLUMNS", "120")

@@ -19,12 +19,13 @@ from rethink_fast.models import MODELS
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-
-
-def section(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
-    assert found, name
-    return found.group(1)
+DOCS = [
+    TOP / "README.md",
+    TOP / "CONTRIBUTING.md",
+    *sorted(TOP.glob("*/README.md")),
+    *sorted(TOP.glob("*/*/README.md")),
+]
+TEXTS = {str(path.relative_to(TOP)): path.read_text() for path in DOCS}
 
 
 def schema_table() -> str:
@@ -32,8 +33,15 @@ def schema_table() -> str:
     return "| key | type | meaning |\n| --- | --- | --- |\n" + "".join(rows)
 
 
-def test_the_schema_in_the_readme_is_the_records() -> None:
-    assert section("schema") == schema_table()
+def test_the_schema_in_the_docs_is_the_records() -> None:
+    found = re.search(r"<!-- schema -->\n(.*?)<!-- /schema -->", TEXTS["rethink_fast/bench/README.md"], re.DOTALL)
+    assert found
+    assert found.group(1) == schema_table()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+    assert len(README.split()) <= 1500
 
 
 def test_every_corruption_and_model_is_in_the_readme() -> None:
@@ -49,7 +57,13 @@ def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
     assert set(get_args(config.DatasetName)) == set(config.DEFAULTS)
 
 
-COMMANDS = re.findall(r"^(?:rethink-fast|python -m rethink_fast\.bench) .*$", README, re.MULTILINE)
+COMMANDS = sorted(
+    {
+        command
+        for text in TEXTS.values()
+        for command in re.findall(r"^(?:rethink-fast|python -m rethink_fast\.bench) .*$", text, re.MULTILINE)
+    }
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -73,7 +87,12 @@ def test_there_are_commands_to_check() -> None:
 
 def test_every_make_target_named_in_the_docs_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
-    for document in ("README.md", "CONTRIBUTING.md"):
-        text = (TOP / document).read_text()
+    for name, text in TEXTS.items():
         for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
-            assert target in targets, (document, target)
+            assert target in targets, (name, target)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_relative_link_leads_to_a_file(name: str) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[name]):
+        assert "://" in link or (TOP / name).parent.joinpath(link).exists(), link

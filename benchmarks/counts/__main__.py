@@ -13,10 +13,9 @@ from rich.text import Text
 from . import Outcome, check
 from .instructions import PART as INSTRUCTIONS
 from .kernels import PART as KERNELS
-from .package import PART as PACKAGE
 from .step import PART as STEP
 
-PARTS = {part.name: part for part in (PACKAGE, STEP, INSTRUCTIONS, KERNELS)}
+PARTS = {part.name: part for part in (STEP, INSTRUCTIONS, KERNELS)}
 
 
 def main(arguments: list[str] | None = None) -> int:
