@@ -35,7 +35,7 @@ from rethink_fast.data.imagenet import layout
 from rethink_fast.data.prepare import Preparation, prepare
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
-from rethink_fast.files import write_json
+from rethink_fast.files import user_path, write_json
 
 CPU = torch.device("cpu")
 IMAGES = 1200
@@ -243,11 +243,11 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="class folders of photographs")
+    parser.add_argument("--data", required=True, type=user_path, help="class folders of photographs")
     parser.add_argument("--size", type=int, default=299)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument("--json", type=user_path, help="write everything measured to this file")
     arguments = parser.parse_args()
     rest = arguments.size, arguments.batch_size, arguments.rounds
     torch.set_num_threads(cores())

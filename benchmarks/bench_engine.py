@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -31,7 +30,7 @@ from rethink_fast.data import Dataset
 from rethink_fast.data.loader import Batch, Loader, Prepared
 from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import Interrupted, UserError
-from rethink_fast.files import write_json
+from rethink_fast.files import user_path, write_json
 from rethink_fast.models import MODELS
 from rethink_fast.train.engine import Tick, fit
 from rethink_fast.train.limits import matrix_rate, training_flops
@@ -242,7 +241,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=get_args(PrecisionName), help="of the engine")
     parser.add_argument("--batch-size", type=int, default=BATCH, help="of the engine")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the two by turns; as long again for the rest")
-    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument("--json", type=user_path, help="write everything measured to this file")
     arguments = parser.parse_args()
     device = choose_device("auto")
     dataset = open_cifar10(arguments.data, device)

@@ -12,7 +12,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from rethink_fast.data.dali import Decoder, whole
 from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.env import cores
+from rethink_fast.files import user_path
 
 BATCH = 50
 SEED = 0
@@ -52,7 +52,7 @@ def seconds(images: Iterator[Any], read: list[torch.Tensor] | None = None) -> fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
     parser.add_argument("--size", type=int, default=299)
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=9)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -33,7 +32,7 @@ from rethink_fast.config import Data, Model, Run, Train, resolve
 from rethink_fast.data import Dataset as Source
 from rethink_fast.env import cores, processor, version_of
 from rethink_fast.errors import UserError
-from rethink_fast.files import write_atomic
+from rethink_fast.files import user_path, write_atomic
 from rethink_fast.train.setup import Setup, set_up
 
 from .bench_engine import Engine, make_setup
@@ -241,7 +240,7 @@ def main() -> None:
     parser.add_argument("--data", default="auto", help="CIFAR-10, in any form that rethink-fast reads")
     parser.add_argument("--rounds", type=int, default=9, help="at least 8, for an interval")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each side in a round")
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    parser.add_argument("--markdown", type=user_path, help="write the tables to this file")
     given = parser.parse_args()
     source = open_cifar10(given.data, CPU)
     images = training_images(source)

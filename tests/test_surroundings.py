@@ -24,6 +24,7 @@ from rethink_fast.config import DATA, PATH
 from rethink_fast.data import auto
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path
+from tests.test_distributed import launch
 
 SMALL = ("bench", "mnist", "--data", "synthetic", "--limit", "20", "--epochs", "1", "--workers", "1")
 
@@ -213,6 +214,18 @@ def test_the_traceback_of_a_run_is_saved_in_its_folder(tmp_path: Path) -> None:
     line = is_one_line_at_last(rethink_fast(*SMALL, "--out", "run", cwd=tmp_path, code=CRASH))
     assert "its traceback is in run/traceback.txt." in line
     assert "ZeroDivisionError: division by zero" in (tmp_path / "run/traceback.txt").read_text()
+
+
+def test_each_rank_has_one_line_and_a_file(tmp_path: Path) -> None:
+    main = "from rethink_fast.__main__ import main"
+    (tmp_path / "crash.py").write_text(f"{CRASH}\n{main}\nmain({[*SMALL, '--out', str(tmp_path / 'run')]!r})\n")
+    done = launch(2, str(tmp_path / "crash.py"))
+    lines = [line for line in done.stderr.splitlines() if "ZeroDivisionError" in line]
+    assert len(lines) == 2, done.stderr
+    for rank in (0, 1):
+        saved = tmp_path / f"run/traceback-rank-{rank}.txt"
+        assert sum(str(saved) in line for line in lines) == 1
+        assert "division by zero" in saved.read_text()
 
 
 def is_one_line_at_last(done: subprocess.CompletedProcess[str]) -> str:
