@@ -138,6 +138,8 @@ def _edge() -> Iterator[None]:
         except OSError:
             # Else the next file to be opened would be stdout, and what libraries print would go into it.
             os.open(os.devnull, os.O_RDWR)
+    if not os.environ.get("HOME"):
+        os.environ.pop("HOME", None)  # empty, it would stand for /; without it the user's entry counts
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -295,6 +295,11 @@ def test_a_run_ends_well_without_optional_packages(tmp_path: Path) -> None:
     assert "matplotlib" in is_one_line(rethink_fast("show", "mnist", "--data", "synthetic", cwd=tmp_path, code=BROKEN))
 
 
+def test_an_empty_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")
+    assert crash.guarded(lambda: "HOME" in os.environ) == 0
+
+
 @pytest.mark.parametrize("columns", ["", "0", "1", "40", "-5", "9" * 30, "\N{SUPERSCRIPT TWO}", "x"])
 def test_any_width_is_a_width(
     columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -332,6 +337,17 @@ def test_a_run_needs_no_stream(closed: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "Traceback" not in done.stderr + done.stdout
     assert (tmp_path / "run/result.json").read_text().startswith("{\n")
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    code = """import os, rethink_fast.bench.cli as c
+def run(*_):
+    with open("file", "w"):
+        os.write(1, b"what a library prints")
+    return 0
+c.run = run"""
+    assert rethink_fast("env", cwd=tmp_path, code=code, shell='exec "$@" >&-').returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_stdout_that_is_full_or_gone() -> None:
