@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-# The tests are many and small: threads cost more in waiting for each other than they bring.
+# The tests are many and small: threads cost more in waiting for each other than they bring, also in the processes that
+# tests start (beside other load on 2 cores, a training run on 2 threads took 30 times as long).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 
