@@ -295,6 +295,13 @@ def test_a_run_ends_well_without_optional_packages(tmp_path: Path) -> None:
     assert "matplotlib" in is_one_line(rethink_fast("show", "mnist", "--data", "synthetic", cwd=tmp_path, code=BROKEN))
 
 
+def test_tools_that_are_missing(tmp_path: Path) -> None:
+    compiled = rethink_fast(*SMALL, "--out", "run", "--compile", "on", cwd=tmp_path, PATH="/nowhere", CXX="/nowhere")
+    assert compiled.returncode == 2
+    assert compiled.stderr.splitlines()[-1].startswith("rethink-fast: --compile on needs a C++ compiler")
+    assert "git" in is_one_line(rethink_fast("compare", "HEAD", "HEAD~1", cwd=tmp_path, PATH="/nowhere"))
+
+
 def test_an_empty_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "")
     assert crash.guarded(lambda: "HOME" in os.environ) == 0

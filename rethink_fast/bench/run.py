@@ -235,6 +235,11 @@ def _fit(setup: Setup, listener: Listener, stop: Stop, outcome: Outcome | None, 
     try:
         return fit(setup, listener, stop.check_together, outcome=outcome, checkpoint_every=every)
     except (RuntimeError, MemoryError) as error:
+        if "InvalidCxxCompiler" in str(error):  # torch wraps it in an exception of another type
+            raise UserError(
+                "--compile on needs a C++ compiler, and none works here: install g++ (Debian: apt install g++), or use "
+                "--compile off."
+            ) from None
         if not is_out_of_memory(error):
             raise
         raise UserError(advice(setup)) from None

@@ -218,4 +218,9 @@ def compare(
 
 
 def _git(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(
+            f"revisions are compared by git, and it cannot be run ({error.strerror}): install it."
+        ) from None
