@@ -31,7 +31,7 @@ def wanted() -> list[str]:
 
 
 def unusable() -> list[str]:
-    """What does not load, and why: missing, or built against another torch. Looked at in a process of its own."""
+    """What does not load, and why: missing, or built against another torch. Loaded in a separate process."""
     code = "import sys; from rethink_fast.kernels import native; status = native.load(sys.argv[1]); "
     code += "print('' if status.usable else status.why)"
     said = {}

@@ -33,7 +33,7 @@ AHEAD = 2
 
 
 class JpegFolder:
-    """Image files, read and decoded anew every time they are asked for, at one size.
+    """Image files, read and decoded again every time they are asked for, at one size.
 
     size: the network input. Without `margin` the images are the central 87.5 % of each dimension, resized to
     size x size: the evaluation preprocessing of the TensorFlow Inception package, which the paper reuses. With
