@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+# Tests share nothing but the processors; those that compare times run alone, in `make perf`.
+TESTS = $(RUN) -m pytest --numprocesses auto --dist worksteal
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -24,10 +26,10 @@ bench: install
 	$(RUN) -m rethink_fast.bench imagenet --corruption random $(ARGS)
 
 test: install
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(TESTS) -m "not slow and not timing" $(ARGS)
 
 test-all: install
-	$(RUN) -m pytest $(ARGS)
+	$(TESTS) -m "not timing" $(ARGS)
 
 check: install
 	$(RUN) -m ruff check .
@@ -44,6 +46,7 @@ perf: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 perf: export MALLOC_TOP_PAD_ = 400000000
 perf: install
 	$(RUN) -m benchmarks.counts
+	$(RUN) -m pytest -m timing
 	$(RUN) -m pytest benchmarks --benchmark-timer=time.process_time --benchmark-columns=median,iqr,rounds $(ARGS)
 
 peers: install

@@ -83,11 +83,13 @@ def timed(old: Any, new: Any) -> Verdict:
     return decide(lambda count: log_ratios(more(count)))[1]
 
 
+@pytest.mark.timing
 def test_ten_percent_more_work_turns_it_red() -> None:
     assert timed(noise_of(40), noise_of(44)) == "slower"
     assert timed(noise_of(44), noise_of(40)) == "faster"
 
 
+@pytest.mark.timing
 def test_the_same_work_does_not() -> None:
     assert timed(noise_of(40), noise_of(40)) != "slower"
 

@@ -34,11 +34,10 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 
 def package_files(root: Path) -> set[str]:
-    """What a package must hold: the files of the tree but for what a build or Python left there."""
-    paths = (path for path in (root / "rethink_fast").rglob("*") if path.is_file())
-    return {
-        path.relative_to(root).as_posix() for path in paths if path.suffix != ".so" and "__pycache__" not in path.parts
-    }
+    """What a package must hold: the files of the tree, without READMEs and what a build or Python left there."""
+    paths = (path for path in (root / "rethink_fast").rglob("*") if path.is_file() and path.suffix != ".so")
+    skipped = {"__pycache__", "README.md"}
+    return {path.relative_to(root).as_posix() for path in paths if not skipped & set(path.parts)}
 
 
 def wheel_of(source: Path, out: Path, **variables: str) -> Path:

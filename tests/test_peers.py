@@ -57,6 +57,7 @@ def test_ratios_are_of_neighbours() -> None:
     assert markdown({"title": [ours, theirs]}, ["a note"]).splitlines()[0].startswith("| title | images/s |")
 
 
+@pytest.mark.timing
 def test_waiting_costs_no_processor_time() -> None:
     taken = 0
 

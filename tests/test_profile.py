@@ -99,6 +99,7 @@ def profiled(setup: Setup, out: Path, **session: Any) -> dict[str, Any]:
         return run_one(setup, folder, Session(profile=True, **session), screen, Stop(), resumed=False)
 
 
+@pytest.mark.timing
 def test_the_stages_are_all_of_the_wall_time(tmp_path: Path) -> None:
     start = time.perf_counter()
     record = profiled(small_setup(), tmp_path / "o")
@@ -132,6 +133,7 @@ def test_an_epoch_has_a_row_and_its_images(folders: tuple[Path, Path]) -> None:
     assert all(profile["stages"][name]["seconds"] > 0 for name in STAGES if name != "decode")
 
 
+@pytest.mark.timing
 def test_a_source_that_sleeps_is_seen_and_named(tmp_path: Path) -> None:
     slow, epochs = 0.05, 2
     record = profiled(small_setup(slow=slow, epochs=epochs), tmp_path / "o")
@@ -149,6 +151,7 @@ def test_a_source_that_sleeps_is_seen_and_named(tmp_path: Path) -> None:
     assert profile["rates"]["model"] > 100 / slow
 
 
+@pytest.mark.timing
 def test_nested_stages_count_for_themselves_alone() -> None:
     profile = Profile(small_setup())
     with watching(profile):

@@ -166,6 +166,7 @@ def test_bad_input(points: torch.Tensor, values: torch.Tensor) -> None:
         fit(points, values, seed=0)
 
 
+@pytest.mark.timing
 def test_the_cost_grows_as_n_log_n() -> None:
     """16 times the points may take 16 * log(32000) / log(2000) = 22 times as long, and n^2 would take 256: below 80."""
 
