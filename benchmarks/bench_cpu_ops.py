@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.timing import sample
 from rethink_fast import env, kernels, rng
-from rethink_fast.bench.compare.revisions import KEEP_MEMORY
+from rethink_fast.compare.revisions import KEEP_MEMORY
 from rethink_fast.corruptions.gaussian import gaussian_reference
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference

@@ -30,12 +30,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rethink_fast.data import Split, dali, jpeg_images, pack_write, packed
+from rethink_fast.data import Split, dali, jpeg_images, pack_images
 from rethink_fast.data.imagenet import layout
-from rethink_fast.data.prepare import Preparation, prepare
+from rethink_fast.data.preprocess import Preparation, prepare
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_json
+from rethink_fast.pack import write
 
 CPU = torch.device("cpu")
 IMAGES = 1200
@@ -102,12 +103,12 @@ def loading(loader: DataLoader[Any]) -> int:
 
 
 def pack(src: Path, dest: Path, form: str, size: int | None) -> Path:
-    return pack_write.write(pack_write.plan(src, dest, form=form, size=size), workers=cores(), progress=None).path
+    return write.write(write.plan(src, dest, form=form, size=size), workers=cores(), progress=None).path
 
 
 def opened(path: Path, size: int) -> Split:
     how: dict[str, Any] = {"size": size, "margin": False, "limit": None, "device": CPU, "workers": cores()}
-    return packed.load("imagenet", path, damaged="stop", **how).train
+    return pack_images.load("imagenet", path, damaged="stop", **how).train
 
 
 def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.files import user_path, write_json
 from rethink_fast.models import MODELS
-from rethink_fast.train.engine import Tick, fit
-from rethink_fast.train.limits import matrix_rate, training_flops
-from rethink_fast.train.outcome import EpochRow, Outcome
+from rethink_fast.train.loop import Tick, fit
 from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.state import EpochRow, Outcome
+from rethink_fast.train.throughput import matrix_rate, training_flops
 
 from .reference_loop import (
     BATCH,

@@ -13,7 +13,7 @@ from rethink_fast.corruptions.gaussian import gaussian_reference
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
-from rethink_fast.data.prepare import prepare_reference
+from rethink_fast.data.preprocess import prepare_reference
 
 SEED = 2**62 + 11
 MEAN, STD = 120.0, 70.0

@@ -108,8 +108,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
         return 2
-    from rethink_fast.train.limits import matrix_rate
-    from rethink_fast.train.power import condition
+    from rethink_fast.train.gpu_monitor import condition
+    from rethink_fast.train.throughput import matrix_rate
 
     from . import gpu_report
     from .gpu_cases import cases

@@ -14,9 +14,9 @@ import torch
 from rethink_fast.config import Corruption, Data, Model, ModelName, RecipeName, Run, Train, resolve
 from rethink_fast.data import Dataset
 from rethink_fast.env import cores
-from rethink_fast.train.engine import fit
-from rethink_fast.train.limits import training_flops
+from rethink_fast.train.loop import fit
 from rethink_fast.train.setup import set_up
+from rethink_fast.train.throughput import training_flops
 
 from .bench_engine import CORRUPTIONS, Clock, Engine, Silent, overhead
 

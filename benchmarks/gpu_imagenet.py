@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import Dataset, open_dataset, pack_write
+from rethink_fast.data import Dataset, open_dataset
 from rethink_fast.env import cores
-from rethink_fast.train.limits import loader_rate, model_rate, training_flops
+from rethink_fast.pack import write
 from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
 from .bench_engine import Engine
 
@@ -87,8 +88,8 @@ def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: flo
         places = {"files": root / "files"}
         for form in ("jpeg", "raw"):
             places[f"{form} pack"] = root / form
-            made = pack_write.plan(root / "files", root / form, form=form, size=scale.size)
-            pack_write.write(made, workers=cores(), progress=None)
+            made = write.plan(root / "files", root / form, form=form, size=scale.size)
+            write.write(made, workers=cores(), progress=None)
         setup: Setup | None = None
         for source, place in places.items():
             setup = _setup(scale, repeated(_open(place, scale, device), scale.epoch), device, setup)

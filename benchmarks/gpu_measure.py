@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rethink_fast.train.power import Clocks
+from rethink_fast.train.gpu_monitor import Clocks
 
 from .gpu_cases import REFERENCES, Case, arguments, difference, operator, smaller
 from .gpu_report import Row, Sample, kept, quantiles, timed_row

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from rethink_fast.bench.compare.statistics import Estimate, estimate, log_ratios
+from rethink_fast.compare.statistics import Estimate, estimate, log_ratios
 from rethink_fast.config import Data, Model, Run, Train, resolve
 from rethink_fast.data import Dataset as Source
 from rethink_fast.env import cores, processor, version_of

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.suite import Case, cases
 from benchmarks.timing import by_turns, checked, times_for
-from rethink_fast.bench.compare.statistics import decide, log_ratios
-from rethink_fast.train.limits import copy_bandwidth, matrix_rate
+from rethink_fast.compare.statistics import decide, log_ratios
+from rethink_fast.train.throughput import copy_bandwidth, matrix_rate
 
 LOOKS = (8, 16, 32, 64)
 ROUNDS, SLOW_ROUNDS = 20, 3

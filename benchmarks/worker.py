@@ -1,6 +1,6 @@
 """One side of a comparison of two revisions: a process that times the cases it is asked for, one line at a time.
 
-Started by rethink_fast/bench/compare/revisions.py as `python worker.py TREE`, with TREE's package on PYTHONPATH: the
+Started by rethink_fast/compare/revisions.py as `python worker.py TREE`, with TREE's package on PYTHONPATH: the
 package is the revision's, the cases are those beside this file. Reads a JSON list a line, answers a JSON object a line:
 
     ["make", NAME, CHECK]     make and warm up a case     {"times": calls in a sample} or {"absent" or "wrong": why}

@@ -13,7 +13,7 @@ __all__ = ["CorruptedDataset", "__version__", "corrupt", "load_model"]
 
 if TYPE_CHECKING:
     from .corruptions.corrupt import corrupt
-    from .data.corrupted import CorruptedDataset
+    from .corruptions.dataset import CorruptedDataset
     from .train.weights import load_model
 
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
         return corrupt
     if name == "CorruptedDataset":
-        from .data.corrupted import CorruptedDataset
+        from .corruptions.dataset import CorruptedDataset
 
         return CorruptedDataset
     if name == "load_model":

@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, 1 for a fault, 2 for bad input (one line on stderr), 128 + N after signal N."""
 
     def run() -> int:
-        from .bench.cli import run  # imports torch: a broken installation is one line too
+        from .cli.app import run  # imports torch: a broken installation is one line too
 
         return run(arguments)
 

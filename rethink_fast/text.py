@@ -1,4 +1,4 @@
-"""Text that may come from anywhere, made safe to print and to encode."""
+"""Text for people: numbers and durations, and text from anywhere made safe to print and to encode."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ def utf8(text: str) -> str:
     except UnicodeEncodeError:
         return "".join(_escaped(char) if "\ud800" <= char <= "\udfff" else char for char in text)
     return text
+
+
+def number(value: float) -> str:
+    """1,234,567, 85.75 or 2.1e-09."""
+    if value and abs(value) < 0.01:
+        return f"{value:.2g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 41 s, 3 min 20 s or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _escaped(char: str) -> str:

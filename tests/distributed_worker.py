@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import Images, open_dataset
-from rethink_fast.train.choose import choose, warm_up
+from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.distributed import Ranks, joined, with_group
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.setup import set_up

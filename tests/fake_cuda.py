@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rethink_fast import rng
-from rethink_fast.data import prepare
+from rethink_fast.data import preprocess
 from rethink_fast.train.optim import set_learning_rate
 from rethink_fast.train.setup import Setup
 
@@ -141,7 +141,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Setup], Setup
     monkeypatch.setattr(Tensor, "pin_memory", lambda self, *_: self.clone())
     # The checks that look at values do so on a CPU only.
     for name in ("check_rows", "check_index"):
-        monkeypatch.setattr(prepare, name, lambda value, *_: value)
+        monkeypatch.setattr(preprocess, name, lambda value, *_: value)
     monkeypatch.setattr(rng, "check_index", lambda value: value)
     monkeypatch.setattr(Event, "lag", 0)
     Graph.made.clear()

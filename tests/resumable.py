@@ -11,9 +11,9 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.checkpoint import Checkpoints
-from rethink_fast.train.engine import Tick, fit
-from rethink_fast.train.outcome import EpochRow, Outcome
+from rethink_fast.train.loop import Tick, fit
 from rethink_fast.train.setup import Setup, set_up, wants_windows
+from rethink_fast.train.state import EpochRow, Outcome
 
 CPU = torch.device("cpu")
 

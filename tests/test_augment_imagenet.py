@@ -12,7 +12,7 @@ import torch
 
 from rethink_fast import rng
 from rethink_fast.augment import crop_windows, random_colour, random_resized_crop
-from rethink_fast.augment.colour import adjust_contrast, adjust_hue, adjust_saturation
+from rethink_fast.augment.color_jitter import adjust_contrast, adjust_hue, adjust_saturation
 
 EPS = 2.0**-23
 INDEX = torch.tensor([0, 1, 2, 3, 12_345, 2**40 + 7, 2**62])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 
 
 def run(*words: str) -> int:

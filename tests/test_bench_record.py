@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from rethink_fast import kernels
-from rethink_fast.bench.cli import main
+from rethink_fast.bench.console import percent
 from rethink_fast.bench.record import SCHEMA, TIMINGS
-from rethink_fast.bench.screen import percent
+from rethink_fast.cli.app import main
 from rethink_fast.data import synthetic
-from rethink_fast.train.engine import EpochRow
+from rethink_fast.train.loop import EpochRow
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
 SMALL = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "partial", "--probability", "0.5"]

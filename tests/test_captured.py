@@ -18,13 +18,13 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.errors import Interrupted
 from rethink_fast.stages import watching
-from rethink_fast.train import engine
+from rethink_fast.train import loop
 from rethink_fast.train.checkpoint import Checkpoints
-from rethink_fast.train.engine import Tick, fit
-from rethink_fast.train.limits import model_rate
-from rethink_fast.train.outcome import Outcome
+from rethink_fast.train.loop import Tick, fit
 from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.state import Outcome
 from rethink_fast.train.step import LEAD
+from rethink_fast.train.throughput import model_rate
 
 cuda = pytest.fixture(fake_cuda.doubles)
 
@@ -172,7 +172,7 @@ def test_a_first_epoch_longer_than_a_tick_is_trained_to_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A new event has passed before it is recorded: nothing may be read by it."""
-    monkeypatch.setattr(engine, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TICK_SECONDS", 0.0)
     monkeypatch.setattr(fake_cuda.Event, "lag", lag)
     setup, listener = cuda(made(batch_size=10, epochs=2)), Quiet()
     outcome = fit(setup, listener, lambda: None)
@@ -231,7 +231,7 @@ def test_profiling_runs_the_same_steps(cuda: Moved) -> None:
 
 
 def test_the_rate_of_the_model_is_that_of_its_graph(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rethink_fast.train.limits.RATE_SECONDS", 0.05)
+    monkeypatch.setattr("rethink_fast.train.throughput.RATE_SECONDS", 0.05)
     setup = cuda(made())
     before = setup.step.state()
     assert model_rate(setup) > 0

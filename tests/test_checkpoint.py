@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 from rethink_fast.train.checkpoint import NEWEST, PREVIOUS
 
 TIMED = ("train_seconds", "images_per_second")

@@ -18,8 +18,8 @@ from resumable import figures, made, trained
 from rethink_fast.config import Train
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST, PREVIOUS, Checkpoints, identity
-from rethink_fast.train.outcome import EpochRow, Outcome
 from rethink_fast.train.setup import Setup
+from rethink_fast.train.state import EpochRow, Outcome
 from rethink_fast.train.torch_file import seal, sealed, unsealed
 
 CASES: dict[str, dict[str, Any]] = {

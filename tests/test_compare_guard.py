@@ -20,7 +20,7 @@ import torch
 from benchmarks import timing
 from benchmarks.timing import Made, Wrong, by_turns, checked, times_for
 from rethink_fast import corruptions
-from rethink_fast.bench.compare.statistics import LOOKS, Verdict, best_of, decide, log_ratios
+from rethink_fast.compare.statistics import LOOKS, Verdict, best_of, decide, log_ratios
 
 RECORDINGS = json.loads((Path(__file__).parent / "recorded_noise.json").read_text())["recordings"]
 NOISE = [

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.compare import history
-from rethink_fast.bench.compare.figures import read
+from rethink_fast.cli.app import main
+from rethink_fast.compare import history
+from rethink_fast.compare.metrics import read
 from rethink_fast.errors import UserError
 from tests.test_compare_records import ENVIRONMENT, benchmarks
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu_report import Row, record
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.compare.figures import read
-from rethink_fast.bench.compare.records import compare
+from rethink_fast.cli.app import main
+from rethink_fast.compare.metrics import read
+from rethink_fast.compare.records import compare
 from rethink_fast.errors import UserError
 
 ENVIRONMENT = {

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import rethink_fast
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.compare import revisions
-from rethink_fast.bench.compare.revisions import Timed, Worker
+from rethink_fast.cli.app import main
+from rethink_fast.compare import revisions
+from rethink_fast.compare.revisions import Timed, Worker
 from rethink_fast.errors import UserError
 
 TOP = Path(rethink_fast.__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from rethink_fast.bench.compare.statistics import (
+from rethink_fast.compare.statistics import (
     CONFIDENCE,
     FEW,
     LOOKS,

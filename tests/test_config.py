@@ -9,10 +9,10 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from rethink_fast.bench import cache
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train, affecting, resolve
 from rethink_fast.errors import UserError, in_range
+from rethink_fast.experiments import cache
 from rethink_fast.recipes import recipe
 
 SECTIONS = (Data, Corruption, Model, Train)

@@ -26,7 +26,7 @@ from rethink_fast.corruptions import (
 )
 from rethink_fast.data import damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.prepare import PIXEL_KINDS, Preparation, prepare
+from rethink_fast.data.preprocess import PIXEL_KINDS, Preparation, prepare
 from rethink_fast.data.source import Resident, Split
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import features, theorem1

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rethink_fast.data import auto, download, open_dataset
+from rethink_fast.data import download, open_dataset, search_path
 from rethink_fast.errors import UserError
 
 CONTENT = bytes(range(256)) * 10_000
@@ -150,7 +150,9 @@ def test_a_data_set_is_fetched_once_and_found_afterwards(
     monkeypatch.setitem(download.FILES, "mnist", sums)
     how = {"size": 75, "margin": False, "limit": None, "workers": 1, "damaged": "stop"}
     how |= {"device": torch.device("cpu")}
-    assert open_dataset("mnist", "auto", download=True, **how).data_source == f"mnist idx {auto.cache_dir()}/mnist"
+    assert (
+        open_dataset("mnist", "auto", download=True, **how).data_source == f"mnist idx {search_path.cache_dir()}/mnist"
+    )
     monkeypatch.setitem(download.FILES, "mnist", {f"{server}/missing": MD5})
     for again in (True, False):
         assert len(open_dataset("mnist", "auto", download=again, **how).train.index) == 12

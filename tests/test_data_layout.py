@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import cifar10, imagenet, layout, open_dataset, pack_write, packed
+from rethink_fast.data import cifar10, imagenet, layout, open_dataset, pack_images
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.errors import UserError
+from rethink_fast.pack import write
 
 A, B, C = "n01440764", "n01443537", "n02084071"
 HOW: dict[str, Any] = {"limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "stop", "progress": None}
@@ -47,7 +48,7 @@ def through(dataset: str) -> Callable[[Path], object]:
 
 
 OPEN: dict[str, Callable[[Path], object]] = {name: through(name) for name in ("imagenet", "cifar10", "mnist")}
-OPEN["pack"] = lambda root: pack_write.plan(root, root.with_name("pack"), form="jpeg", size=None)
+OPEN["pack"] = lambda root: write.plan(root, root.with_name("pack"), form="jpeg", size=None)
 
 
 def labelled(files: layout.Files) -> dict[str, int]:
@@ -310,11 +311,11 @@ def test_files_that_cannot_be_read_keep_their_index(tmp_path: Path) -> None:
     (root / "train/b/2.jpg").unlink()
     (root / "train/b/2.jpg").symlink_to("2.jpg")
     skip = {**HOW, "damaged": "skip"}
-    pack_write.write(pack_write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
+    write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
     for made in (
         imagenet.load(root, size=8, margin=False, **skip),
         cifar10.load(root, **skip),
-        packed.load("cifar10", tmp_path / "pack", size=8, margin=False, **skip),
+        pack_images.load("cifar10", tmp_path / "pack", size=8, margin=False, **skip),
     ):
         assert made.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert made.train.index.tolist() == [0, 2, 4]
@@ -348,8 +349,8 @@ def test_webdataset_shards_of_others_become_a_pack(tmp_path: Path, suffix: str) 
         UserError, match=r"These are WebDataset shards: make a pack with `rethink-fast pack .*wds DEST`"
     ):
         imagenet.load(root, size=8, margin=False, **HOW)
-    pack_write.write(pack_write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
-    made = packed.load("imagenet", tmp_path / "pack", size=8, margin=False, **HOW)
+    write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
+    made = pack_images.load("imagenet", tmp_path / "pack", size=8, margin=False, **HOW)
     assert made.classes == ("0", "1", "2")
     assert made.train.labels.tolist() == [2, 0, 0]
     assert made.test.labels.tolist() == [2]
@@ -370,4 +371,4 @@ def test_bad_shards(tmp_path: Path, samples: dict[str, tuple[int, bytes]], messa
     make(tmp_path, "wds/")
     shard(tmp_path / "wds" / "train-0.tar", samples)
     with pytest.raises(UserError, match=message):
-        pack_write.plan(tmp_path / "wds", tmp_path / "pack", form="jpeg", size=None)
+        write.plan(tmp_path / "wds", tmp_path / "pack", form="jpeg", size=None)

@@ -17,11 +17,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rethink_fast.data import cifar10, layout, pack_write, packed
+from rethink_fast.data import cifar10, layout, pack_images
 from rethink_fast.data.archive import TarTree
 from rethink_fast.data.image_formats import is_image
 from rethink_fast.data.tree import FolderTree, Tree
 from rethink_fast.errors import UserError
+from rethink_fast.pack import write
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 HOW: dict[str, Any] = {"limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "skip", "progress": None}
@@ -201,9 +202,9 @@ def test_folder_tar_and_pack_have_the_same_pixels(classes: dict[str, set[int]], 
         form = data.draw(st.sampled_from(sorted(FORMATS)))
         with tarfile.open(Path(folder) / "set.tar.gz", "w:gz", format=FORMATS[form]) as archive:
             archive.add(root, "any")
-        pack_write.write(pack_write.plan(root, Path(folder) / "pack", form="jpeg", size=None), workers=1, progress=None)
+        write.write(write.plan(root, Path(folder) / "pack", form="jpeg", size=None), workers=1, progress=None)
         made = [cifar10.load(root, **HOW), cifar10.load(Path(folder) / "set.tar.gz", **HOW)]
-        made.append(packed.load("cifar10", Path(folder) / "pack", size=8, margin=False, **HOW))
+        made.append(pack_images.load("cifar10", Path(folder) / "pack", size=8, margin=False, **HOW))
         for other in made[1:]:
             assert other.classes == made[0].classes == tuple(sorted(classes))
             for mine, theirs in ((made[0].train, other.train), (made[0].test, other.test)):

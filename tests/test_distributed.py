@@ -19,8 +19,8 @@ import pytest
 import torch
 from distributed_worker import LIMIT, MODELS, work
 
-from rethink_fast.bench.cli import app, main
 from rethink_fast.bench.restart import check_launch
+from rethink_fast.cli.app import app, main
 from rethink_fast.config import Data, Model, Run, Session, resolve
 from rethink_fast.data.loader import Share
 from rethink_fast.errors import UserError

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.recipes import FAST
-from rethink_fast.train.choose import choose, warm_up
+from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.determinism import deterministic
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.setup import Setup, set_up

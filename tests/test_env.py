@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 from rethink_fast.env import backends, choose_device
 from rethink_fast.errors import UserError
 

@@ -9,13 +9,13 @@ import pytest
 
 from rethink_fast.config import Run, resolve
 from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values, table2
-from rethink_fast.experiments.declare import Computation, Failed, Found, NotRun, Result, Task, seeded
 from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.figure2 import IMAGENET
-from rethink_fast.experiments.judge import judge
-from rethink_fast.experiments.scale import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
+from rethink_fast.experiments.scales import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
+from rethink_fast.experiments.spec import Computation, Failed, Found, NotRun, Result, Task, seeded
 from rethink_fast.experiments.table1 import row_run as table1_run
 from rethink_fast.experiments.table4 import row_run as table4_run
+from rethink_fast.experiments.verdicts import judge
 
 ROWS = {"table1": 19, "table2": 7, "table3": 5, "table4": 6, "theorem1": 2}
 

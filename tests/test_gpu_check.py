@@ -21,7 +21,7 @@ from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, t
 from benchmarks.reference_loop import open_cifar10
 from rethink_fast.data.source import Dataset, Split
 from rethink_fast.errors import Interrupted
-from rethink_fast.train.power import Clocks
+from rethink_fast.train.gpu_monitor import Clocks
 
 SMALL = [
     Case("corrupt_labels", 9),
@@ -161,8 +161,8 @@ class Device:
         monkeypatch.setattr(gpu_check, "RESULTS", results)
         monkeypatch.setattr(gpu_check, "build", list)
         monkeypatch.setattr(gpu_measure, "copy_bandwidth", lambda: 1000.0)
-        monkeypatch.setattr("rethink_fast.train.limits.matrix_rate", lambda *_: 1e12)
-        monkeypatch.setattr("rethink_fast.train.power.condition", lambda *_: {})
+        monkeypatch.setattr("rethink_fast.train.throughput.matrix_rate", lambda *_: 1e12)
+        monkeypatch.setattr("rethink_fast.train.gpu_monitor.condition", lambda *_: {})
         monkeypatch.setattr(gpu_check, "engine", lambda device, rate, keep: keep({"runs": [1]}))
         monkeypatch.setattr(gpu_check, "imagenet", lambda device, rate, keep: keep({"sources": [2]}))
         monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0)))

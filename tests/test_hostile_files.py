@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 import rethink_fast
-from rethink_fast.data import pack_format, pack_write
+from rethink_fast.data import pack_format
 from rethink_fast.errors import UserError
+from rethink_fast.pack import write
 
 SOURCES = sorted(Path(rethink_fast.__file__).parent.rglob("*.py"))
 
@@ -68,7 +69,7 @@ def test_the_index_of_a_pack_cannot_run_code(tmp_path: Path, monkeypatch: pytest
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((20, 20, 3), 9 * k, np.uint8)).save(file)
     pack = tmp_path / "pack"
-    pack_write.write(pack_write.plan(tmp_path / "src", pack, form="jpeg", size=14), workers=1, progress=None)
+    write.write(write.plan(tmp_path / "src", pack, form="jpeg", size=14), workers=1, progress=None)
     evil = io.BytesIO()
     np.save(evil, np.array([Evil(tmp_path / "marker")], dtype=object), allow_pickle=True)
     np.load(io.BytesIO(evil.getvalue()), allow_pickle=True)[0].close()

@@ -21,7 +21,7 @@ from rethink_fast.augment import center_window, fixed_crop, random_crop, random_
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
-from rethink_fast.data.prepare import prepare_reference
+from rethink_fast.data.preprocess import prepare_reference
 
 STATUS = kernels.native.load("_native")
 pytestmark = pytest.mark.skipif(not STATUS.usable, reason=f"{STATUS.why}; {STATUS.do}")

@@ -26,7 +26,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data.prepare import Preparation, prepare
+from rethink_fast.data.preprocess import Preparation, prepare
 
 PACKAGE = Path(rethink_fast.__file__).parent
 SOURCES = PACKAGE.parent / "csrc"

@@ -22,9 +22,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import damaged, imagenet, pack_format, pack_write
+from rethink_fast.data import damaged, imagenet, pack_format
 from rethink_fast.data.pack_format import Pack
 from rethink_fast.errors import UserError
+from rethink_fast.pack import write
 
 pytest.importorskip("nvidia.dali")
 
@@ -56,7 +57,7 @@ def tree(root: Path, train: int = 40, val: int = 9, same_size: bool = False) -> 
 
 
 def made(src: Path, dest: Path, form: str = "jpeg", size: int | None = None, workers: int = 1) -> Pack:
-    return pack_write.write(pack_write.plan(src, dest, form=form, size=size), workers=workers, progress=None)
+    return write.write(write.plan(src, dest, form=form, size=size), workers=workers, progress=None)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -288,7 +289,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(("form", "workers"), [("jpeg", 1), ("raw", 1), ("jpeg", 2)])
 def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form: str, workers: int) -> None:
     src = tree(tmp_path / "src", train=300)
-    plan = pack_write.plan(src, small_disk / "pack", form=form, size=14)
+    plan = write.plan(src, small_disk / "pack", form=form, size=14)
     hog = small_disk / "hog"
     whole, progress = [], []
 
@@ -299,11 +300,11 @@ def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form:
             hog.write_bytes(bytes(free - 8192 if form == "raw" else free - 30_000))
 
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*the same command goes on"):
-        pack_write.write(plan, workers=workers, progress=fill)
+        write.write(plan, workers=workers, progress=fill)
     assert not (small_disk / "pack").exists()
     assert not list((small_disk / "pack.partial").glob(".train*")), "what is of no use still takes room"
     hog.unlink()
-    pack = pack_write.write(plan, workers=workers, progress=lambda what, done, total: whole.append(done))
+    pack = write.write(plan, workers=workers, progress=lambda what, done, total: whole.append(done))
     assert whole[0] > 64, "what was made is made again"
     made(src, tmp_path / "expected", form, 14)
     assert contents(pack.path) == contents(tmp_path / "expected")
@@ -326,8 +327,8 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
 @pytest.mark.parametrize(("form", "size"), [("jpeg", None), ("jpeg", 14), ("raw", 14)])
 def test_it_takes_what_was_stated(tmp_path: Path, form: str, size: int | None) -> None:
     src = tree(tmp_path / "src", train=300)
-    plan = pack_write.plan(src, tmp_path / "pack", form=form, size=size)
-    pack_write.write(plan, workers=1, progress=None)
+    plan = write.plan(src, tmp_path / "pack", form=form, size=size)
+    write.write(plan, workers=1, progress=None)
     spent = sum(path.stat().st_size for path in (tmp_path / "pack").iterdir())
     assert spent <= plan.bytes <= 1.2 * spent
 
@@ -356,7 +357,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=6, val=0)
     (tmp_path / "pack.partial").mkdir()
     with (
-        pack_write._alone(tmp_path / "pack.partial"),
+        write._alone(tmp_path / "pack.partial"),
         pytest.raises(UserError, match="is being written by another process: wait for it, or stop it"),
     ):
         made(src, tmp_path / "pack")

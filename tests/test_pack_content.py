@@ -19,8 +19,9 @@ import pytest
 import torch
 from test_pack import cache, contents, made, tree
 
-from rethink_fast.data import open_dataset, pack_format, pack_worker, pack_write
+from rethink_fast.data import open_dataset, pack_format
 from rethink_fast.errors import UserError
+from rethink_fast.pack import worker, write
 
 pytest.importorskip("nvidia.dali")
 
@@ -311,7 +312,7 @@ def test_random_changes_are_refused_or_change_nothing(copy: Path) -> None:
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[pack_write.Plan, dict[str, bytes]]:
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[write.Plan, dict[str, bytes]]:
     """All parts are made, and the run ended before the description; and the pack that it is to become."""
     src = tree(tmp_path / "src", train=70, val=5)
     expected = contents(made(src, tmp_path / "expected", size=14).path)
@@ -320,10 +321,10 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[pack_w
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack_write, "_describe", stop)
+        patch.setattr(write, "_describe", stop)
         with pytest.raises(KeyboardInterrupt):
             made(src, tmp_path / "pack", size=14)
-    return pack_write.plan(src, tmp_path / "pack", form="jpeg", size=14), expected
+    return write.plan(src, tmp_path / "pack", form="jpeg", size=14), expected
 
 
 def reseal(record: dict[str, Any]) -> str:
@@ -367,20 +368,20 @@ RECORDS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", RECORDS)
 def test_a_record_that_is_not_right_has_its_part_made_again(
-    interrupted: tuple[pack_write.Plan, dict[str, bytes]], form: str
+    interrupted: tuple[write.Plan, dict[str, bytes]], form: str
 ) -> None:
     plan, expected = interrupted
     record = plan.folder / "parts" / "train-00000.json"
     record.write_text(RECORDS[form](record.read_text()))
     progress: list[int] = []
-    pack = pack_write.write(plan, workers=1, progress=lambda what, done, total: progress.append(done))
+    pack = write.write(plan, workers=1, progress=lambda what, done, total: progress.append(done))
     assert progress == [75], "one part is made again, and the others are not"
     assert contents(pack.path) == expected
 
 
 @pytest.mark.parametrize("change", ["gone", "shorter", "longer"])
 def test_a_part_whose_file_is_not_right_is_made_again(
-    interrupted: tuple[pack_write.Plan, dict[str, bytes]], change: str
+    interrupted: tuple[write.Plan, dict[str, bytes]], change: str
 ) -> None:
     plan, expected = interrupted
     shard = plan.folder / "train-00000.tar"
@@ -388,13 +389,11 @@ def test_a_part_whose_file_is_not_right_is_made_again(
     shard.unlink()
     if change != "gone":
         shard.write_bytes(content[:-512] if change == "shorter" else content + bytes(512))
-    assert contents(pack_write.write(plan, workers=1, progress=None).path) == expected
+    assert contents(write.write(plan, workers=1, progress=None).path) == expected
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '"x"', "[" * 100_000, "fifo", "folder"])
-def test_a_plan_that_is_not_right_is_refused(
-    interrupted: tuple[pack_write.Plan, dict[str, bytes]], content: str
-) -> None:
+def test_a_plan_that_is_not_right_is_refused(interrupted: tuple[write.Plan, dict[str, bytes]], content: str) -> None:
     plan, _ = interrupted
     file = plan.folder / "plan.json"
     file.unlink()
@@ -407,7 +406,7 @@ def test_a_plan_that_is_not_right_is_refused(
     with pytest.raises(
         UserError, match=r"pack\.partial.* remove (it|.*pack\.partial), or choose another place"
     ) as caught:
-        pack_write.write(plan, workers=1, progress=None)
+        write.write(plan, workers=1, progress=None)
     assert "\n" not in str(caught.value)
 
 
@@ -420,13 +419,13 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path) -> None:
 
 
 def test_a_finished_pack_that_went_bad_keeps_its_name_partial(
-    interrupted: tuple[pack_write.Plan, dict[str, bytes]], tmp_path: Path
+    interrupted: tuple[write.Plan, dict[str, bytes]], tmp_path: Path
 ) -> None:
     plan, _ = interrupted
-    pack_write.write(plan, workers=1, progress=None).path.rename(plan.folder)
+    write.write(plan, workers=1, progress=None).path.rename(plan.folder)
     (plan.folder / "train.index.npy").write_bytes(b"")
     with pytest.raises(UserError, match=r"train\.index\.npy is damaged.*after removing .*pack\.partial"):
-        pack_write.write(plan, workers=1, progress=None)
+        write.write(plan, workers=1, progress=None)
     assert not plan.dest.exists()
 
 
@@ -437,14 +436,14 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fcntl, "flock", flock)
     src, notes = tree(tmp_path / "src", train=6, val=0), list[str]()
-    plan = pack_write.plan(src, tmp_path / "pack", form="jpeg", size=None)
-    pack_write.write(plan, workers=1, progress=None, note=notes.append)
+    plan = write.plan(src, tmp_path / "pack", form="jpeg", size=None)
+    write.write(plan, workers=1, progress=None, note=notes.append)
     assert notes == [f"the file system of {tmp_path}/pack.partial has no locks: do not run this command twice at once"]
     assert len(pack_format.read_pack(tmp_path / "pack").train.index) == 6
 
 
 def test_tars_of_many_shards_are_in_the_order_of_their_numbers() -> None:
-    parts = tuple(pack_format.Part(pack_worker.file_of("jpeg", "train", k), 0, 1, "") for k in (0, 99_999, 100_000))
+    parts = tuple(pack_format.Part(worker.file_of("jpeg", "train", k), 0, 1, "") for k in (0, 99_999, 100_000))
     assert pack_format.PackSplit(parts, np.empty(0), ()).files == [part.file for part in parts]
 
 

@@ -18,8 +18,8 @@ from test_pack import CLASSES, cache, flip, made, tree
 from rethink_fast import rng
 from rethink_fast.config import Corruption
 from rethink_fast.data import Dataset, open_dataset, residency
-from rethink_fast.data.mapped import Mapped, MappedFile, Staged, open_mapped
-from rethink_fast.data.packed import PackedJpegs, PackedOriginals
+from rethink_fast.data.npy_images import Mapped, MappedFile, Staged, open_mapped
+from rethink_fast.data.pack_images import PackedJpegs, PackedOriginals
 from rethink_fast.data.source import Regional, Resident
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import set_up
@@ -255,7 +255,7 @@ MEMORY = """
 import sys, torch
 from rethink_fast.data import open_dataset
 from rethink_fast.data.loader import Loader
-from rethink_fast.data.prepare import Preparation
+from rethink_fast.data.preprocess import Preparation
 from rethink_fast.train.step import trim_heap
 torch.set_num_threads(1)
 cpu = torch.device("cpu")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu_report import record as gpu_check_record
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.plan_count import count
+from rethink_fast.cli.app import main
+from rethink_fast.cli.plan_count import count
 
 FORWARD = 2 * (784 * 512 + 512 * 10)
 """Of the MLP with one hidden layer on MNIST. Training adds the gradients: of both weights, and of the hidden layer."""

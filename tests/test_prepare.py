@@ -21,7 +21,7 @@ from rethink_fast.augment import (
     random_rotation,
 )
 from rethink_fast.corruptions import gaussian, random_pixels, shuffled_pixels
-from rethink_fast.data.prepare import PIXEL_KINDS, Preparation, prepare
+from rethink_fast.data.preprocess import PIXEL_KINDS, Preparation, prepare
 
 KINDS = ("", *PIXEL_KINDS)
 SEED = 41

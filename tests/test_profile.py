@@ -17,21 +17,21 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rethink_fast.bench.cli import main
+from rethink_fast.bench.console import Screen
 from rethink_fast.bench.profile_view import COLOURS, DOTS, INCHES, picture
 from rethink_fast.bench.record_folder import RecordFolder
 from rethink_fast.bench.run import run_one
-from rethink_fast.bench.screen import Screen
-from rethink_fast.bench.stop import Stop
+from rethink_fast.bench.signals import Stop
+from rethink_fast.cli.app import main
 from rethink_fast.config import Data, Run, Session, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.data.source import Images
 from rethink_fast.stages import STAGES, STEP_STAGES, stage, watching
 from rethink_fast.train.arithmetic import Limits
-from rethink_fast.train.limits import loader_rate, model_rate, training_flops
-from rethink_fast.train.power import condition
+from rethink_fast.train.gpu_monitor import condition
 from rethink_fast.train.profile import TRACED_STEPS, WARM_STEPS, Profile
 from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
 CPU = torch.device("cpu")
 SMALL = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random", "--epochs", "6"]

@@ -12,8 +12,8 @@ from typing import get_args
 import pytest
 
 from rethink_fast import config
-from rethink_fast.bench.cli import app
 from rethink_fast.bench.record import SCHEMA
+from rethink_fast.cli.app import app
 from rethink_fast.corruptions import KINDS
 from rethink_fast.models import MODELS
 

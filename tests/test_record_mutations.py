@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from rethink_fast import files, schema
-from rethink_fast.bench import cache, plan
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.compare import figures, records, view
-from rethink_fast.bench.plan_inputs import Plan, gather
 from rethink_fast.bench.record_folder import RecordFolder
 from rethink_fast.bench.seeds import combine
+from rethink_fast.cli import plan
+from rethink_fast.cli.app import main
+from rethink_fast.cli.plan_inputs import Plan, gather
+from rethink_fast.compare import metrics, records, view
 from rethink_fast.errors import UserError
+from rethink_fast.experiments import cache
 from rethink_fast.report.write import write_report
 
 STRANGE: tuple[Any, ...] = (
@@ -82,10 +83,10 @@ def survives(path: Path, values: Any, use: Callable[[Path], object]) -> bool:
 def test_every_reader_of_a_runs_record_survives_hundreds_of_mutations(real: Path, tmp_path: Path) -> None:
     whole = json.loads((real / "result.json").read_text())
     path = tmp_path / "result.json"
-    good = figures.read(real)
+    good = metrics.read(real)
 
     def compared(path: Path) -> None:
-        files.to_json(view.as_dict(records.compare(good, figures.read(path), 0.03)))
+        files.to_json(view.as_dict(records.compare(good, metrics.read(path), 0.03)))
 
     def planned(path: Path) -> None:
         inputs = gather("mnist", Plan(record=path, precision="fp32"))
@@ -107,7 +108,7 @@ def test_a_seeds_record_and_a_cache_entry_survive_mutations(real: Path, tmp_path
     whole = json.loads((real / "result.json").read_text())
     seeds = {"schema": 3, "seeds": [0, 1], "runs": [whole, whole]}
     for values in mutations(seeds, 150):
-        survives(tmp_path / "result.json", values, figures.read)
+        survives(tmp_path / "result.json", values, metrics.read)
     identity = {"run": {"dataset": "mnist"}}
     (tmp_path / "result.json").write_text(json.dumps(whole))
     (tmp_path / "curve.csv").write_bytes((real / "curve.csv").read_bytes())

@@ -13,7 +13,7 @@ import torch
 from benchmarks import bench_engine, reference_loop
 from benchmarks.reference_loop import SIZE, ImageDataset, ReferenceLoop, random_labels, train
 from rethink_fast.augment import center_window
-from rethink_fast.data.prepare import Preparation, prepare
+from rethink_fast.data.preprocess import Preparation, prepare
 
 
 def made_images(n: int, seed: int = 1) -> np.ndarray:

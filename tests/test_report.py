@@ -18,14 +18,15 @@ import pytest
 from rethink_fast.env import environment
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS
-from rethink_fast.experiments.declare import Found, Result, Task
-from rethink_fast.experiments.judge import VERDICTS, judge
-from rethink_fast.experiments.scale import FULL
+from rethink_fast.experiments.scales import FULL
+from rethink_fast.experiments.spec import Found, Result, Task
+from rethink_fast.experiments.verdicts import VERDICTS, judge
+from rethink_fast.markdown import bullets, heading, paragraph, table
 from rethink_fast.report import write_report
-from rethink_fast.report.page import page
+from rethink_fast.report.html import page
 from rethink_fast.report.plots import picture, svg
-from rethink_fast.report.text import bullets, heading, paragraph, table
-from rethink_fast.report.words import caption, number
+from rethink_fast.report.wording import caption
+from rethink_fast.text import number
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")

@@ -14,15 +14,14 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
-from rethink_fast.bench import cache
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.reproduce import reproduce
-from rethink_fast.bench.reproduce_cli import ExperimentName
-from rethink_fast.bench.sources import parse
+from rethink_fast.cli.app import main
+from rethink_fast.cli.reproduce import ExperimentName
 from rethink_fast.errors import UserError
-from rethink_fast.experiments import EXPERIMENTS, Experiment, measures
-from rethink_fast.experiments.declare import Check, Finding, Row, Table, Value
-from rethink_fast.experiments.scale import LAPTOP, Scale, training
+from rethink_fast.experiments import EXPERIMENTS, Experiment, cache, measures
+from rethink_fast.experiments.datasets import parse
+from rethink_fast.experiments.runner import reproduce
+from rethink_fast.experiments.scales import LAPTOP, Scale, training
+from rethink_fast.experiments.spec import Check, Finding, Row, Table, Value
 
 SYNTHETIC = {"cifar10": "synthetic", "mnist": "synthetic"}
 

@@ -15,7 +15,7 @@ ROUNDS, SETTLED = 6, 2
 REPEATED = """
 import json, os, sys
 from contextlib import redirect_stdout
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 
 def facts():
     status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)

@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 
 from rethink_fast.bench import run as run_module
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.owned_folder import LOCK, OwnedFolder
+from rethink_fast.bench.console import Screen
 from rethink_fast.bench.record_folder import FILES, RecordFolder, read_curve
-from rethink_fast.bench.screen import Screen
-from rethink_fast.bench.stop import ALWAYS, UNLESS_IGNORED
+from rethink_fast.bench.signals import ALWAYS, UNLESS_IGNORED
+from rethink_fast.cli.app import main
 from rethink_fast.config import Run
 from rethink_fast.data.loader import Loader
 from rethink_fast.errors import UserError
+from rethink_fast.owned_folder import LOCK, OwnedFolder
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.step import Step
 

@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from rethink_fast.augment import random_flip
-from rethink_fast.bench.cli import main
-from rethink_fast.bench.screen import Screen
-from rethink_fast.bench.show import Sheet, sheet
-from rethink_fast.bench.show_view import _Canvas, save
+from rethink_fast.bench.console import Screen
+from rethink_fast.cli.app import main
+from rethink_fast.cli.show import Sheet, sheet
+from rethink_fast.cli.show_view import _Canvas, save
 from rethink_fast.corruptions import KINDS, random_labels, random_pixels, shuffled_pixels
 from rethink_fast.data import open_dataset
 

@@ -18,12 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rethink_fast import crash
-from rethink_fast.bench import cli
-from rethink_fast.bench.terminal import Terminal
+from rethink_fast.cli import app
 from rethink_fast.config import DATA, PATH
-from rethink_fast.data import auto
+from rethink_fast.data import search_path
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path
+from rethink_fast.terminal import Terminal
 from tests.test_distributed import launch
 
 SMALL = ("bench", "mnist", "--data", "synthetic", "--limit", "20", "--epochs", "1", "--workers", "1")
@@ -37,7 +37,7 @@ def rethink_fast(
     **environment: str | None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process. code: Python before it; shell: what starts it; None removes a variable."""
-    known = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), **environment}
+    known = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), **environment}
     start = [sys.executable, "-m", "rethink_fast"]
     if code is not None:
         start = [sys.executable, "-c", f"{code}\nfrom rethink_fast.__main__ import main; main()"]
@@ -87,10 +87,10 @@ def is_path(hint: Any) -> bool:
 
 def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
     seen = set()
-    for name in cli.app:
+    for name in app.app:
         if name.startswith("-"):
             continue
-        for option, hint in parameters(cli.app[name].default_command).items():
+        for option, hint in parameters(app.app[name].default_command).items():
             converters = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Parameter)]
             if is_path(hint):
                 assert PATH in converters, f"{name} --{option}: annotate it with config.PATH"
@@ -123,7 +123,7 @@ def test_a_tilde_is_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        cli.main(command)
+        app.main(command)
     assert stopped.value.code == 2
     assert made.format(home=tmp_path / "home") in capsys.readouterr().err
     assert not (tmp_path / "~").exists()
@@ -162,14 +162,14 @@ def test_the_places_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RETHINK_FAST_DATA", "~/d")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     cache = tmp_path / ".cache/rethink_fast/mnist"
-    assert auto.places("mnist") == [tmp_path / "d/mnist", Path("data/mnist"), cache]
+    assert search_path.places("mnist") == [tmp_path / "d/mnist", Path("data/mnist"), cache]
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert auto.places("mnist")[-1] == cache
+    assert search_path.places("mnist")[-1] == cache
     monkeypatch.setenv("XDG_CACHE_HOME", "~/c")
-    assert auto.places("mnist")[-1] == tmp_path / "c/rethink_fast/mnist"
+    assert search_path.places("mnist")[-1] == tmp_path / "c/rethink_fast/mnist"
     monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user/c")
     with pytest.raises(UserError, match=r"\$XDG_CACHE_HOME: ~no-such-user/c has no home folder"):
-        auto.places("mnist")
+        search_path.places("mnist")
 
 
 # An exception that nobody expected
@@ -190,13 +190,13 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
         raise ZeroDivisionError("a\x1b[31m\nb" + "c" * 5000)
 
     for name in ("run_bench", "run_show", "environment", "gather"):
-        monkeypatch.setattr(cli, name, fail)
-    monkeypatch.setattr(cli.pack_view, "make", fail)
-    monkeypatch.setattr("rethink_fast.bench.reproduce_cli.run_reproduction", fail)
-    monkeypatch.setattr("rethink_fast.bench.reproduce_cli.write_report", fail)
-    monkeypatch.setattr("rethink_fast.bench.compare.main.run_compare", fail)
+        monkeypatch.setattr(app, name, fail)
+    monkeypatch.setattr(app.pack_view, "make", fail)
+    monkeypatch.setattr("rethink_fast.cli.reproduce.run_reproduction", fail)
+    monkeypatch.setattr("rethink_fast.cli.reproduce.write_report", fail)
+    monkeypatch.setattr("rethink_fast.compare.run.run_compare", fail)
     with pytest.raises(SystemExit) as stopped:
-        cli.main([command, *words[command]])
+        app.main([command, *words[command]])
     assert stopped.value.code == 1
     (saved,) = tmp_path.iterdir()
     line = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
     assert "in fail\n    raise ZeroDivisionError" in saved.read_text()
 
 
-CRASH = "import rethink_fast.train.engine as e, rethink_fast.bench.run as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
+CRASH = "import rethink_fast.train.loop as e, rethink_fast.bench.run as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
 
 
 def test_the_traceback_of_a_run_is_saved_in_its_folder(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_package_that_is_missing_or_broken_is_one_line() -> None:
 
 
 def test_a_thread_that_fails_is_one_line(tmp_path: Path) -> None:
-    code = """import threading, rethink_fast.bench.cli as c
+    code = """import threading, rethink_fast.cli.app as c
 def run(*_):
     thread = threading.Thread(target=lambda: 1 / 0)
     thread.start()
@@ -262,7 +262,7 @@ c.run = run"""
 
 
 def test_a_warning_is_one_line() -> None:
-    code = """import warnings, rethink_fast.bench.cli as c
+    code = """import warnings, rethink_fast.cli.app as c
 def run(*_):
     warnings.warn("a\\nb\\x1b")
     return 0
@@ -347,7 +347,7 @@ def test_a_run_needs_no_stream(closed: str, tmp_path: Path) -> None:
 
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
-    code = """import os, rethink_fast.bench.cli as c
+    code = """import os, rethink_fast.cli.app as c
 def run(*_):
     with open("file", "w"):
         os.write(1, b"what a library prints")

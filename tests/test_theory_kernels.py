@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from rethink_fast import env
 from rethink_fast.data import mnist
 from rethink_fast.errors import UserError
-from rethink_fast.theory import cholesky, kernels
+from rethink_fast.theory import cholesky, interpolation
 from rethink_fast.theory.cholesky import NotPositive, bytes_needed, factorise
-from rethink_fast.theory.kernels import Gaussian, Gram, interpolate, multiply, predict
+from rethink_fast.theory.interpolation import Gaussian, Gram, interpolate, multiply, predict
 
 EPS32 = torch.finfo(torch.float32).eps
 EPS64 = torch.finfo(torch.float64).eps
@@ -119,8 +119,8 @@ def test_blocked_equals_unblocked(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Gaussian(x, y, 0.5)
     matrix = dense_kernel(x, x, 0.5)
     vectors = torch.randn(333, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(kernels.blocks, "__defaults__", (64,))
-    assert len(list(kernels.blocks(333))) == 6
+    monkeypatch.setattr(interpolation.blocks, "__defaults__", (64,))
+    assert len(list(interpolation.blocks(333))) == 6
     # A sum of 333 terms, each rounded a few times.
     bound = 340 * EPS64
     scale = matrix @ vectors.abs()
@@ -165,10 +165,10 @@ def test_refinement_reaches_float64_where_float32_alone_does_not() -> None:
     found = interpolate(kernel, targets, ridge=1e-4, factor_dtype=torch.float32)
     assert found.factor_dtype == "float32"
     assert found.factor_residual > 100 * EPS32, "float32 alone is far from the solution"
-    assert found.residual <= kernels.TOLERANCE
+    assert found.residual <= interpolation.TOLERANCE
     assert 1 <= found.steps < 20
     true = ((targets - matrix @ found.alpha).norm(dim=0) / targets.norm(dim=0)).max()
-    assert float(true) <= 2 * kernels.TOLERANCE, "seen from outside as well"
+    assert float(true) <= 2 * interpolation.TOLERANCE, "seen from outside as well"
 
 
 def test_an_output_without_a_sample_is_zero() -> None:
@@ -178,7 +178,7 @@ def test_an_output_without_a_sample_is_zero() -> None:
     found = interpolate(Gaussian(x, x[:1], 0.9), targets, factor_dtype=torch.float32)
     assert found.steps > 0
     assert torch.equal(found.alpha[:, 3:], torch.zeros(300, 7, dtype=torch.float64))
-    assert found.residual <= kernels.TOLERANCE
+    assert found.residual <= interpolation.TOLERANCE
 
 
 def test_float64_takes_over_where_float32_breaks_down() -> None:
@@ -190,7 +190,7 @@ def test_float64_takes_over_where_float32_breaks_down() -> None:
     targets = torch.ones(200, 1, dtype=torch.float64)
     found = interpolate(Gram(matrix, matrix[:3]), matrix @ targets)
     assert found.factor_dtype == "float64"
-    assert found.residual <= kernels.TOLERANCE
+    assert found.residual <= interpolation.TOLERANCE
     assert torch.allclose(predict(Gram(matrix, matrix[:3]), found.alpha), (matrix @ targets)[:3], atol=1e-9)
 
 
@@ -250,7 +250,7 @@ def test_on_a_gpu() -> None:
     kernel = Gaussian(x.cuda(), y.cuda(), 0.5)
     found = interpolate(kernel, targets.cuda())
     assert found.factor_dtype == "float64"
-    assert found.residual <= kernels.TOLERANCE
+    assert found.residual <= interpolation.TOLERANCE
     matrix = dense_kernel(x, x, 0.5)
     wanted = dense_kernel(y, x, 0.5) @ torch.linalg.solve(matrix, targets)
     bound = float(torch.linalg.cond(matrix)) * (found.residual + 500 * EPS64)

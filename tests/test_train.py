@@ -16,13 +16,13 @@ from torch._dynamo.testing import CompileCounter
 from rethink_fast import rng
 from rethink_fast.config import Run, Train, resolve
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.prepare import Preparation
+from rethink_fast.data.preprocess import Preparation
 from rethink_fast.data.source import Resident, Split, subset
 from rethink_fast.models import build_model
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.milestones import Milestones, Moment
 from rethink_fast.train.optim import learning_rate, make_optimizer
-from rethink_fast.train.outcome import EpochRow, Outcome
+from rethink_fast.train.state import EpochRow, Outcome
 from rethink_fast.train.step import Step
 
 CPU = torch.device("cpu")

@@ -22,15 +22,15 @@ from resumable import CPU, made, trained
 from torch import Tensor, nn
 
 import rethink_fast
-from rethink_fast.bench.cli import main
+from rethink_fast.cli.app import main
 from rethink_fast.data import open_dataset
 from rethink_fast.data.loader import Loader
-from rethink_fast.data.prepare import Preparation
+from rethink_fast.data.preprocess import Preparation
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.outcome import Outcome
 from rethink_fast.train.setup import Setup
+from rethink_fast.train.state import Outcome
 from rethink_fast.train.step import Step
 from rethink_fast.train.weights import MODEL, WEIGHTS, load_model, save_weights
 

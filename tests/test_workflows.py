@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rethink_fast.bench.cli import app
+from rethink_fast.cli.app import app
 
 TOP = Path(__file__).parents[1]
 WORKFLOWS = sorted((TOP / ".github" / "workflows").glob("*.yml"))

@@ -21,8 +21,8 @@ from rethink_fast.corruptions.gaussian import gaussian_reference
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
-from rethink_fast.data.prepare import prepare_reference
-from rethink_fast.kernels import triton_gaussian, triton_labels, triton_pixels, triton_prepare, triton_rng
+from rethink_fast.data.preprocess import prepare_reference
+from rethink_fast.kernels import triton_gaussian, triton_labels, triton_preprocess, triton_random_pixels, triton_rng
 
 SEEDS = [0, 5, 2**63 - 1]
 INDEX = torch.tensor([0, 7, 2**32 + 1, 2**62 + 3, 2**63 - 1])
@@ -109,16 +109,18 @@ SHAPES = [(5, 1, 1, 1), (5, 7, 9, 3), (2, 63, 1, 1), (2, 45, 46, 3), (1, 70, 63,
 def test_pixels(shape: tuple[int, ...]) -> None:
     images, index = some_images(*shape), INDEX[5 - shape[0] :]
     seed = 2**63 - 1
-    assert torch.equal(triton_pixels.random_pixels(images, index, seed), random_pixels_reference(images, index, seed))
-    assert torch.equal(triton_pixels.shuffled_pixels(images, seed), shuffled_pixels_reference(images, seed))
+    assert torch.equal(
+        triton_random_pixels.random_pixels(images, index, seed), random_pixels_reference(images, index, seed)
+    )
+    assert torch.equal(triton_random_pixels.shuffled_pixels(images, seed), shuffled_pixels_reference(images, seed))
 
 
 def test_pixels_of_many_images_and_other_layouts() -> None:
     images = some_images(19, 3, 6, 5).permute(0, 2, 3, 1)  # what torch calls channels_last, as [B, H, W, C]
-    assert torch.equal(triton_pixels.shuffled_pixels(images, 3), shuffled_pixels_reference(images, 3))
+    assert torch.equal(triton_random_pixels.shuffled_pixels(images, 3), shuffled_pixels_reference(images, 3))
     every_other, index = images[::2].float() / 7, torch.arange(20)[::2]
     expected = random_pixels_reference(every_other, index, 3)
-    assert torch.equal(triton_pixels.random_pixels(every_other, index, 3), expected)
+    assert torch.equal(triton_random_pixels.random_pixels(every_other, index, 3), expected)
 
 
 def noise_bound(mean: Tensor, std: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ def prepare_both(
     rows = torch.tensor([shape[0] - 1, 0, shape[0] - 1])[:batch]
     given = (some_images(*shape), rows, INDEX[-3:][:batch], window, corruption, 2**63 - 1, mean, std, size, *stages)
     keyed = None if epoch is None else torch.tensor(epoch)
-    out = triton_prepare.prepare(*given, keyed, normalisation, dtype)
+    out = triton_preprocess.prepare(*given, keyed, normalisation, dtype)
     expected = cast(prepare_reference(*given, keyed, normalisation, torch.float32), dtype)
     assert out.shape == expected.shape
     assert out.dtype == expected.dtype
@@ -255,11 +257,11 @@ def test_the_epoch_is_read_by_the_kernels_alone(size: int) -> None:
     window, stages = [0, 0, size + 3, size + 3], (True, True, False, epoch, "unit_range", torch.float32)
     given = (images, rows, INDEX[-2:], window, "random_pixels", 5, None, None, [size, size], *stages)
     # the first call finds the keys of the seed, on the host, and the launcher keeps them
-    first = triton_prepare.prepare(*given)
+    first = triton_preprocess.prepare(*given)
     for now in (0, 2**40 + 1, rng.LARGEST):
         epoch.fill_(now)
         with NothingRead():
-            out = triton_prepare.prepare(*given)
+            out = triton_preprocess.prepare(*given)
         assert torch.equal(out, prepare_reference(*given))
         assert torch.equal(out, first) == (now == 0)
     with pytest.raises(AssertionError, match="read on the host"), NothingRead():
@@ -276,7 +278,7 @@ def test_whitening_a_constant_image_gives_zero(size: int) -> None:
     images = torch.full((1, size, size, 3), 201, dtype=torch.uint8)
     zero, whole = torch.zeros(1, dtype=torch.int64), [0, 0, size, size]
     stages = (False, False, False, None)
-    out = triton_prepare.prepare(
+    out = triton_preprocess.prepare(
         images, zero, zero, whole, "", 0, None, None, [size, size], *stages, "whiten", torch.float32
     )
     assert not out.any()
@@ -288,4 +290,4 @@ def test_every_byte_is_scaled_as_torch_does() -> None:
     given = (images, zero, zero, whole, "", 0, None, None, [16, 16], False, False, False, None, "unit_range")
     expected = prepare_reference(*given, torch.float32)
     for dtype in (torch.float32, torch.bfloat16):
-        assert torch.equal(triton_prepare.prepare(*given, dtype), cast(expected, dtype))
+        assert torch.equal(triton_preprocess.prepare(*given, dtype), cast(expected, dtype))

@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from benchmarks.counts.resources import of_cubin
-from rethink_fast.kernels import triton_gaussian, triton_labels, triton_pixels, triton_prepare
+from rethink_fast.kernels import triton_gaussian, triton_labels, triton_preprocess, triton_random_pixels
 
 SHARED_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes a block may opt in to
 
@@ -57,7 +57,7 @@ def image_case(
     def call() -> Tensor:
         window = stages.get("window", [0, 0, height, height])
         augment = stages.get("augment", False)
-        return triton_prepare.prepare(
+        return triton_preprocess.prepare(
             torch.zeros(1, height, height, channels, dtype=torch.uint8),
             torch.zeros(2, dtype=torch.int64),
             torch.zeros(2, dtype=torch.int64),
@@ -85,8 +85,8 @@ def cases() -> dict[str, Callable[[], Tensor]]:
     half, full = torch.bfloat16, torch.float32
     out = {
         "corrupt_labels": lambda: triton_labels.corrupt_labels(two, two, 1000, 0.5, 1),
-        "shuffled_pixels": lambda: triton_pixels.shuffled_pixels(image, 1),
-        "random_pixels": lambda: triton_pixels.random_pixels(image, two[:1], 1),
+        "shuffled_pixels": lambda: triton_random_pixels.shuffled_pixels(image, 1),
+        "random_pixels": lambda: triton_random_pixels.random_pixels(image, two[:1], 1),
         "gaussian": lambda: triton_gaussian.gaussian(two, 224, 224, torch.zeros(3), torch.ones(3), 1),
     }
     for corruption in ("", "shuffled_pixels", "random_pixels", "gaussian"):
@@ -133,10 +133,10 @@ def main(capability: int, wanted: list[str]) -> None:
 def _compiled() -> list[Any]:
     functions = [
         triton_labels._corrupt_labels_kernel,
-        triton_pixels._move_pixels_kernel,
+        triton_random_pixels._move_pixels_kernel,
         triton_gaussian._gaussian_kernel,
-        triton_prepare._statistics_kernel,
-        triton_prepare._prepare_kernel,
+        triton_preprocess._statistics_kernel,
+        triton_preprocess._prepare_kernel,
     ]
     return [kernel for function in functions for kernel in function.device_caches[0][0].values()]
 

@@ -13,7 +13,7 @@ import torch
 from rethink_fast import kernels, rng
 from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, resolve
 from rethink_fast.data import Dataset, open_dataset
-from rethink_fast.data.prepare import prepare_reference
+from rethink_fast.data.preprocess import prepare_reference
 from rethink_fast.data.source import Resident
 from rethink_fast.train.setup import Setup, set_up
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rethink_fast import corruptions, kernels, rng
-from rethink_fast.data.prepare import Preparation, prepare
+from rethink_fast.data.preprocess import Preparation, prepare
 
 from ..gpu_cases import REFERENCES, SEED, arguments, difference, smaller
 from ..gpu_cases import Case as Op

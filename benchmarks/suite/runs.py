@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rethink_fast.bench.cli import app
+from rethink_fast.cli.app import app
 from rethink_fast.models import build_model
 
 from ..timing import Made

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from rethink_fast.config import Model, Run, Train, resolve
 from rethink_fast.models import MODELS
-from rethink_fast.train.limits import training_flops
 from rethink_fast.train.setup import set_up
+from rethink_fast.train.throughput import training_flops
 
 from ..reference_loop import ReferenceLoop
 from ..timing import Made

@@ -33,7 +33,7 @@ struct Moves {
   const uint32_t* places;
 };
 
-// Everything about a fused preparation but the sample: see rethink_fast/data/prepare.py.
+// Everything about a fused preparation but the sample: see rethink_fast/data/preprocess.py.
 struct Plan {
   const uint8_t* images;  // [M, height, width, channels]
   int64_t height, width, channels;

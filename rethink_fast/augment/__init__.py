@@ -6,10 +6,10 @@ RESIZED_CROP and COLOUR.
 
 from __future__ import annotations
 
-from .colour import random_colour
+from .color_jitter import random_colour
 from .crop import center_window, fixed_crop, random_crop
 from .flip import random_flip
-from .resized_crop import crop_windows, random_resized_crop
+from .random_resized_crop import crop_windows, random_resized_crop
 from .rotation import random_rotation
 from .whitening import unit_range, whiten
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..files import write_atomic
-from ..report.plots import drawing
+from ..plotting import drawing
 from ..text import printable
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from ..corruptions import KINDS
 from ..env import environment, peak_memory
 from ..rng import CONTRACT_VERSION
 from ..schema import Each, Maybe, Number
-from ..train.outcome import Outcome, utc_now
 from ..train.setup import Setup
+from ..train.state import Outcome, utc_now
 
 SCHEMA_VERSION = 3
 

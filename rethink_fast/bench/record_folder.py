@@ -23,12 +23,12 @@ from ..config import Run, affecting, settled
 from ..crash import TRACEBACK
 from ..errors import UserError
 from ..files import open_regular, read_bytes, to_json, write_atomic, write_json
+from ..owned_folder import OwnedFolder
 from ..schema import BadFile, Each, read, shown
 from ..train.checkpoint import Checkpoints
-from ..train.outcome import EpochRow
 from ..train.setup import Setup
+from ..train.state import EpochRow
 from ..train.weights import MODEL, WEIGHTS
-from .owned_folder import OwnedFolder
 from .record import RUN_SHAPE
 
 FILES = ("config.json", "curve.csv", "labels.npz", "result.json")

@@ -18,24 +18,24 @@ from ..crash import save_in
 from ..data import Dataset, open_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
+from ..output import never_failing
 from ..stages import watching
 from ..train.checkpoint import Checkpoints, shared_facts
 from ..train.determinism import deterministic
 from ..train.distributed import Ranks, device_of, joined, leaving_when_lost, with_group
-from ..train.engine import Listener, fit
-from ..train.memory import advice, is_out_of_memory
-from ..train.outcome import Outcome
+from ..train.loop import Listener, fit
+from ..train.oom import advice, is_out_of_memory
 from ..train.profile import Profile
 from ..train.setup import Setup, set_up, wants_windows
-from .keeper import Keeper, Nobody
-from .output import never_failing
+from ..train.state import Outcome
+from .callbacks import Keeper, Nobody
+from .console import Screen
 from .profile_view import show
 from .record import result
 from .record_folder import RecordFolder
 from .restart import after_restart, check_launch
-from .screen import Screen
 from .seeds import combine
-from .stop import Stop
+from .signals import Stop
 
 EXIT_NOT_KEPT, EXIT_BAD_INPUT = 1, 2
 

@@ -5,7 +5,7 @@ path, "auto" or "synthetic"
   cifar10.py          python, binary, class folders, tar    -> Resident
   imagenet.py         train/WNID/*.JPEG and val/, or any folder of class folders
                       jpeg_images.py, decoded every epoch  -> JpegFolder
-  packed.py           a pack (pack_*.py) of either of both  -> PackedOriginals, PackedJpegs, or those of mapped.py
+  pack_images.py           a pack (pack_*.py) of either of both  -> PackedOriginals, PackedJpegs, or those of npy_images.py
   synthetic.py        made from the sample index            -> Resident or Generated
 
 residency.py then decides which images stay on the device, decoded once.
@@ -21,11 +21,11 @@ import torch
 
 from ..errors import UserError, one_of
 from ..files import user_path
-from . import auto, cifar10, imagenet, mnist, packed, synthetic
+from . import cifar10, imagenet, mnist, pack_images, search_path, synthetic
 from .dali import CROP
 from .digest import digest_some
 from .download import fetch
-from .mapped import Mapped
+from .npy_images import Mapped
 from .pack_format import is_pack
 from .residency import settle
 from .source import Dataset, Images, Progress, Resident, Split, subset
@@ -92,7 +92,7 @@ def _find(
     notes: tuple[str, ...] = ()
     folder = None if data == "synthetic" else Path(data)
     if data == "auto":
-        folder = auto.find(dataset)
+        folder = search_path.find(dataset)
         if folder is None and download:
             folder = fetch(dataset, progress=progress)
     if data == "synthetic" or folder is None:
@@ -119,7 +119,7 @@ def _find(
     if is_pack(folder):
         if dataset == "mnist":
             raise UserError(f"{folder} is a pack of colour images: mnist is opened from the four IDX files")
-        return packed.load(dataset, folder, size=size, margin=margin, **how)
+        return pack_images.load(dataset, folder, size=size, margin=margin, **how)
     if dataset == "mnist":
         return mnist.load(folder, limit=limit, device=device)
     if dataset == "cifar10":
@@ -138,7 +138,7 @@ def _unpacking(path: Path) -> str:
 
 def _note(dataset: str, made: Dataset) -> str:
     height, width, _ = made.train.images.shape
-    looked = ", ".join(str(place) for place in auto.places(dataset))
+    looked = ", ".join(str(place) for place in search_path.places(dataset))
     return (
         f"no {dataset} found at {looked}: using the embedded synthetic set, {len(made.train.index)} images "
         f"of {height}x{width}, {made.num_classes} classes"

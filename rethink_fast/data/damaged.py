@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import auto
+from . import search_path
 from .dali import dali_version
 from .examine import find_undecodable
 from .jpeg_images import read_image, stamp_of
@@ -51,10 +51,10 @@ def find_damaged(
             stamps[sample] = stamp_of(root / files[sample])
     name = f"{_fingerprint(root, files, samples, stamps)}.json"
     with suppress(ValueError):
-        return _remembered(auto.recall(name), set(samples)), stamps
+        return _remembered(search_path.recall(name), set(samples)), stamps
     found = list(_check(root, files, samples, workers, progress))
     if not any(reason.startswith(NOT_READ) for _, reason in found):  # which may change and leave the stamp as it is
-        auto.remember(name, {"damaged": found})
+        search_path.remember(name, {"damaged": found})
     return found, stamps
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from ..errors import UserError
 from ..files import write_atomic
 from ..text import printable
-from . import auto
+from . import search_path
 from .source import Progress
 
 CIFAR10 = "https://www.cs.toronto.edu/~kriz/"
@@ -43,7 +43,7 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
             "ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG (or ROOT/val/*.JPEG with LOC_val_solution.csv in ROOT), "
             "then give --data ROOT"
         )
-    cache = auto.cache_dir()
+    cache = search_path.cache_dir()
     if cache is None:
         raise UserError("--download has no place to put files, as there is no home folder: set XDG_CACHE_HOME to one.")
     folder = cache / dataset

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..stages import stage
-from .prepare import Preparation, prepare
+from .preprocess import Preparation, prepare
 from .source import Regional, Split
 
 EVALUATION_BATCH = 500

@@ -31,8 +31,8 @@ import numpy as np
 from ..errors import UserError
 from ..files import open_regular, read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
-from . import auto, pack_schema
-from .mapped import read_npy_header
+from . import pack_schema, search_path
+from .npy_images import read_npy_header
 from .pack_schema import INDEX
 from .source import Progress
 
@@ -257,9 +257,9 @@ def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
             found = (pack.path / file).stat()
             seen.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     name = f"pack-{seen.hexdigest()}"
-    if auto.recall(name) is None:
+    if search_path.recall(name) is None:
         verify(pack, workers=workers, progress=progress)
-        auto.remember(name, {})
+        search_path.remember(name, {})
 
 
 def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:

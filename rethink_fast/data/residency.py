@@ -9,7 +9,7 @@ import torch
 
 from ..env import free_memory
 from ..errors import UserError, one_of
-from .mapped import Mapped
+from .npy_images import Mapped
 from .source import Dataset, Progress, Regional, Resident, Split
 
 CHOICES = ("auto", "device", "stream")

@@ -1,7 +1,7 @@
 """The paper's tables and figures, one file each: the runs, the paper's values, how they are compared.
 
-declare.py   what an experiment is made of        scale.py    how large the runs are, and what the paper leaves unsaid
-judge.py     results to rows, curves, findings    paper/      the paper's own numbers
+spec.py   what an experiment is made of        scales.py    how large the runs are, and what the paper leaves unsaid
+verdicts.py     results to rows, curves, findings    paper/      the paper's own numbers
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import figure1, figure2, regularisers, table1, table2, table3, table4, theorem1
-from .declare import Experiment
-from .scale import SCALES, Scale, scale_of
+from .scales import SCALES, Scale, scale_of
+from .spec import Experiment
 
 EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "theorem1": theorem1.declare,

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from ..config import Run
-from .declare import Failed, Found, NotRun, Series
+from .spec import Failed, Found, NotRun, Series
 
 
 def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:

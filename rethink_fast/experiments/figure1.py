@@ -9,8 +9,8 @@ from functools import partial
 from ..config import CorruptionName, ModelName, Run
 from . import measures, paper_values
 from .curves import available, over_epochs
-from .declare import Check, Experiment, Failed, Finding, Found, Measure, NotRun, Plot, Row, Series, Table, Value
-from .scale import ALL_LEVELS, FIGURE_NAMES, Scale, training
+from .scales import ALL_LEVELS, FIGURE_NAMES, Scale, training
+from .spec import Check, Experiment, Failed, Finding, Found, Measure, NotRun, Plot, Row, Series, Table, Value
 from .table1 import TOLERANCE
 
 CONDITIONS: dict[str, CorruptionName] = {

@@ -9,8 +9,8 @@ from functools import partial
 from ..config import DEFAULTS, ModelName, Run
 from . import measures, paper_values, table2
 from .curves import available, over_epochs
-from .declare import Check, Experiment, Finding, Found, Plot, Row, Series, Table, Value
-from .scale import Scale, training
+from .scales import Scale, training
+from .spec import Check, Experiment, Finding, Found, Plot, Row, Series, Table, Value
 from .table1 import TOLERANCE
 
 NETWORKS: dict[str, ModelName] = {"Inception": "inception_small", "Inception w/o BN": "inception_small_no_bn"}

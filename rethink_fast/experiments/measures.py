@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .declare import Result
+from .spec import Result
 
 FITTED = "loss<=0.05"
 """The milestone that Figures 1a and 1b agree with: mean train loss of at most 0.05 at the end of an epoch."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..config import ModelName, Run
 from . import measures
-from .declare import Check, Experiment, Finding, Found, Result, Row, Table, Value
-from .scale import DROPOUT, NAMES, WEIGHT_DECAY, Scale, training
+from .scales import DROPOUT, NAMES, WEIGHT_DECAY, Scale, training
+from .spec import Check, Experiment, Finding, Found, Result, Row, Table, Value
 
 NETWORK: ModelName = "alexnet_small"
 LOSS = 5.0

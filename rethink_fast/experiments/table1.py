@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..config import ModelName, Run
 from . import measures, paper_values
-from .declare import Check, Experiment, Finding, Found, Row, Table, Value
-from .scale import MODEL_OF, NAMES, NO_BATCH_NORM_LR, WEIGHT_DECAY, Scale, training
+from .scales import MODEL_OF, NAMES, NO_BATCH_NORM_LR, WEIGHT_DECAY, Scale, training
+from .spec import Check, Experiment, Finding, Found, Row, Table, Value
 
 TOLERANCE: dict[ModelName, float] = {
     "inception_small": 1.5,

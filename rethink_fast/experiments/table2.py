@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..config import Corruption, Data, Model, Run, Train
 from . import measures, paper_values
-from .declare import Check, Experiment, Finding, Found, Measure, Row, Table, Value
-from .scale import IMAGENET_DROPOUT, IMAGENET_WEIGHT_DECAY, Scale
+from .scales import IMAGENET_DROPOUT, IMAGENET_WEIGHT_DECAY, Scale
+from .spec import Check, Experiment, Finding, Found, Measure, Row, Table, Value
 
 EPOCHS = 100
 TOLERANCE = 3.0

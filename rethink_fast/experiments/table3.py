@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..config import DatasetName
-from .declare import Check, Computation, Experiment, Finding, Found, Measure, Result, Row, Table, Value
-from .scale import Scale
+from .scales import Scale
+from .spec import Check, Computation, Experiment, Finding, Found, Measure, Result, Row, Table, Value
 
 RAW, GABOR, CONVOLUTION, RIDGED = "none", "gabor", "random_convolution", "random_convolution_l2"
 WORDS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..config import Run
 from . import measures, paper_values
-from .declare import Check, Experiment, Finding, Found, Measure, Row, Table, Value
-from .scale import AUGMENTED_LR_DECAY, MODEL_OF, STRONG_WEIGHT_DECAY, WEIGHT_DECAY, Scale, training
+from .scales import AUGMENTED_LR_DECAY, MODEL_OF, STRONG_WEIGHT_DECAY, WEIGHT_DECAY, Scale, training
+from .spec import Check, Experiment, Finding, Found, Measure, Row, Table, Value
 
 REGULARISERS = {"wd": "weight decay", "random crop": "random cropping", "augmentation": "augmentation"}
 TOLERANCE = 1.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..config import DatasetName
-from .declare import Check, Computation, Experiment, Finding, Found, Result, Row, Table, Value
-from .scale import Scale
+from .scales import Scale
+from .spec import Check, Computation, Experiment, Finding, Found, Result, Row, Table, Value
 
 DATASETS: tuple[DatasetName, ...] = ("cifar10", "mnist")
 LARGEST_MISS = 0.5

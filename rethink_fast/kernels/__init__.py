@@ -6,7 +6,7 @@
     CUDA   | the Triton kernel in kernels/triton_<stem>.py                 | otherwise
     any    | the reference in plain torch, beside the public function      | nothing above serves
 
-The public functions (corruptions/, data/prepare.py) check their arguments and call torch.ops.rethink_fast.<op>.
+The public functions (corruptions/, data/preprocess.py) check their arguments and call torch.ops.rethink_fast.<op>.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Formula: element e of an image is mean[c] + std[c] * deviate e % 2 of word e // 
 Layout: float32 [B, H, W, C], contiguous. A lane evaluates one draw, four words, and writes the eight elements that
 follow one another from it, as two stores of 16 bytes.
 Roofline: 4 bytes written an element and none read. Derived for an H200, not yet measured: 25 instructions an element
-counted on sm_90 and 33 allowed at 85 % of the copy bandwidth (see triton_prepare.py); of the four special functions
+counted on sm_90 and 33 allowed at 85 % of the copy bandwidth (see triton_preprocess.py); of the four special functions
 of a pair, 16 a clock and SM, 85 % takes half.
 """
 

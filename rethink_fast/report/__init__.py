@@ -1,10 +1,10 @@
 """From a reproduction's record to a text, a page and pictures. Nothing here computes.
 
 write.py   reads and checks reproduction.json, writes the report
-text.py    report.md, which escapes every word of the record
-page.py    report.html: report.md rendered, with the pictures in it
+document.py  report.md, which escapes every word of the record
+html.py report.html: report.md rendered, with the pictures in it
 plots.py   a picture of each figure, ours over the paper's
-words.py   numbers as people write them
+wording.py the words and numbers of a cell
 """
 
 from __future__ import annotations

@@ -5,21 +5,16 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..text import printable
+from ..plotting import COLOURS, drawing, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7a7a7a")
-"""Told apart by most eyes, and against white as well as black."""
 INCHES = (5.0, 4.1)
-MOST_CHARACTERS = 80
 INK = "#1f2328"
 """Of axes and text in a picture that stands alone; in the page it is that of the text around it."""
 
@@ -67,30 +62,9 @@ def _ours(axes: Axes, series: dict[str, Any], colour: str) -> None:
         axes.plot([at], [value], "*", color=colour, markersize=11, markeredgecolor=INK, markeredgewidth=0.5)
 
 
-def shown(text: str) -> str:
-    """Return text for a picture: on one line, of characters that can be drawn, and no longer than fits."""
-    text = printable(text)
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
-
-
 def _numbers(values: list[float | None]) -> list[float]:
     """A value that was not finite is null in a record, and a gap in a curve."""
     return [math.nan if value is None else value for value in values]
-
-
-@contextmanager
-def drawing(**settings: Any) -> Iterator[None]:
-    """Draw and save figures in this block: text is shown as it is, and a character without a glyph is no warning.
-
-    settings: of matplotlib, with _ for a dot.
-    """
-    from matplotlib import rc_context
-
-    text = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
-    found: Any = {**text, **{name.replace("_", ".", 1): value for name, value in settings.items()}}
-    with rc_context(found), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        yield
 
 
 def svg(draw: Callable[[], Figure], name: str) -> str:

@@ -25,7 +25,7 @@ from ..data.source import Progress
 from ..env import require_memory
 from ..errors import UserError
 from ..rng import Stream, draw, mulhi
-from .kernels import blocks
+from .interpolation import blocks
 
 WAVELENGTHS = (4.0, 8.0)
 ORIENTATIONS = 8

@@ -19,7 +19,7 @@ from ..data.source import Dataset, Progress, Split, subset
 from ..env import peak_memory
 from ..errors import UserError, one_of
 from . import features
-from .kernels import Gaussian, Gram, Kernel, interpolate, predict
+from .interpolation import Gaussian, Gram, Kernel, interpolate, predict
 from .pixels import images_and_labels
 
 GAMMA = {("mnist", "none"): 0.02, ("mnist", "gabor"): 0.1, ("cifar10", "none"): 0.012}

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .limits import MATRIX, copy_bandwidth, loader_rate, matrix_rate, model_rate, training_flops
 from .setup import Setup
+from .throughput import MATRIX, copy_bandwidth, loader_rate, matrix_rate, model_rate, training_flops
 
 LOOP_SHARE = 0.8
 """Below this share of model and loader one after the other, neither explains how slow the run is."""

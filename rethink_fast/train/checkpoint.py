@@ -21,9 +21,9 @@ from ..files import write_atomic
 from ..rng import CONTRACT_VERSION
 from ..schema import Each, check, shown
 from ..text import printable
-from .outcome import Outcome
 from .restore import build
 from .setup import Choice, Setup
+from .state import Outcome
 from .torch_file import describe_misfit, sealed, unsealed
 
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"

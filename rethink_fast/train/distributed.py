@@ -218,7 +218,7 @@ def shared(model: nn.Module, ranks: Ranks) -> nn.Module:
     if not ranks.several:
         return model
     network = DistributedDataParallel(model, process_group=ranks.group)
-    # Batch norm's statistics are the same everywhere already (train/batch_norm.py).
+    # Batch norm's statistics are the same everywhere already (train/sync_batch_norm.py).
     network.broadcast_buffers = False
     return network
 

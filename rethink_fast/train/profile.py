@@ -25,9 +25,9 @@ from ..files import write_atomic
 from ..quiet import quiet
 from ..stages import STAGES
 from .arithmetic import Limits, measure_limits
-from .outcome import Outcome
-from .power import Meter
+from .gpu_monitor import Meter
 from .setup import Setup
+from .state import Outcome
 from .step import synchronize
 
 PROFILING = "profiling"

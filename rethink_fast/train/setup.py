@@ -15,15 +15,15 @@ from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader, pixel_statistics
-from ..data.prepare import PIXEL_KINDS, Preparation
+from ..data.preprocess import PIXEL_KINDS, Preparation
 from ..data.source import Regional
 from ..errors import UserError
 from ..models import build_model
-from .batch_norm import share_batch_norm
 from .distributed import ALONE, Ranks
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
 from .step import TOP_5_ABOVE, Step
+from .sync_batch_norm import share_batch_norm
 
 
 @dataclass(frozen=True)

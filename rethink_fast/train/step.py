@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..data.loader import Batch, Loader
 from ..stages import stage, watched
-from .capture import Captured
+from .cuda_graph import Captured
 from .distributed import ALONE, Ranks, shared
 from .optim import materialise, optimizer_state
 

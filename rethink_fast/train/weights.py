@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.prepare import NORMALISATIONS, PIXEL_KINDS, Preparation, prepare
+from ..data.preprocess import NORMALISATIONS, PIXEL_KINDS, Preparation, prepare
 from ..errors import UserError
 from ..files import read_bytes, user_path, write_atomic, write_json
 from ..models import build_model
 from ..rng import CONTRACT_VERSION
 from ..schema import Maybe, Number, check, read, shown
 from ..text import printable
-from .outcome import Outcome
 from .setup import Setup
+from .state import Outcome
 from .torch_file import describe_misfit, loaded
 
 WEIGHTS, MODEL = "model.pt", "model.json"

@@ -1,0 +1,153 @@
+"""What keeps a run: its record and checkpoints in its folder, or elsewhere where that no longer takes them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..contention import Contention
+from ..errors import UserError
+from ..stages import stage
+from ..train.checkpoint import Checkpoints
+from ..train.loop import Tick
+from ..train.profile import Profile
+from ..train.setup import Setup
+from ..train.state import EpochRow, Outcome
+from ..train.weights import save_weights
+from .console import Screen
+from .profile_view import save_pictures
+from .record import result
+from .record_folder import RecordFolder
+
+RECORD_SECONDS = 1.0
+"""Between two writes of the record while training. A write waits for the disk, and an epoch may take milliseconds."""
+
+RECORD, CHECKPOINT, WEIGHTS = "the record", "a checkpoint", "the network"
+
+
+class Keeper:
+    """Listener that keeps record and checkpoints up to date beside the screen. A full disk does not stop a run."""
+
+    def __init__(self, setup: Setup, folder: RecordFolder, screen: Screen) -> None:
+        self.setup, self.folder, self.screen = setup, folder, screen
+        self.profile: Profile | None = None
+        self.contention = Contention()
+        self.checkpoints = Checkpoints(folder.path)
+        self._outcome: Outcome | None = None
+        self._written = time.perf_counter()
+        self._failed: dict[str, str] = {}
+
+    def begin(self, outcome: Outcome) -> None:
+        """Write the folder's files at the start. Raises UserError where that fails."""
+        self.folder.begin(
+            self.setup, outcome.rows, result(self.setup, outcome, interrupted=True, contention=self.contention)
+        )
+
+    def on_ready(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self.screen.on_ready(outcome)
+        if self.profile is not None:
+            self.profile.ready(outcome)
+
+    def on_tick(self, tick: Tick) -> None:
+        self.screen.on_tick(tick)
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+        if time.perf_counter() - self._written >= RECORD_SECONDS:
+            with stage("checkpoint"):
+                self.keep(outcome, interrupted=True)
+        self.screen.on_epoch(row, outcome)
+        if self.profile is not None:
+            self.profile.end_epoch(outcome)
+
+    def save(self, outcome: Outcome) -> None:
+        outcome.busy = outcome.busy or bool(self.contention.as_dict()["busy"])
+        self._try(CHECKPOINT, lambda: self.checkpoints.save(self.setup, outcome))
+
+    def keep(self, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Write the curve and the record of the run as it stands, and return the record."""
+        record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
+        self._try(RECORD, lambda: self.folder.keep(outcome.rows, record))
+        self._written = time.perf_counter()
+        return record
+
+    def keep_weights(self, outcome: Outcome) -> None:
+        """Write the network as it stands, where there is one to use."""
+        if outcome.steps and outcome.stopped != "not_finite":
+            self._try(WEIGHTS, lambda: save_weights(self.folder.path, self.setup, outcome))
+
+    def keep_profile(self, profile: Profile, record: dict[str, Any]) -> None:
+        """Write what lies beside the record of a run that has ended: its trace and its pictures."""
+        self._try("the trace", lambda: profile.save_trace(self.folder.path / "trace.json"))
+        self._try("the pictures", lambda: save_pictures(record, self.folder.path))
+
+    def end(self, outcome: Outcome, record: dict[str, Any]) -> None:
+        """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
+        self.folder.kept = RECORD not in self._failed
+        unfinished = outcome.stopped in ("interrupted", "epochs")
+        lost = [what for what in (RECORD, WEIGHTS, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
+        if not lost:
+            return
+        said = f"{' and '.join(lost)} could not be written to {self.folder.path} ({self._failed[lost[0]]})"
+        try:
+            place = Path(tempfile.mkdtemp(prefix="rethink-fast-"))
+        except OSError as error:
+            self.screen.note(f"{said}, nor among the temporary files ({error.strerror})")
+            return
+        try:
+            with RecordFolder(place) as elsewhere:
+                elsewhere.begin(self.setup, outcome.rows, record)
+                if WEIGHTS in lost:
+                    save_weights(place, self.setup, outcome)
+                if unfinished:
+                    Checkpoints(place).save(self.setup, outcome)
+        except (OSError, UserError) as error:
+            shutil.rmtree(place, ignore_errors=True)
+            self.screen.note(f"{said}, nor to {place} ({getattr(error, 'strerror', None) or error})")
+        else:
+            going_on = f"; go on from there by --resume {place}" if unfinished else ""
+            self.screen.note(f"{said}: everything is in {place}{going_on}")
+
+    def broken_off(self) -> None:
+        """Write the record of a run that an error ends. Its checkpoint is written already, where there can be one."""
+        if self._outcome is None:
+            return
+        self._outcome.stopped = "interrupted"
+        self.end(self._outcome, self.keep(self._outcome, interrupted=True))
+        if not self._failed:
+            self.screen.note(
+                f"an error ends the run at step {self._outcome.steps}: what was done is kept, go on by --resume "
+                f"{self.folder.path}"
+            )
+
+    def _try(self, what: str, write: Callable[[], None]) -> None:
+        try:
+            if self.folder.restore():
+                self.screen.note(f"{self.folder.path} was removed while the run went on: it is made again")
+                self.begin(self._outcome or Outcome())
+            write()
+        except (OSError, UserError) as error:
+            if what not in self._failed:
+                self.screen.note(
+                    f"{what} could not be written to {self.folder.path} ({getattr(error, 'strerror', None) or error}): "
+                    f"the run goes on, and what was written before is kept"
+                )
+            self._failed[what] = getattr(error, "strerror", None) or str(error)
+        else:
+            self._failed.pop(what, None)
+
+
+class Nobody:
+    """Listener of the ranks after the first, which writes and says nothing."""
+
+    def on_ready(self, outcome: Outcome) -> None: ...
+
+    def on_tick(self, tick: Tick) -> None: ...
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None: ...
+
+    def save(self, outcome: Outcome) -> None: ...

@@ -1,0 +1,203 @@
+"""What a person sees: a live line while training, a line per epoch, a closing table; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from .. import kernels
+from ..config import settled
+from ..contention import overloaded
+from ..corruptions import KINDS
+from ..text import duration
+from ..train.loop import Tick
+from ..train.setup import Setup
+from ..train.state import EpochRow, Outcome
+
+PLAIN_SECONDS = 10.0
+SETS = ("train", "test")
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage for people; never rounded up to 100 %."""
+    if fraction is None:
+        return "-"
+    if fraction < 1.0:
+        fraction = min(fraction, 0.9999)
+    return f"{100 * fraction:.2f} %"
+
+
+class Screen:
+    """Shows a run on a console; a Listener of the engine. Use as a context manager around the run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Live | None = None
+        self._last_plain = time.perf_counter()
+        self._train_accuracy: float | None = None
+        self._epochs = 0
+        self._begun = False
+        self._before = 0
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Screen:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def note(self, line: str) -> None:
+        """One plain line."""
+        self.console.print(line, soft_wrap=True)
+
+    def on_load(self, what: str, done: int, total: int) -> None:
+        """How far a long preparation of the data has come."""
+        self._show(f"{what}: {done:,} of {total:,}")
+
+    def begin(self, setup: Setup) -> None:
+        """Say in two lines what is about to run; before the first run also what makes it slow."""
+        for line in (kernels.slow(setup.device), overloaded()) if not self._begun else ():
+            if line is not None:
+                self.note(line)
+        self._begun = True
+        run, dataset = setup.run, setup.dataset
+        self._epochs = settled(run.train.epochs)
+        n_test = len(dataset.test.index) if dataset.test else 0
+        self.note(
+            f"{dataset.name}: {len(dataset.train.index):,} training and {n_test:,} test images, "
+            f"{dataset.num_classes} classes, from {dataset.data_source}"
+        )
+        for where, split in (("training", dataset.train), ("test", dataset.test)):
+            if split is not None and split.damaged:
+                self.note(f"left out {len(split.damaged)} damaged {where} image(s), the first {split.damaged[0][0]}")
+        self.note(
+            f"{run.model.model}, {setup.parameters:,} parameters, at {run.data.size} px on {setup.device} in "
+            f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.labels_changed)} of the labels "
+            f"changed; seed {run.corruption.seed}"
+        )
+        for change in run.recipe_changes:
+            self.note(f"this is no longer the recipe {run.train.recipe}: {change}")
+
+    def on_ready(self, outcome: Outcome) -> None:
+        """Say how the step runs, and what that took."""
+        self._before, self._started = outcome.epoch, time.perf_counter()
+        choice = outcome.choice
+        self.note(f"the step is {'compiled' if choice['compiled'] else 'eager'}: {choice['why']}")
+
+    def on_tick(self, tick: Tick) -> None:
+        """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
+        rate = tick.images_per_second
+        done = tick.epoch + tick.step / tick.steps
+        elapsed = time.perf_counter() - self._started
+        left = elapsed / max(done - self._before, 1e-9) * (self._epochs - done)
+        self._show(
+            f"epoch {tick.epoch + 1}/{self._epochs}  step {tick.step}/{tick.steps}  loss {tick.loss:.4f}  "
+            f"train {percent(self._train_accuracy)}  {rate:,.0f} images/s  ETA at most {duration(left)}"
+        )
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+        """One lasting line for an epoch."""
+        rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
+        if row.train_accuracy is None:
+            online = f"loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
+            self._show(f"epoch {row.epoch:>3}  while training: {online}  {rate}")
+            return
+        self._train_accuracy = row.train_accuracy
+        subsets = ""
+        if row.clean_accuracy is not None and row.corrupted_accuracy is not None:
+            subsets = f"  clean {percent(row.clean_accuracy)}  corrupted {percent(row.corrupted_accuracy)}"
+        self.note(
+            f"epoch {row.epoch:>3}  loss {row.train_loss:.4f}  train {percent(row.train_accuracy)}{subsets}  "
+            f"test {percent(row.test_accuracy)}  {rate}"
+        )
+
+    def _show(self, line: str) -> None:
+        if self._live is not None:
+            self._live.update(line)
+        elif time.perf_counter() - self._last_plain >= PLAIN_SECONDS:
+            self._last_plain = time.perf_counter()
+            self.note(line)
+
+    def close(self, record: dict[str, Any], folder: str) -> None:
+        """The closing table."""
+        if record["stopped"] == "not_finite":
+            self.note(f"the loss became NaN or infinite at step {record['not_finite_step']}")
+        self.note(_verdict(record))
+        table = Table(header_style="bold")
+        for column in ("time to memorize", "seconds", "epochs", "steps"):
+            table.add_column(column, justify="left" if column == "time to memorize" else "right")
+        for name, moment in record["time_to_memorize"].items():
+            cells = [f"{moment['seconds']:.2f}", str(moment["epochs"]), str(moment["steps"])] if moment else ["-"] * 3
+            table.add_row(_milestone(name), *cells)
+        self.console.print(table)
+        rate = record["images_per_second"]
+        self.note(
+            f"{rate:,.0f} images/s in training" if rate else "no step was made",
+        )
+        self.note(
+            f"training {duration(record['train_seconds'])} (waiting for data {percent(record['data_wait_fraction'])}), "
+            f"evaluation {duration(record['eval_seconds'])}, compilation {duration(record['compile_seconds'])}, "
+            f"checkpoints {duration(record['checkpoint_seconds'])}, "
+            f"peak memory {record['peak_memory_bytes'] / 2**20:,.0f} MiB"
+        )
+        contention = record["environment"]["contention"]
+        if contention is not None and contention["busy"]:
+            self.note(
+                f"the machine was busy: in this session a thread that was ready to run had a processor for "
+                f"{percent(contention['processor_share'])} of its time; times of this run are unfit to compare"
+            )
+        self.note(f"record: {folder}")
+
+    def close_seeds(self, record: dict[str, Any], folder: str) -> None:
+        """Mean and spread over the seeds."""
+        seeds = len(record["seeds"])
+        self.note(f"{record['memorized']} of {seeds} runs memorized every label")
+        table = Table(header_style="bold")
+        for column in (f"over {seeds} seeds", "n", "mean", "std", "least", "most"):
+            table.add_column(column, justify="left" if column.startswith("over") else "right")
+        for name, values in record["summary"].items():
+            cells = [f"{values[key]:,.4g}" for key in ("mean", "std", "min", "max")]
+            table.add_row(name.replace("_", " "), str(values["n"]), *cells)
+        self.console.print(table)
+        self.note(f"record: {folder}")
+
+
+def _milestone(name: str) -> str:
+    kind, level = name.replace("<=", ">=").split(">=")
+    return f"train loss <= {level} (the paper's rule)" if kind == "loss" else f"train accuracy {100 * float(level):g} %"
+
+
+def _top5(record: dict[str, Any], which: str) -> str:
+    value = record[f"{which}_top5_accuracy"]
+    return "" if value is None else f" (top 5 {percent(value)})"
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    kind = record["corruption"]["kind"]
+    scores = ", ".join(f"{which} {percent(record[f'{which}_accuracy'])}{_top5(record, which)}" for which in SETS)
+    if record["best_test_accuracy"] != record["test_accuracy"]:
+        scores += f", at best {percent(record['best_test_accuracy'])} after epoch {record['best_test_epoch']}"
+    chance = f" (chance {percent(1 / record['num_classes'])})" if record["test_accuracy"] is not None else ""
+    state = (
+        "memorized"
+        if record["memorized"]
+        else {
+            "until": "reached the accuracy asked for",
+            "epochs": "not memorized in the epochs given",
+            "interrupted": "interrupted",
+            "not_finite": "stopped: loss not finite",
+        }[record["stopped"]]
+    )
+    return f"{record['model']} on {record['dataset']}, {kind}: {state}. {scores}{chance}"

@@ -1,0 +1,81 @@
+"""The commands `rethink-fast reproduce` and `rethink-fast report`; cli/app.py hangs them on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ..config import PATH
+from ..env import choose_device
+from ..errors import in_range
+from ..experiments import EXPERIMENTS, scale_of
+from ..experiments.datasets import parse
+from ..experiments.runner import default_out
+from ..experiments.runner import reproduce as run_reproduction
+from ..report import write_report
+from ..terminal import Terminal
+
+ExperimentName = Literal[
+    "all", "table1", "table2", "table3", "table4", "figure1", "figure2", "theorem1", "regularisers"
+]
+
+
+def reproduce(
+    experiment: ExperimentName,
+    /,
+    *,
+    scale: Literal["full", "laptop"] | None = None,
+    seeds: int = 1,
+    data: tuple[str, ...] = (),
+    download: bool = False,
+    out: Annotated[Path | None, PATH] = None,
+    device: str = "auto",
+) -> int:
+    """Reproduce a table or figure of the paper, or all of them; the same command goes on where it was stopped.
+
+    Exit code: 0 if every run has a result and every finding holds, 1 if not, 2 if a data set was missing.
+
+    Parameters
+    ----------
+    experiment:
+        The table, figure or theorem; regularisers for the summary of those; or all.
+    scale:
+        full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
+    seeds:
+        Run everything with so many seeds, for spreads that the paper does not have.
+    data:
+        Where a data set is, as cifar10=PATH, mnist=PATH or imagenet=PATH, once for each; by default the usual places.
+    download:
+        Fetch CIFAR-10 and MNIST where they are not found.
+    out:
+        Folder of the runs and the result. Default: reproductions/SCALE.
+    device:
+        cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
+    """
+    in_range("--seeds", seeds, 1, 1000)
+    chosen = scale_of(scale or ("full" if choose_device(device).type == "cuda" else "laptop"))
+    names = list(EXPERIMENTS) if experiment == "all" else [experiment]
+    return run_reproduction(
+        names,
+        chosen,
+        out or default_out(chosen),
+        Terminal(),
+        seeds=seeds,
+        paths=parse(data),
+        download=download,
+        device=device,
+    )
+
+
+def report(folder: Annotated[Path, PATH], /) -> int:
+    """Make a page (report.html), a text (report.md) and pictures of a reproduction.
+
+    Parameters
+    ----------
+    folder:
+        The folder that was --out of `rethink-fast reproduce`.
+    """
+    console = Terminal()
+    for path in write_report(folder):
+        console.print(str(path), soft_wrap=True)
+    return 0

@@ -1,0 +1,226 @@
+"""Two git revisions timed on this machine: each in a throw-away worktree with its own C++, in a process of its own.
+
+The two processes wait for each other: one sample of one, then one of the other, and the next pair the other way round.
+An ambiguous case goes on with more pairs in fresh processes, so that neither a burst of other work nor the addresses
+that one process happened to get decide.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rethink_fast
+
+from ..errors import UserError
+from .statistics import LOOKS, Estimate, Pair, best_of, estimate, log_ratios, verdict
+
+CASES = Path(rethink_fast.__file__).resolve().parents[1] / "benchmarks"
+ROUND_PAIRS = 8
+"""Pairs of samples of a case in one round: enough that one on each side is not disturbed."""
+ROUND_SECONDS = 0.6
+"""The most that one case may take of a round: slow cases get fewer pairs."""
+MOST_SECONDS = 240.0
+"""Once the least rounds are there, none is begun after this."""
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "400000000",
+}
+"""So that glibc keeps the memory of outputs: mapping it anew each time costs more than what is compared."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Timed:
+    """A case in both revisions. rounds: the pairs of each round. absent, wrong: why it was not timed; else empty."""
+
+    name: str
+    rounds: list[list[Pair]] = field(default_factory=list)
+    absent: str = ""
+    wrong: str = ""
+
+    def estimate(self) -> Estimate:
+        """The ratio, each round a pair: the best of either side."""
+        return estimate(log_ratios([best_of(pairs) for pairs in self.rounds]))
+
+    def undecided(self, threshold: float) -> bool:
+        """Whether it wants another round."""
+        if self.absent or self.wrong or len(self.rounds) >= LOOKS[-1]:
+            return False
+        return len(self.rounds) not in LOOKS or verdict(self.estimate(), threshold) == "ambiguous"
+
+
+def repository(start: Path) -> Path:
+    """The top of the git checkout around `start`. Raises UserError where there is none of this project."""
+    done = _git(start, "rev-parse", "--show-toplevel")
+    top = Path(done.stdout.strip()) if done.returncode == 0 else None
+    if top is None or not (top / "rethink_fast" / "__init__.py").exists():
+        raise UserError(f"{start} is in no git checkout of rethink_fast: revisions can only be compared in one.")
+    if not CASES.is_dir():
+        raise UserError(
+            f"{CASES} does not exist: revisions are compared by the cases of a source tree, run it from one."
+        )
+    return top
+
+
+def commit_of(top: Path, revision: str) -> str:
+    """The full hash of a revision. Raises UserError for one that is not there."""
+    done = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if done.returncode:
+        raise UserError(
+            f"{revision!r} is neither a file nor a git revision of {top}: give a record's path, or a commit, tag or "
+            f"branch (in a shallow clone fetch it first: git fetch --depth 100)."
+        )
+    return done.stdout.strip()
+
+
+@contextmanager
+def worktree(top: Path, commit: str) -> Iterator[Path]:
+    """A throw-away checkout of a commit."""
+    folder = Path(tempfile.mkdtemp(prefix="rethink_fast-compare-"))
+    tree = folder / commit[:12]
+    try:
+        done = _git(top, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+        if done.returncode:
+            raise UserError(f"git could not check out {commit[:12]}: {' '.join(done.stderr.split())}")
+        yield tree
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _git(top, "worktree", "prune")
+
+
+def build(tree: Path) -> None:
+    """Compile the tree's own C++, and its CUDA where there is a GPU; nothing to do for one that has no sources."""
+    if not (tree / "setup.py").exists() or not (tree / "csrc").is_dir():
+        return
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    if not torch.cuda.is_available():
+        environment["RETHINK_FAST_CUDA"] = "0"
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode or not (tree / "rethink_fast" / "_native.so").exists():
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
+        raise UserError(f"the C++ of {tree.name} could not be compiled here: {said[-1]}")
+
+
+def same_sources(top: Path, old: str, new: str) -> bool:
+    """Whether what is compiled is the same in two commits, so that one build serves both."""
+    return _git(top, "diff", "--quiet", old, new, "--", "csrc", "setup.py").returncode == 0
+
+
+class Worker:
+    """A process that times the cases on one tree's package: benchmarks/worker.py."""
+
+    def __init__(self, tree: Path) -> None:
+        environment = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._name = tree.name
+        self._process = subprocess.Popen(
+            [sys.executable, str(CASES / "worker.py"), str(tree)],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def hello(self) -> list[str]:
+        """The names of the cases, once it is there."""
+        names: list[str] = self._answer()["cases"]
+        return names
+
+    def ask(self, *question: Any) -> dict[str, Any]:
+        """One question, one answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the answer says why
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, error = self._process.communicate()
+            last = error.strip().splitlines()[-1:] or [f"exit code {self._process.returncode}"]
+            raise UserError(f"{self._name} cannot be timed: {last[0]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def time_case(timed: Timed, old: Worker, new: Worker) -> None:
+    """Add a round to a case, or the reason why it cannot be timed. Its result is looked at in the first round."""
+    times = []
+    for side, worker in (("the old", old), ("the new", new)):
+        answer = worker.ask("make", timed.name, not timed.rounds)
+        timed.wrong = timed.wrong or (f"in {side}: {answer['wrong']}" if "wrong" in answer else "")
+        timed.absent = timed.absent or (f"in {side}: {answer['absent']}" if "absent" in answer else "")
+        times.append(answer.get("times", 1))
+    if timed.wrong or timed.absent:
+        return
+    pairs: list[Pair] = []
+    spent = 0.0
+    while len(pairs) < ROUND_PAIRS and spent < ROUND_SECONDS:
+        turn: dict[str, float] = {}
+        sides = [("old", old, times[0]), ("new", new, times[1])]
+        for side, worker, calls in sides if (len(pairs) + len(timed.rounds)) % 2 else reversed(sides):
+            turn[side] = worker.ask("sample", timed.name, calls)["seconds"]
+            spent += turn[side] * calls
+        pairs.append((turn["old"], turn["new"]))
+    timed.rounds.append(pairs)
+
+
+def compare(
+    trees: tuple[Path, Path], threshold: float, progress: Progress, wanted: str = "", into: list[Timed] | None = None
+) -> list[Timed]:
+    """Time every case (with `wanted` in its name) in both trees until each has a verdict, or rounds or time are used.
+
+    into: filled as it goes, so that an interruption loses nothing.
+    """
+    cases = into if into is not None else []
+    start = time.perf_counter()
+    for number in range(LOOKS[-1]):
+        with ExitStack() as stack:
+            workers = [Worker(tree) for tree in trees]
+            for worker in workers:
+                stack.callback(worker.close)
+            names = dict.fromkeys(name for worker in workers for name in worker.hello())
+            if not number:
+                cases += [Timed(name) for name in names if wanted in name]
+            todo = [case for case in cases if case.undecided(threshold)]
+            for place, case in enumerate(todo):
+                progress(f"round {number + 1}, {place + 1} of {len(todo)}: {case.name}")
+                time_case(case, *workers)
+        late = number + 1 >= LOOKS[0] and time.perf_counter() - start > MOST_SECONDS
+        if late or not any(case.undecided(threshold) for case in cases):
+            break
+    return cases
+
+
+def _git(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(
+            f"revisions are compared by git, and it cannot be run ({error.strerror}): install it."
+        ) from None

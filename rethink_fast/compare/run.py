@@ -1,0 +1,157 @@
+"""What `rethink-fast compare` does: tells what it was given, compares, shows, writes, and finds the exit code."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from ..bench.record_folder import RecordFolder
+from ..env import processor
+from ..errors import UserError
+from ..files import write_atomic, write_json
+from ..text import duration
+from . import history, metrics, records, revisions, view
+from .records import Comparison, Line
+from .statistics import LOOKS, THRESHOLD, best_of, verdict
+
+EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
+INTERRUPTED = "interrupted: the verdicts rest on fewer rounds than they should"
+PLAIN_SECONDS = 15.0
+
+
+def run_compare(
+    old: str,
+    new: str,
+    *,
+    threshold: float = THRESHOLD,
+    strict: bool = False,
+    cases: str = "",
+    out: Path | None = None,
+    console: Console,
+) -> tuple[dict[str, Any], int]:
+    """Compare two records, a record with a folder of them, or two revisions. Returns plain values and the exit code.
+
+    The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`; 130 after an interruption,
+    with what was found until then. Raises UserError for bad input. Writes comparison.json and comparison.md into `out`
+    or a new folder under runs/.
+    """
+    if not 0.0 < threshold < 1.0:
+        raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.025 for 2.5 %.")
+    paths = [Path(side) for side in (old, new)]
+    missing = [path for path in paths if not path.exists()]
+    if len(missing) == 2:
+        found = compare_revisions(old, new, threshold, cases, console)
+    elif missing:
+        raise UserError(f"{missing[0]} does not exist: give two records, or two git revisions.")
+    elif cases:
+        raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
+    elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
+        found = history.compare(history.load(paths[0]), metrics.read(paths[1]), threshold)
+    else:
+        found = records.compare(metrics.read(paths[0]), metrics.read(paths[1]), threshold)
+    values = view.as_dict(found)
+    folder = out or _default_folder()
+    with RecordFolder(folder):
+        try:
+            write_json(folder / "comparison.json", values)
+            write_atomic(folder / "comparison.md", view.markdown(found))
+        except OSError as error:
+            raise UserError(f"--out {folder} cannot be written ({error.strerror}): choose another folder.") from None
+    view.show(found, console)
+    console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
+    said = view.overall(found)
+    if INTERRUPTED in found.notes:
+        return values, EXIT_INTERRUPTED
+    return values, EXIT_SLOWER if said == "slower" else EXIT_AMBIGUOUS if said == "ambiguous" and strict else 0
+
+
+def _default_folder() -> Path:
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-compare"
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that worktrees and workers go in any case."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> Comparison:
+    """Build both, time them by turns, and put what was found into words."""
+    start = time.perf_counter()
+    top = revisions.repository(Path.cwd())
+    commits = [revisions.commit_of(top, revision) for revision in (old, new)]
+    with ExitStack() as stack:
+        stack.enter_context(sigterm_interrupts())
+        live = stack.enter_context(Live(console=console, transient=True)) if console.is_terminal else None
+        said = 0.0
+
+        def progress(line: str) -> None:
+            nonlocal said
+            if live is not None:
+                live.update(line)
+            elif time.perf_counter() - said >= PLAIN_SECONDS:
+                said = time.perf_counter()
+                console.print(line, soft_wrap=True)
+
+        trees: list[Path] = []
+        for revision, commit in zip((old, new), commits, strict=True):
+            progress(f"checking out {revision} and compiling its C++")
+            tree = stack.enter_context(revisions.worktree(top, commit))
+            if trees and revisions.same_sources(top, *commits):
+                for library in (trees[0] / "rethink_fast").glob("*.so"):
+                    shutil.copy(library, tree / "rethink_fast" / library.name)
+            else:
+                revisions.build(tree)
+            trees.append(tree)
+        timed: list[revisions.Timed] = []
+        interrupted = False
+        try:
+            revisions.compare((trees[0], trees[1]), threshold, progress, cases, into=timed)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not any(case.rounds for case in timed):
+                raise
+    names = [f"{revision} ({commit[:10]})" for revision, commit in zip((old, new), commits, strict=True)]
+    found = _comparison(timed, names, threshold, time.perf_counter() - start, cases)
+    return replace(found, notes=(*found.notes, INTERRUPTED)) if interrupted else found
+
+
+def _comparison(
+    timed: list[revisions.Timed], names: list[str], threshold: float, seconds: float, cases: str
+) -> Comparison:
+    lines, left_out = [], []
+    for case in timed:
+        if not case.rounds:
+            left_out.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
+            continue
+        found = case.estimate()
+        sides = [median(side) for side in zip(*map(best_of, case.rounds), strict=True)]
+        lines.append(Line(f"{case.name.partition(' / ')[0]}, s", sides[0], sides[1], found, verdict(found, threshold)))
+    if not lines:
+        why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        what = f"no case has {cases!r} in its name" if not timed else "no case runs in both revisions"
+        raise UserError(f"{what}{why}.")
+    rounds = max(case.found.values for case in lines)
+    note = (
+        f"processor time of one thread on {processor()}; both revisions by turns, in {rounds} rounds of fresh "
+        f"processes (at least {LOOKS[0]}, more while ambiguous), {duration(seconds)}"
+    )
+    return Comparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))

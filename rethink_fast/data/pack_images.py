@@ -1,0 +1,133 @@
+"""A pack opened as a data set: JPEGs by memory map into the decoder, decoded images by memory map as they lie.
+
+What comes out is what the folder gives, sample by sample, as far as the form keeps it: to the bit from the original
+bytes and from form raw; from re-encoded JPEGs, what JPEG makes of those.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from . import damaged as damaged_files
+from . import pack_format
+from .jpeg_images import JpegFolder
+from .npy_images import open_mapped
+from .pack_format import Pack, PackSplit
+from .source import Dataset, Images, Progress, Split, subset
+
+
+def load(
+    dataset: str,
+    path: Path,
+    *,
+    size: int,
+    margin: bool,
+    limit: int | None,
+    device: torch.device,
+    workers: int,
+    damaged: str,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a pack as "imagenet" or "cifar10"; every byte is checked the first time. Raises UserError.
+
+    imagenet takes images at `size`, or original bytes, which it brings there (with `margin`, larger, as from a folder).
+    cifar10 takes images of one size.
+    """
+    pack = pack_format.read_pack(path)
+    pack_format.check(pack, workers=workers, progress=progress)
+    shape = _as_they_are(dataset, pack, size, margin)
+
+    def split(name: str, packed: PackSplit) -> Split:
+        index = subset(len(packed.index), limit)
+        taking = set(index.tolist())
+        bad = [(sample, reason) for sample, _, reason in packed.quarantine if sample in taking]
+        names = {sample: file for sample, file, _ in packed.quarantine}
+        if bad and damaged == "stop":
+            others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise UserError(
+                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: leave out with --damaged skip, "
+                f"or mend and pack again"
+            )
+        index, named = damaged_files.leave_out(path, names, index, bad, damaged)
+        images: Images
+        if pack.form == "raw":
+            images = open_mapped(path / packed.files[0], device)
+        elif shape is not None:
+            images = PackedJpegs(path, packed, shape=shape, device=device, workers=workers)
+        else:
+            images = PackedOriginals(path, packed, size=size, margin=margin, device=device, workers=workers)
+        return Split(images, torch.from_numpy(packed.index["label"].astype(np.int64)), index, named)
+
+    train = split("train", pack.train)
+    test = split("test", pack.test) if pack.test is not None else None
+    notes = () if test else (f"{path} has no test images: there is no test accuracy",)
+    return Dataset(dataset, f"{pack.form} pack {path.absolute()}", pack.classes, train, test, notes)
+
+
+def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int, int] | None:
+    """Height and width of images that are taken as the pack has them; None where the decoder brings them to `size`."""
+    path = pack.path
+    if dataset == "imagenet":
+        if pack.size is None and pack.form == "jpeg":
+            return None
+        if margin:
+            raise UserError(
+                f"{path} holds the centres of the images, and random crops need the whole: use a pack of form jpeg "
+                f"made without --size, or the folder"
+            )
+        if pack.size != size:
+            held = f"at {pack.size} pixels" if pack.size is not None else "decoded at their own size"
+            what = f"use --size {pack.size}, or a" if pack.size is not None else "use a"
+            raise UserError(f"{path} holds images {held}, not at --size {size}: {what} pack made with --size {size}")
+        return size, size
+    rows = np.concatenate([split.index for split in pack.splits])
+    shapes = np.unique(rows[["height", "width"]][rows["length"] > 0])
+    if len(shapes) != 1:
+        raise UserError(
+            f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one: open it as imagenet, or pack with "
+            f"--size"
+        )
+    return int(shapes[0]["height"]), int(shapes[0]["width"])
+
+
+class PackedOriginals(JpegFolder):
+    """The encoded images of a pack: their bytes come by memory map, and all else is as from a folder."""
+
+    def __init__(self, path: Path, split: PackSplit, **how: Any) -> None:
+        self._rows, self._names = split.index, split.files
+        # Not numpy's or Python's own map, which holds a file descriptor for each shard: there may be thousands.
+        self._maps = [_mapped(path / name) for name in self._names]
+        super().__init__(path, [""] * len(self._rows), **how)
+
+    def _bytes(self, sample: int) -> np.ndarray:
+        shard, offset, length, *_ = self._rows[sample].tolist()
+        # The copy is small beside the decoding, and lets many threads wait for the disk in place of the one that feeds.
+        return self._maps[shard][offset : offset + length].copy()
+
+    def _name(self, sample: int) -> str:
+        return f"sample {sample} in {self._root / self._names[self._rows[sample]['shard']]}"
+
+
+class PackedJpegs(PackedOriginals):
+    """The same at the size that they have, which is one for all: shape, height and width."""
+
+    def __init__(self, path: Path, split: PackSplit, *, shape: tuple[int, int], **how: Any) -> None:
+        super().__init__(path, split, size=shape[0], margin=True, **how)
+        self.shape = (*shape, 3)
+        self._resize = False
+        self._make_decoders()
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        size = path.stat().st_size
+        made: Tensor = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    return made.numpy()

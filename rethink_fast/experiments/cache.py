@@ -1,0 +1,94 @@
+"""Results by what made them: a folder for each task, named by the hash of everything that its numbers depend on.
+
+cache.json is written last. It has the identity that was hashed and the checksums of the result's files, so that an
+entry that was cut short, changed or made under another contract is noticed and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..bench.record import RUN_SHAPE, SCHEMA_VERSION
+from ..bench.record_folder import FILES, read_curve
+from ..config import affecting
+from ..data import Dataset, Resident
+from ..data.digest import digest_all, digest_some
+from ..data.source import Split
+from ..files import read_bytes, to_json, write_json
+from ..rng import CONTRACT_VERSION
+from ..schema import BadFile, Each, Maybe, read
+from .spec import Computation, Result, Task
+
+SEAL = "cache.json"
+SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" else Maybe(str) for name in FILES}}
+
+
+def data_identity(dataset: Dataset) -> str:
+    """A hash of the samples that take part: of all their pixels where they are at hand, else of some and the source."""
+    digest = hashlib.sha256(f"{dataset.name} {dataset.num_classes}".encode())
+    for split in (dataset.train, dataset.test):
+        if split is not None:
+            _add(digest, split, dataset.data_source)
+    return digest.hexdigest()[:16]
+
+
+def _add(digest: Any, split: Split, source: str) -> None:
+    digest.update(split.index.numpy().tobytes())
+    digest.update(split.labels[split.index].numpy().tobytes())
+    if isinstance(split.images, Resident):
+        digest.update(digest_all(split).encode())
+    else:
+        digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
+
+
+def identity(task: Task, data: str, device: torch.device) -> dict[str, Any]:
+    """Everything that the numbers of a task depend on, as plain values. task: resolved, if it is a run.
+
+    data: from data_identity.
+    """
+    common = {"contract_version": CONTRACT_VERSION, "schema": SCHEMA_VERSION, "data": data, "device": device.type}
+    if isinstance(task, Computation):
+        return {**common, "computation": asdict(task)}
+    return {**common, "run": {"dataset": task.dataset, **affecting(task, "results", "length")}}
+
+
+def key_of(identity: dict[str, Any]) -> str:
+    """The name of the folder of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def seal(folder: Path, identity: dict[str, Any]) -> None:
+    """Mark what a folder holds as whole. Raises OSError."""
+    present = [name for name in FILES if (folder / name).is_file()]
+    write_json(folder / SEAL, {"identity": identity, "files": {name: _checksum(folder / name) for name in present}})
+
+
+def load(folder: Path, identity: dict[str, Any]) -> Result | None:
+    """The result in a folder; None where there is none. Raises ValueError where it is not whole, saying why."""
+    if not (folder / SEAL).exists():
+        return None
+    try:
+        seal = read(folder / SEAL, SEAL_SHAPE, "")
+        # through JSON, as the file has been: tuples become lists
+        if seal["identity"] != json.loads(to_json(identity)):
+            raise ValueError("it is of another configuration or contract version")
+        for name in FILES:
+            if name in seal["files"] and _checksum(folder / name) != seal["files"][name]:
+                raise ValueError(f"{name} was changed")
+        is_run = "run" in identity
+        record = read(folder / "result.json", RUN_SHAPE if is_run else Each(), "")
+        return Result(record, read_curve(folder / "curve.csv") if "curve.csv" in seal["files"] else ())
+    except BadFile as error:
+        raise ValueError(f"{error.path.name} {error.why}") from None
+    except OSError as error:
+        raise ValueError(f"{error.filename or folder}: {error.strerror}") from None

@@ -1,0 +1,153 @@
+"""What a person sees of a reproduction: one line a task, a live line with the time left, and the closing table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..bench.console import Screen, percent
+from ..config import settled
+from ..corruptions import KINDS
+from ..text import duration
+from ..train.loop import Tick
+from ..train.setup import Setup
+from ..train.state import EpochRow, Outcome
+from .scales import NAMES
+from .spec import Computation, Task
+
+STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
+
+
+def describe(task: Task) -> str:
+    """A task in one line: network, data and what is out of the usual."""
+    if isinstance(task, Computation):
+        said = [task.name, task.dataset]
+        for name, value in task.options:
+            if value is not None:
+                given = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
+                said.append(f"{name.replace('_', ' ')} {given}")
+        return ", ".join([*said, f"seed {task.seed}"])
+    corruption, train = task.corruption, task.train
+    words = [
+        NAMES.get(settled(task.model.model), settled(task.model.model)),
+        KINDS[corruption.corruption].replace("_", " "),
+    ]
+    if corruption.probability is not None:
+        words[-1] += f" ({corruption.probability:g})"
+    words += train.augment
+    if train.weight_decay:
+        words.append(f"weight decay {train.weight_decay:g}")
+    if task.model.dropout:
+        words.append(f"dropout {task.model.dropout:g}")
+    if train.optimizer:
+        words.append(train.optimizer)
+    return f"{', '.join(words)}, seed {corruption.seed}"
+
+
+class TaskScreen(Screen):
+    """A Screen that says little of each run: the live line tells how far all of them are."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._expected: dict[Task, float] = {}
+        self._done: list[Task] = []
+        self._task: Task | None = None
+        self._began = self._task_began = time.perf_counter()
+
+    def plan(self, expected: dict[Task, float]) -> None:
+        """Take the tasks to come, and the seconds that each is expected to take."""
+        self._expected, self._began = expected, time.perf_counter()
+
+    def start(self, task: Task) -> None:
+        """A task begins."""
+        self._task, self._task_began = task, time.perf_counter()
+
+    def _left(self) -> float:
+        """Seconds left: what the tasks to come are expected to take, at the pace of those that are done."""
+        now = time.perf_counter()
+        done = sum(self._expected[task] for task in self._done)
+        pace = (self._task_began - self._began) / done if done else 1.0
+        ahead = sum(seconds for task, seconds in self._expected.items() if task not in self._done)
+        return max(0.0, pace * ahead - (now - self._task_began))
+
+    def _head(self) -> str:
+        what = describe(self._task) if self._task is not None else ""
+        return f"{len(self._done) + 1}/{len(self._expected)}  {what}"
+
+    def _end(self, line: str) -> None:
+        took = duration(time.perf_counter() - self._task_began)
+        self.console.print(f"{self._head()}: {line}, {took}", soft_wrap=True)
+        if self._task is not None:
+            self._done.append(self._task)
+
+    def on_load(self, what: str, done: int, total: int) -> None:
+        self._show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
+
+    def begin(self, setup: Setup) -> None:
+        """Nothing: the line of the task says it."""
+
+    def on_ready(self, outcome: Outcome) -> None:
+        """Nothing."""
+
+    def on_tick(self, tick: Tick) -> None:
+        self._show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+        self._show(
+            f"{self._head()}  epoch {row.epoch}  train {percent(row.train_accuracy)}  test "
+            f"{percent(row.test_accuracy)}  {self._eta()}"
+        )
+
+    def _eta(self) -> str:
+        return f"ETA {duration(self._left())}" if self._expected else ""
+
+    def _show(self, line: str) -> None:
+        if self._live is not None:
+            self._live.update(line)
+        elif time.perf_counter() - self._last_plain >= 10.0:
+            self._last_plain = time.perf_counter()
+            self.console.print(line, soft_wrap=True)
+
+    def close(self, record: dict[str, Any], folder: str) -> None:
+        """A run has ended or was stopped."""
+        if record["interrupted"]:
+            return
+        stopped = {"until": "fitted", "epochs": "all epochs used", "not_finite": "loss not finite"}[record["stopped"]]
+        self._end(
+            f"{stopped} after {record['epochs']} epochs, train {percent(record['train_accuracy'])}, test "
+            f"{percent(record['test_accuracy'])}"
+        )
+
+    def computed(self, task: Computation, record: dict[str, Any]) -> None:
+        """A computation has ended."""
+        self._end("done")
+
+    def failed(self, task: Task, why: str) -> None:
+        """A task could not be done."""
+        self._end(f"failed: {why}")
+
+
+def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
+    """The findings, and how many numbers stand where, of each experiment."""
+    table = Table("experiment", "finding", "holds", "with", header_style="bold")
+    for name, experiment in values["experiments"].items():
+        for finding in experiment["findings"]:
+            verdict = finding["verdict"]
+            table.add_row(name, finding["statement"], Text(verdict, STYLES[verdict]), finding["value"])
+    console.print(table)
+    for name, experiment in values["experiments"].items():
+        counts: dict[str, int] = {}
+        for rows in experiment["tables"]:
+            for row in rows["rows"]:
+                for value in row["values"]:
+                    counts[value["verdict"]] = counts.get(value["verdict"], 0) + 1
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        console.print(
+            f"{name}: {said}" + (f" ({experiment['stopped']})" if experiment["stopped"] else ""), soft_wrap=True
+        )
+    console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)

@@ -1,0 +1,99 @@
+"""The data sets of a reproduction: each opened once, whole, and handed out as large as a task wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+
+from ..config import DEFAULTS, Run, data_path
+from ..data import DATASETS, Dataset, open_dataset, search_path, subset
+from ..data.source import Progress, Split
+from ..errors import UserError, one_of
+from ..train.setup import wants_windows
+from .cache import data_identity
+from .spec import Task
+
+
+def parse(data: Sequence[str]) -> dict[str, str]:
+    """--data cifar10=PATH ... as paths by data set. Raises UserError."""
+    paths = {}
+    for given in data:
+        dataset, equals, path = given.partition("=")
+        if not equals or not path:
+            raise UserError(
+                f"--data {given} names no data set: write --data cifar10=PATH, and likewise for the others."
+            )
+        paths[one_of("data set", dataset, DATASETS)] = data_path(path)
+    return paths
+
+
+class Sources:
+    """Opens data sets when they are first asked for, as large as any task wants them, and remembers which cannot be.
+
+    tasks: all that will be asked for.
+    """
+
+    def __init__(
+        self, tasks: Iterable[Task], paths: dict[str, str], device: torch.device, workers: int, *, download: bool
+    ) -> None:
+        self._largest: dict[tuple[str, bool], int | None] = {}
+        for name, windows, limit in map(_wanted, tasks):
+            before = self._largest.get((name, windows), 0)
+            self._largest[name, windows] = None if limit is None or before is None else max(limit, before)
+        self._paths, self._device, self._workers, self._download = paths, device, workers, download
+        self._open: dict[tuple[str, bool], Dataset | UserError] = {}
+        self._identities: dict[tuple[str, bool, int | None], str] = {}
+
+    def dataset(self, task: Task, progress: Progress | None = None) -> Dataset:
+        """The data of a task, as large as the task wants it. Raises UserError where it cannot be had."""
+        name, windows, limit = _wanted(task)
+        if (name, windows) not in self._open:
+            try:
+                self._open[name, windows] = self._load(name, windows, progress)
+            except UserError as error:
+                self._open[name, windows] = error
+        found = self._open[name, windows]
+        if isinstance(found, UserError):
+            raise found
+        return replace(found, train=_limited(found.train, limit), test=found.test and _limited(found.test, limit))
+
+    def identity(self, task: Task) -> str:
+        """The identity of that data (experiments/cache.py)."""
+        wanted = _wanted(task)
+        if wanted not in self._identities:
+            self._identities[wanted] = data_identity(self.dataset(task))
+        return self._identities[wanted]
+
+    def _load(self, name: str, windows: bool, progress: Progress | None) -> Dataset:
+        path = self._paths.get(name, "auto")
+        if path == "auto" and search_path.find(name) is None and not self._download:
+            looked = ", ".join(str(place) for place in search_path.places(name))
+            raise UserError(f"no {name} found at {looked}: give --data {name}=PATH")
+        return open_dataset(
+            name,
+            path,
+            size=DEFAULTS[name].size,
+            margin=False,
+            windows=windows,
+            limit=self._largest[name, windows],
+            device=self._device,
+            workers=self._workers,
+            download=self._download and path == "auto",
+            damaged="stop",
+            progress=progress,
+        )
+
+
+def _wanted(task: Task) -> tuple[str, bool, int | None]:
+    """Data set, whether random windows of its images are wanted (which only ImageNet's opening has to know), limit."""
+    if isinstance(task, Run):
+        return task.dataset, task.dataset == "imagenet" and wants_windows(task), task.data.limit
+    return task.dataset, False, None
+
+
+def _limited(split: Split, limit: int | None) -> Split:
+    chosen = subset(len(split.labels), limit)
+    whole = split.index
+    return replace(split, index=chosen if len(whole) == len(split.labels) else whole[torch.isin(whole, chosen)])

@@ -1,0 +1,109 @@
+"""What a reproduction will do and how long that may take: seconds a step from a short probe of each kind of run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..config import Run, settled
+from ..data.loader import Batch, Loader
+from ..text import duration
+from ..train.setup import Setup, set_up
+from ..train.step import synchronize
+from . import Experiment, Scale
+from .datasets import Sources
+from .spec import Task
+
+COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}
+"""What the computations of rethink_fast.theory took on two cores: they cannot be probed."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds of a training step, and of evaluating one image."""
+
+    step: float
+    image: float
+
+
+def probe(setup: Setup) -> Rate:
+    """Measure a run's rates in about a second, on throw-away weights."""
+    step, loader = setup.step, setup.train
+
+    def seconds(work: Callable[[Loader, Batch], None], batch: Batch, calls: int) -> float:
+        """The least of so many calls, after one that is not counted."""
+        taken = []
+        for _ in range(1 + calls):
+            start = time.perf_counter()
+            work(loader, batch)
+            synchronize(setup.device)
+            taken.append(time.perf_counter() - start)
+        return min(taken[1:])
+
+    training, evaluation = loader.sizes(loader.batch_size)[0], loader.evaluation_sizes()[0]
+    step.begin_scores()
+    return Rate(
+        seconds(step.train, loader.example(training), 3),
+        seconds(step.score, loader.example(evaluation), 1) / evaluation,
+    )
+
+
+class Estimates:
+    """Expected seconds of each task: probed once for each network, batch size and precision."""
+
+    def __init__(self, scale: Scale, sources: Sources, device: torch.device) -> None:
+        self._scale, self._sources, self._device = scale, sources, device
+        self._rates: dict[tuple[object, ...], Rate] = {}
+
+    def seconds(self, task: Task) -> float:
+        """Expected seconds of a task; a run is taken to need its network's usual epochs. task: resolved if a run."""
+        if not isinstance(task, Run):
+            return COMPUTATION_SECONDS[task.name]
+        train = task.train
+        kind = (task.dataset, task.model.model, train.batch_size, train.precision)
+        dataset = self._sources.dataset(task)
+        if kind not in self._rates:
+            self._rates[kind] = probe(set_up(task, dataset, self._device))
+        rate, images = self._rates[kind], len(dataset.train.index)
+        steps = -(-images // settled(train.batch_size))
+        size = self._scale.size_of(task)
+        epochs = settled(train.epochs)
+        if size is not None and size.usual_epochs is not None and train.until_loss:
+            epochs = min(epochs, size.usual_epochs)
+        tested = len(dataset.test.index) if dataset.test else 0
+        evaluations = epochs / settled(train.eval_every)
+        return epochs * steps * rate.step + evaluations * (images + tested) * rate.image
+
+
+def show_plan(
+    console: Console,
+    experiments: dict[str, Experiment],
+    expected: Callable[[Experiment], tuple[int, int, float]],
+    stopped: dict[str, str],
+) -> None:
+    """A line for each experiment. expected: its tasks, those that are cached, and the seconds of what is left.
+
+    Tasks that an earlier experiment has done count as cached. stopped: experiments that cannot run,
+    whole or in part, and why.
+    """
+    table = Table("experiment", header_style="bold")
+    for column in ("tasks", "cached or shared", "to run", "expected"):
+        table.add_column(column, justify="right")
+    total = 0.0
+    for name, experiment in experiments.items():
+        tasks, ready, seconds = expected(experiment)
+        if not tasks:
+            table.add_row(name, "-", "-", "-", "not run")
+            continue
+        total += seconds
+        table.add_row(name, str(tasks), str(ready), str(tasks - ready), duration(seconds))
+    table.add_section()
+    table.add_row("all", "", "", "", duration(total))
+    console.print(table)
+    for name, why in stopped.items():
+        console.print(f"{name} is not run: {why}", soft_wrap=True)

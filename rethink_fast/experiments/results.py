@@ -1,0 +1,71 @@
+"""reproduction.json: everything that a report says, as plain values. Several commands on one folder add up in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..env import environment
+from ..errors import UserError
+from ..files import write_json
+from ..rng import CONTRACT_VERSION
+from . import EXPERIMENTS, Scale
+from .reproduction import REPRODUCTION, SCHEMA_VERSION, read
+from .spec import Result
+from .verdicts import VERDICTS
+
+ALIKE = ("schema", "contract_version", "scale", "seeds")
+"""What two reproductions must have in common to stand in one report."""
+NOT_REPORTED = ("profile", "step")
+"""Keys of a run's record that a report leaves out."""
+
+
+def about(what: str, result: Result | str | None) -> dict[str, Any]:
+    """What a report says of a task: its scale, seed, time and machine, from its record."""
+    if result is None:
+        return {"what": what, "status": "not run", "record": None}
+    if isinstance(result, str):
+        return {"what": what, "status": f"failed: {result}", "record": None}
+    record = {name: value for name, value in result.record.items() if name not in NOT_REPORTED}
+    return {"what": what, "status": "done", "record": record}
+
+
+def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[str, Any]) -> dict[str, Any]:
+    """The contents of reproduction.json. experiments: as judged; runs: `about` each task, by the name of its folder."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "contract_version": CONTRACT_VERSION,
+        "scale": {"name": scale.name, "words": scale.words, "departures": list(scale.departures)},
+        "seeds": seeds,
+        "verdicts": VERDICTS,
+        "experiments": experiments,
+        "runs": runs,
+        "environment": environment(),
+    }
+
+
+def keep(folder: Path, values: dict[str, Any]) -> None:
+    """Write reproduction.json, with the experiments that an earlier command left there if they are of one kind.
+
+    Raises UserError where that fails.
+    """
+    path = folder / REPRODUCTION
+    try:
+        write_json(path, _with_earlier(folder, values))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): the results are kept in {folder / 'runs'}; make room, and "
+            f"give the same command again."
+        ) from None
+
+
+def _with_earlier(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        earlier = read(folder)
+        both = {**earlier["experiments"], **values["experiments"]}
+        runs = {**earlier["runs"], **values["runs"]}
+    except (UserError, KeyError, TypeError):
+        return values
+    if any(earlier.get(name) != values[name] for name in ALIKE):
+        return values
+    return {**values, "experiments": {name: both[name] for name in EXPERIMENTS if name in both}, "runs": runs}

@@ -1,0 +1,288 @@
+"""`rethink-fast reproduce`: carries out the tasks of experiments that have no result yet, and judges what is there.
+
+DIR/runs/KEY/ holds the record of each task, DIR/reproduction.json what they say of the paper; both are valid at every
+moment. A reproduction that was stopped goes on where it was, and experiments share the tasks that they have in common.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .. import kernels
+from ..bench.record_folder import RecordFolder, read_curve
+from ..bench.run import EXIT_BAD_INPUT, run_one
+from ..bench.signals import Stop
+from ..config import Run, Session, resolve
+from ..contention import overloaded
+from ..crash import save_in
+from ..env import choose_device, cores, environment
+from ..errors import Interrupted, UserError
+from ..files import write_json
+from ..output import never_failing
+from ..owned_folder import OwnedFolder
+from ..train.checkpoint import Checkpoints
+from ..train.distributed import Ranks
+from ..train.setup import set_up
+from . import EXPERIMENTS, Experiment, Scale, cache
+from .console import TaskScreen, describe, show_summary
+from .datasets import Sources
+from .estimate import Estimates, show_plan
+from .results import about, keep, summary
+from .spec import Computation, Found, Result, Task, seeded
+from .theory_tasks import compute
+from .verdicts import judge
+
+EXIT_FAILED = 1
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class Entry:
+    """A task with one seed: as declared, with every default filled in, and where its result is kept."""
+
+    task: Task
+    resolved: Task
+    identity: dict[str, Any]
+    folder: Path
+
+
+def reproduce(
+    names: Sequence[str],
+    scale: Scale,
+    out: Path,
+    console: Console,
+    *,
+    seeds: int = 1,
+    paths: dict[str, str] | None = None,
+    download: bool = False,
+    device: str = "auto",
+) -> int:
+    """Reproduce some of EXPERIMENTS and write DIR/reproduction.json.
+
+    Returns 0 where every task has a result and every finding holds, 1 where not, 2 where data was missing, 128 + N
+    after signal N. Raises UserError for bad input.
+    """
+    if Ranks.from_environment().several:
+        raise UserError("a reproduction is carried out by one process: start it without torchrun.")
+    stop = Stop()
+    with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
+        if folder.note:
+            console.print(folder.note, soft_wrap=True)
+        try:
+            return Reproduction(names, scale, out, console, stop, seeds, paths or {}, download, device).carry_out()
+        except Interrupted:
+            console.print(f"stopped: what is done is kept in {out}, and the same command goes on from there")
+            return 128 + (stop.signal or 0)
+
+
+class Reproduction:
+    """The state of one reproduction: its tasks, and the results so far."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        scale: Scale,
+        out: Path,
+        console: Console,
+        stop: Stop,
+        seeds: int,
+        paths: dict[str, str],
+        download: bool,
+        device: str,
+    ) -> None:
+        self.scale, self.out, self.console, self.stop, self.seeds = scale, out, console, stop, seeds
+        self.device = choose_device(device)
+        self.experiments: dict[str, Experiment] = {name: EXPERIMENTS[name](scale) for name in names}
+        tasks = [task for experiment in self.experiments.values() for task in experiment.tasks]
+        self.sources = Sources(tasks, paths, self.device, cores(), download=download)
+        self.entries: dict[Task, Entry] = {}
+        self.results: dict[Task, Result | str] = {}
+        self.missing: dict[str, str] = {}
+
+    def carry_out(self) -> int:
+        """Plan, run, judge. Returns the exit code."""
+        save_in(self.out)
+        screen = TaskScreen(self.console)
+        with screen:
+            for note in (kernels.slow(self.device), overloaded()):
+                if note is not None:
+                    self.console.print(note, soft_wrap=True)
+            for name, experiment in self.experiments.items():
+                self._enter(name, experiment, screen)
+            estimates = Estimates(self.scale, self.sources, self.device)
+            expected = {
+                entry.task: estimates.seconds(entry.resolved)
+                for entry in self.entries.values()
+                if entry.task not in self.results
+            }
+            self._show_plan(expected)
+            self.write()
+            screen.plan(expected)
+            for task in expected:
+                self.stop.check()
+                self._carry_out(self.entries[task], screen)
+                self.write()
+        values = self.write()
+        show_summary(self.console, values, self.out)
+        return self._code(values)
+
+    def _enter(self, name: str, experiment: Experiment, screen: TaskScreen) -> None:
+        """Resolve the tasks of an experiment and look for their results; one whose data is missing is left out."""
+
+        def progress(what: str, done: int, total: int) -> None:
+            self.stop.check()
+            screen.on_load(what, done, total)
+
+        if experiment.stopped:
+            self.missing[name] = experiment.stopped
+        problems = {}
+        for number in range(self.seeds):
+            for declared in experiment.tasks:
+                task = seeded(declared, number)
+                if task in self.entries or declared.dataset in problems:
+                    continue
+                try:
+                    self.sources.dataset(task, progress)
+                except UserError as error:
+                    problems[declared.dataset] = str(error)
+                    continue
+                self.entries[task] = self._entry(task)
+                self._look_up(self.entries[task])
+        if problems:
+            whole = all(task.dataset in problems for task in experiment.tasks)
+            which = "" if whole else "in part: "
+            self.missing[name] = which + "; ".join(problems.values())
+
+    def _entry(self, task: Task) -> Entry:
+        resolved: Task = task
+        if isinstance(task, Run):
+            resolved = resolve(task, on_gpu=self.device.type == "cuda", cores=cores())
+        identity = cache.identity(resolved, self.sources.identity(task), self.device)
+        return Entry(task, resolved, identity, self.out / "runs" / cache.key_of(identity))
+
+    def _look_up(self, entry: Entry) -> None:
+        try:
+            found = cache.load(entry.folder, entry.identity)
+        except ValueError as error:
+            self.console.print(f"{entry.folder} cannot be used ({error}): it is made again", soft_wrap=True)
+            with _writing(entry.folder):
+                shutil.rmtree(entry.folder)
+            return
+        if found is not None:
+            self.results[entry.task] = _usable(found)
+
+    def _show_plan(self, expected: dict[Task, float]) -> None:
+        counted: set[Task] = set()
+
+        def line(experiment: Experiment) -> tuple[int, int, float]:
+            tasks = [seeded(task, number) for number in range(self.seeds) for task in experiment.tasks]
+            tasks = [task for task in tasks if task in self.entries]
+            new = [task for task in tasks if task in expected and task not in counted]
+            counted.update(new)
+            return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)
+
+        said = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}"
+        self.console.print(said, soft_wrap=True)
+        show_plan(self.console, self.experiments, line, self.missing)
+
+    def _carry_out(self, entry: Entry, screen: TaskScreen) -> None:
+        """One task, from the start or from where it was stopped. A failure is kept as a sentence, and others go on."""
+        screen.start(entry.task)
+        try:
+            if isinstance(entry.resolved, Run):
+                record = self._train(entry.resolved, entry, screen)
+            else:
+                record = self._compute(entry.resolved, entry, screen)
+        except UserError as error:
+            self.results[entry.task] = str(error)
+            screen.failed(entry.task, str(error))
+            return
+        with _writing(entry.folder):
+            cache.seal(entry.folder, entry.identity)
+        curve = entry.folder / "curve.csv"
+        self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
+
+    def _train(self, run: Run, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
+        setup = set_up(run, self.sources.dataset(run), self.device)
+        session = Session(checkpoint_every=CHECKPOINT_SECONDS)
+        with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:
+            checkpoints = Checkpoints(entry.folder)
+            try:
+                checkpoints.load(setup)
+                resumed = True
+            except UserError:
+                checkpoints.remove()
+                resumed = False
+            record = run_one(setup, folder, session, screen, self.stop, resumed=resumed)
+            if not folder.kept:
+                raise UserError(f"{entry.folder} cannot be written: make room, and give the same command again.")
+            if record["interrupted"]:
+                raise Interrupted
+            checkpoints.remove()
+        return record
+
+    def _compute(self, task: Computation, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
+        def progress(what: str, done: int, total: int) -> None:
+            self.stop.check()
+            screen.on_load(what, done, total)
+
+        start = time.perf_counter()
+        found = compute(task, self.sources.dataset(task), progress)
+        record = {**found, "seconds": time.perf_counter() - start, "environment": environment()}
+        with _writing(entry.folder):
+            entry.folder.mkdir(parents=True, exist_ok=True)
+            write_json(entry.folder / "result.json", record)
+        screen.computed(task, record)
+        return record
+
+    def write(self) -> dict[str, Any]:
+        """Judge what is there, write it beside what earlier commands left, and return it."""
+        found = Found(self.results, self.seeds)
+        keys = {task: entry.folder.name for task, entry in self.entries.items()}
+        experiments = {
+            name: judge(experiment, found, keys, self.seeds) for name, experiment in self.experiments.items()
+        }
+        for name, why in self.missing.items():
+            experiments[name]["stopped"] = why
+        runs = {keys[task]: about(describe(task), self.results.get(task)) for task in self.entries}
+        values = summary(self.scale, self.seeds, experiments, runs)
+        keep(self.out, values)
+        return values
+
+    def _code(self, values: dict[str, Any]) -> int:
+        if any(not experiment.stopped and name in self.missing for name, experiment in self.experiments.items()):
+            return EXIT_BAD_INPUT
+        verdicts = [row["verdict"] for each in values["experiments"].values() for row in each["findings"]]
+        failed = any(isinstance(result, str) for result in self.results.values())
+        return EXIT_FAILED if failed or "fail" in verdicts else 0
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise UserError where a block cannot write to a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): make room, and give the same command again."
+        ) from None
+
+
+def _usable(result: Result) -> Result | str:
+    """A result, or in words why its numbers say nothing."""
+    if result.record.get("stopped") == "not_finite":
+        return f"the loss became NaN or infinite at step {result.record['not_finite_step']}"
+    return result
+
+
+def default_out(scale: Scale) -> Path:
+    """reproductions/SCALE in the current folder: the same for each experiment, so that they share runs."""
+    return Path("reproductions") / scale.name

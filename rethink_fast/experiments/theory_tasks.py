@@ -1,0 +1,24 @@
+"""The tasks that are no training runs: each a call into rethink_fast.theory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..data import Dataset
+from ..data.source import Progress
+from ..theory import run_table3, run_theorem1
+from .spec import Computation
+
+
+def compute(task: Computation, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    """Carry out a computation and return its record. progress may raise to stop it. Raises UserError."""
+    if task.name == "theorem1":
+        return run_theorem1(dataset, task.seed, progress).as_dict()
+    if task.name == "table3":
+        results = run_table3(dataset, seed=task.seed, progress=progress, **dict(task.options))
+        first = results[0]
+        return {
+            **{name: getattr(first, name) for name in ("dataset", "data_source", "n_train", "n_test", "device")},
+            "rows": {result.preprocessing: result.as_dict() for result in results},
+        }
+    raise ValueError(f"no computation is called {task.name!r}")

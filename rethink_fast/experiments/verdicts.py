@@ -1,0 +1,157 @@
+"""From declarations and results to plain values: rows with verdicts, curves, findings. What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..config import DEFAULTS
+from .spec import (
+    Experiment,
+    Failed,
+    Finding,
+    Found,
+    NotRun,
+    Plot,
+    Result,
+    Row,
+    Series,
+    Spread,
+    Table,
+    Task,
+    Value,
+    seeded,
+)
+
+VERDICTS = {
+    "agrees": "ours is within the tolerance of the paper's",
+    "differs": "ours is outside it",
+    "smaller scale": "ours is of fewer images, and the paper's number is not expected of it",
+    "no value in the paper": "the paper has none",
+    "failed": "the run has ended without a usable number",
+    "not run": "no run so far",
+}
+
+
+def judge(experiment: Experiment, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+    """One experiment as it stands. keys: the name of each task's folder, of every seed."""
+    findings = [_finding(finding, found) for finding in experiment.findings]
+    done = [_has_run(found, task) for task in experiment.tasks]
+    return {
+        "title": experiment.title,
+        "status": "not run" if not any(done) else "complete" if all(done) else "partly run",
+        "stopped": experiment.stopped,
+        "tables": [_table(table, found, keys, seeds) for table in experiment.tables],
+        "plots": [_plot(plot, found) for plot in experiment.plots],
+        "findings": findings,
+        "departures": list(experiment.departures),
+    }
+
+
+def _has_run(found: Found, task: Task) -> bool:
+    try:
+        found.all(task)
+    except NotRun:
+        return False
+    except Failed:
+        pass
+    return True
+
+
+def _table(table: Table, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "labels": list(table.labels),
+        "unit": table.unit,
+        "rows": [_row(row, found, keys, seeds) for row in table.rows],
+    }
+
+
+def _row(row: Row, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+    tasks = [seeded(row.task, number) for number in range(seeds)] if row.task is not None else []
+    return {
+        "labels": list(row.labels),
+        "note": row.note,
+        "runs": [keys[task] for task in tasks if task in keys],
+        "values": [_value(value, row.task, found) for value in row.values],
+    }
+
+
+def _value(value: Value, task: Task | None, found: Found) -> dict[str, Any]:
+    spread: Spread | None = None
+    tolerance, why = value.tolerance, ""
+    try:
+        if task is None:
+            raise NotRun
+        spread = found.spread(task, value.measure, value.baseline)
+        first = found.first(task)
+        if value.allowance is not None and not _is_full(first):
+            tolerance += value.allowance(first) or 0.0
+        verdict = _verdict(value, spread, tolerance, first)
+    except NotRun:
+        verdict = "not run"
+    except Failed as failure:
+        verdict, why = "failed", str(failure)
+        if isinstance(value.paper, str):
+            verdict = "agrees"
+    numeric = isinstance(value.paper, int | float)
+    return {
+        "column": value.column,
+        "paper": value.paper,
+        "ours": asdict(spread) if spread else None,
+        "difference": spread.mean - float(value.paper or 0.0) if spread and numeric else None,
+        "tolerance": tolerance if numeric else None,
+        "reason": value.reason if value.paper is not None else "",
+        "verdict": verdict,
+        "why": why,
+    }
+
+
+def _verdict(value: Value, spread: Spread, tolerance: float, result: Result) -> str:
+    if value.paper is None:
+        return "no value in the paper"
+    if not value.any_scale and not _is_full(result):
+        return "smaller scale"
+    if isinstance(value.paper, str):
+        # "failed to converge": a run that has come to the end counts as that where it has not learnt half.
+        return "agrees" if spread.mean < 50 else "differs"
+    # a float's own rounding is no difference
+    return "agrees" if abs(spread.mean - value.paper) <= tolerance + 1e-9 else "differs"
+
+
+def _is_full(result: Result) -> bool:
+    """Whether the whole training set took part."""
+    record = result.record
+    images = record.get("n_train", record.get("n"))
+    return images is not None and images >= DEFAULTS[record["dataset"]].full_size
+
+
+def _plot(plot: Plot, found: Found) -> dict[str, Any]:
+    return {
+        "name": plot.name,
+        "title": plot.title,
+        "x_label": plot.x_label,
+        "y_label": plot.y_label,
+        "x_limit": plot.x_limit,
+        "y_limits": plot.y_limits,
+        "note": plot.note,
+        "paper": _series(plot.paper),
+        "ours": _series(plot.ours(found)),
+    }
+
+
+def _series(series: Iterable[Series]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in series]
+
+
+def _finding(finding: Finding, found: Found) -> dict[str, Any]:
+    try:
+        check = finding.check(found)
+    except NotRun:
+        verdict, value = "not run", ""
+    except Failed as failure:
+        verdict, value = "fail", f"a run has no usable number: {failure}"
+    else:
+        verdict, value = "pass" if check.held else "fail", check.value
+    return {"statement": finding.statement, "margin": finding.margin, "verdict": verdict, "value": value}

@@ -1,0 +1,85 @@
+"""A folder that one process writes in at a time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, TypeVar
+
+from .errors import UserError
+from .files import lock, remove_partial
+
+LOCK = ".lock"
+
+Self = TypeVar("Self", bound="OwnedFolder")
+
+
+class OwnedFolder:
+    """A folder that this process owns until `close`, by a lock that goes with the process. Use as a context manager.
+
+    path: made if it is not there. option: the command's option that names it, for messages. made: whether this process
+    has just made it. note: a line for the user, or "". Raises UserError, also where another process owns it.
+    """
+
+    def __init__(self, path: Path, option: str = "--out", *, made: bool = False) -> None:
+        self.path, self.made, self.note = path, made, ""
+        self._lock: BinaryIO | None = None
+        try:
+            self._own()
+        except BlockingIOError:
+            raise UserError(
+                f"{option} {path} is in use by another process: wait until it ends, or choose another folder by --out."
+            ) from None
+        except OSError as error:
+            self.abandon()
+            raise UserError(f"{option} {path} cannot be written ({error.strerror}): choose another folder.") from None
+        remove_partial(path)
+
+    def _own(self) -> None:
+        for last in (False, False, True):
+            with suppress(FileExistsError):
+                self.path.mkdir(parents=True)
+                self.made = True
+            try:
+                self._lock = lock(self.path / LOCK)
+                break
+            except FileNotFoundError:  # the process that made it has just removed it again
+                if last:
+                    raise
+        if self._lock is None:
+            self.note = f"{self.path} is on a file system without locks: see that no second command writes there"
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.abandon()
+        self.close()
+
+    def close(self) -> None:
+        """Let another process own the folder."""
+        with suppress(OSError):
+            (self.path / LOCK).unlink()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def abandon(self) -> None:
+        """Remove the folder again if this process made it and nothing is in it."""
+        with suppress(OSError):
+            if self.made and set(os.listdir(self.path)) <= {LOCK}:
+                (self.path / LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def restore(self) -> bool:
+        """Make the folder again if it was removed. Returns whether it was."""
+        if self.path.is_dir():
+            return False
+        self.close()
+        self._own()
+        return True

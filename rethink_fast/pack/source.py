@@ -1,0 +1,134 @@
+"""What is packed: a folder of images, or a pack of form jpeg, as stretches of bytes by sample index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..data import layout, webdataset
+from ..data.pack_format import Pack, PackSplit, is_pack, read_pack
+from ..data.tree import FolderTree, is_folder_at
+from ..errors import UserError
+from ..files import open_regular
+
+
+@dataclass(frozen=True)
+class Source:
+    """Encoded images of one split, or of part of it, in the order of their sample indices.
+
+    The bytes of image k are `lengths[k]` from `offsets[k]` on in root / files[k]. quarantined: of images that are
+    known to be without, the file and the reason.
+    """
+
+    root: Path
+    files: list[str]
+    offsets: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    quarantined: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def part(self, start: int, stop: int) -> Source:
+        """The images from start to stop, counted from 0."""
+        known = {k - start: why for k, why in self.quarantined.items() if start <= k < stop}
+        cut = slice(start, stop)
+        return Source(self.root, self.files[cut], self.offsets[cut], self.lengths[cut], self.labels[cut], known)
+
+    def read(self, k: int) -> np.ndarray:
+        """The bytes of image k, uint8 [n], none of a quarantined one; a UserError where they cannot be read."""
+        path = self.root / self.files[k]
+        if k in self.quarantined:
+            return np.empty(0, np.uint8)
+        try:
+            return np.fromfile(path, np.uint8, count=int(self.lengths[k]), offset=int(self.offsets[k]))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Everything that is packed. size: to which a pack has brought the images before; notes: about the source."""
+
+    classes: tuple[str, ...]
+    splits: dict[str, Source]
+    size: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Of the names and sizes of all images: another tree has another one."""
+        seen = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
+        for name, source in self.splits.items():
+            seen.update(f"\0{name}\0".encode())
+            seen.update("\0".join(source.files).encode(errors="surrogateescape"))
+            for numbers in (source.offsets, source.lengths, source.labels):
+                seen.update(numbers.tobytes())
+        return seen.hexdigest()
+
+
+def open_tree(path: Path) -> Tree:
+    """Find the images of a folder (by layout.find), of WebDataset shards or of a pack of form jpeg.
+
+    Raises UserError.
+    """
+    to_do = "name a folder with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack"
+    if not is_folder_at(path, to_do):
+        raise UserError(f"{path} is no folder: {to_do}")
+    tree = FolderTree(path)
+    listing = tree.listing("")
+    if is_pack(path):
+        return _of_pack(read_pack(path))
+    if shards := webdataset.shards(path, listing):
+        return _of_shards(path, shards)
+    found = layout.find(tree)
+    splits = {"train": _of_folder(path, *found.train)}
+    if found.test is not None:
+        splits["test"] = _of_folder(path, *found.test)
+    return Tree(found.classes, splits, notes=found.notes)
+
+
+def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Source:
+    at = path / folder
+    lengths = np.zeros(len(files), np.int64)
+    unreadable = {}
+    for k, file in enumerate(files):
+        try:
+            with open_regular(at / file) as opened:
+                lengths[k] = os.fstat(opened.fileno()).st_size
+        except OSError as error:
+            unreadable[k] = (file, f"cannot be read: {error.strerror or error}")
+    return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
+
+
+def _of_shards(path: Path, shards: list[str]) -> Tree:
+    classes, splits = webdataset.read(path, shards)
+    number = {name: k for k, name in enumerate(classes)}
+    return Tree(
+        classes,
+        {
+            name: Source(path, s.shards, s.offsets, s.lengths, np.array([number[c] for c in s.labels], np.int32))
+            for name, s in splits.items()
+        },
+    )
+
+
+def _of_pack(pack: Pack) -> Tree:
+    if pack.form != "jpeg":
+        raise UserError(f"{pack.path} is a pack of form {pack.form}: a pack can be made from a folder or a jpeg pack")
+
+    def source(split: PackSplit) -> Source:
+        names = split.files
+        files = [names[shard] for shard in split.index["shard"]]
+        known = {index: (file, reason) for index, file, reason in split.quarantine}
+        index = split.index
+        return Source(pack.path, files, index["offset"].copy(), index["length"].copy(), index["label"].copy(), known)
+
+    splits = {"train": source(pack.train)}
+    if pack.test is not None:
+        splits["test"] = source(pack.test)
+    return Tree(pack.classes, splits, pack.size)

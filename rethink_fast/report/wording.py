@@ -1,0 +1,126 @@
+"""Numbers and verdicts as people write them; the same in the page and in the text."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+from ..text import number
+
+
+def paper(value: dict[str, Any]) -> str:
+    """The paper's number or words."""
+    given = value["paper"]
+    return "-" if given is None else given if isinstance(given, str) else number(given)
+
+
+def ours(value: dict[str, Any]) -> str:
+    """Our mean and standard deviation, with the number of seeds; or why there is none."""
+    spread = value["ours"]
+    if spread is None:
+        return value["why"] or value["verdict"]
+    if spread["of"] == 1:
+        return number(spread["mean"])
+    few = f" of {spread['of']}" if spread["n"] < spread["of"] else ""
+    return f"{number(spread['mean'])} ± {number(spread['std'])} (n = {spread['n']}{few})"
+
+
+def difference(value: dict[str, Any]) -> str:
+    """Ours less the paper's."""
+    found = value["difference"]
+    if found is None:
+        return "-"
+    return f"{'+' if found >= 0 else '-'}{number(abs(found))}"
+
+
+def tolerance(value: dict[str, Any]) -> str:
+    """How far ours may be from the paper's."""
+    return "-" if value["tolerance"] is None else f"± {number(value['tolerance'])}"
+
+
+def caption(plot: dict[str, Any]) -> str:
+    """The note of a plot, and which of the paper's curves ours has none for."""
+    labels = [series["label"] for series in plot["paper"]]
+    ours = {series["label"] for series in plot["ours"]}
+    absent = [label for label in labels if label not in ours] if ours else ["all of ours"]
+    lacking = [f"not run, or failed: {', '.join(absent)}"] if absent else []
+    return "; ".join([*([plot["note"]] if plot["note"] else []), *lacking])
+
+
+def reasons(table: dict[str, Any]) -> dict[str, str]:
+    """A letter for each reason of a tolerance in a table, in the order in which they come."""
+    found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
+    return {reason: string.ascii_lowercase[place] if place < 26 else str(place) for place, reason in enumerate(found)}
+
+
+def runs_seconds(record: dict[str, Any]) -> float:
+    """Wall time of a task: training, evaluation, compilation and checkpoints; of a computation as it was measured."""
+    parts = ("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds")
+    whole = record.get("seconds")
+    return whole if whole is not None else sum(record.get(name) or 0.0 for name in parts)
+
+
+def size_of(record: dict[str, Any]) -> str:
+    """The scale of a run in words."""
+    if record.get("n") is not None:
+        return f"{record['n']:,} training images"
+    images = f"{record.get('n_train') or 0:,} training and {record.get('n_test') or 0:,} test images"
+    if record.get("batch_size") is None:
+        return images
+    return f"{images}, batch {record['batch_size']}, {record.get('precision')}"
+
+
+def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
+    """The scale of a row's runs, or nothing where there are none."""
+    for key in row["runs"]:
+        record = values["runs"][key]["record"]
+        if record is not None:
+            return size_of(record)
+    return ""
+
+
+def count(values: dict[str, Any]) -> dict[str, int]:
+    """How many findings hold, do not, and were not run."""
+    counts = {"pass": 0, "fail": 0, "not run": 0}
+    for experiment in values["experiments"].values():
+        for finding in experiment["findings"]:
+            counts[finding["verdict"]] += 1
+    return counts
+
+
+def total_seconds(values: dict[str, Any]) -> float:
+    """Wall time of all tasks together."""
+    return sum(runs_seconds(run["record"]) for run in values["runs"].values() if run["record"] is not None)
+
+
+def machines(values: dict[str, Any]) -> list[dict[str, str]]:
+    """What the runs were made with: each machine and set of versions once."""
+    found: dict[str, dict[str, str]] = {}
+    for run in values["runs"].values():
+        if run["record"] is None:
+            continue
+        facts = run["record"]["environment"]
+        gpu, git = facts["gpu"], facts["git"]
+        lines = {
+            "processor": f"{facts['processor']}, {facts['cores']} cores",
+            "GPU": f"{gpu['name']}, driver {gpu['driver']}" if gpu else "none",
+            "system": facts["system"],
+            "python": facts["python"],
+            **{name: version for name, version in facts["packages"].items() if version},
+            "rethink_fast": facts["rethink_fast"],
+            "corruption contract": f"version {facts['contract_version']}",
+            "git": f"{(git['revision'] or '-')[:12]}{' with local changes' if git['dirty'] else ''}",
+        }
+        found["|".join(lines.values())] = lines
+    return list(found.values())
+
+
+def departures(values: dict[str, Any]) -> list[str]:
+    """What differs from the paper in the runs: by their scale, and where one is not of the recipe, each once."""
+    found = dict.fromkeys(values["scale"]["departures"])
+    for run in values["runs"].values():
+        record = run["record"]
+        changes = (record.get("recipe") or {}).get("changes") if record is not None else None
+        if changes:
+            found[f"{record['model']}: {', '.join(changes)}."] = None
+    return list(found)

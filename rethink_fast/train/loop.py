@@ -1,0 +1,278 @@
+"""The loop: epochs of steps, most followed by a full evaluation, until the labels are memorised.
+
+The training clock runs over the steps alone. Compilation comes before it, evaluation and checkpoints between; each has
+its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from ..config import settled
+from ..errors import Interrupted
+from ..stages import stage
+from .compile import choose, warm_up
+from .evaluate import Scores, evaluate
+from .milestones import Moment
+from .optim import set_learning_rate
+from .setup import Setup
+from .state import EpochRow, Outcome, StopReason
+from .step import synchronize, trim_heap
+
+TICK_SECONDS = 0.5
+
+NEAR = 0.02
+"""An epoch is evaluated out of turn once its online accuracy is so near the goal: it is a mean over the epoch, and lags
+behind the accuracy at its end, by 0.4 points in the last epochs of the fast recipe of mlp_1x512."""
+
+
+LOOK_EVERY = 50
+"""Steps after which several ranks look whether the loss is finite: each has a clock of its own, and all must agree."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where the run stands inside an epoch."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+
+
+class Listener(Protocol):
+    """Somebody who wants to know how the run goes, and keeps what it found."""
+
+    def on_ready(self, outcome: Outcome) -> None:
+        """Called when the step is compiled, before the training clock starts."""
+        ...
+
+    def on_tick(self, tick: Tick) -> None:
+        """Called about twice a second while training."""
+        ...
+
+    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+        """Called when an epoch has been trained, and evaluated where its turn had come."""
+        ...
+
+    def save(self, outcome: Outcome) -> None:
+        """Called to write a checkpoint: every so often, and when the run is asked to stop."""
+        ...
+
+
+class _Clock:
+    """The training clock of an epoch: it counts into outcome.train_seconds, and stands still while stopped."""
+
+    def __init__(self, setup: Setup, outcome: Outcome) -> None:
+        self._setup, self._outcome = setup, outcome
+        self._waited = setup.train.wait_seconds
+        self.last = self._start = time.perf_counter()
+        self._seen = setup.step.seen
+        self._before = 0.0
+
+    def stop(self) -> None:
+        """Wait for the device and add what has passed."""
+        synchronize(self._setup.device)
+        self._before += time.perf_counter() - self._start
+        self._outcome.train_seconds += time.perf_counter() - self._start
+        self._outcome.wait_seconds += self._setup.train.wait_seconds - self._waited
+
+    def start(self) -> None:
+        """Go on."""
+        self._waited = self._setup.train.wait_seconds
+        self._start = time.perf_counter()
+
+    def ticks(self) -> bool:
+        """Whether it is time to tell how things stand."""
+        now = time.perf_counter()
+        if now - self.last < TICK_SECONDS:
+            return False
+        self.last = now
+        return True
+
+    def rate(self) -> float:
+        """Images a second of this epoch."""
+        return (self._setup.step.seen - self._seen) / (self._before + time.perf_counter() - self._start)
+
+
+class _Saver:
+    """Asks for a checkpoint every so many seconds, on a clock of its own."""
+
+    def __init__(self, listener: Listener, outcome: Outcome, every: float) -> None:
+        self._listener, self._outcome, self._every = listener, outcome, every
+        self._saved = time.perf_counter()
+        self.whole = False
+        """Whether the network stands between two steps, as a checkpoint needs it."""
+
+    def due(self) -> bool:
+        return time.perf_counter() - self._saved >= self._every
+
+    def save(self) -> None:
+        start = time.perf_counter()
+        with stage("checkpoint"):
+            self._listener.save(self._outcome)
+        self._saved = time.perf_counter()
+        self._outcome.checkpoint_seconds += self._saved - start
+
+
+def fit(
+    setup: Setup,
+    listener: Listener,
+    check: Callable[[], None],
+    *,
+    outcome: Outcome | None = None,
+    checkpoint_every: float = float("inf"),
+) -> Outcome:
+    """Train until the train accuracy is reached, the epochs are over, the loss is not finite, or `check` says stop.
+
+    check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
+    then is returned. outcome: where an earlier session stood, with the step's state loaded. checkpoint_every: seconds
+    between the calls of listener.save. After an error between two steps there is a last one, and the error is raised.
+    """
+    resumed, outcome = outcome is not None, outcome or Outcome()
+    epochs = settled(setup.run.train.epochs)
+    saver = _Saver(listener, outcome, checkpoint_every)
+    try:
+        _make_ready(setup, outcome, resumed)
+        listener.on_ready(outcome)
+        if not resumed:
+            start = time.perf_counter()
+            with stage("update"):
+                setup.fit_optimizer()
+                synchronize(setup.device)
+            outcome.train_seconds += time.perf_counter() - start
+        saver.whole = True
+        if outcome.epoch == epochs:
+            outcome.stopped = "epochs"
+        for epoch in range(outcome.epoch, epochs):
+            _train_epoch(setup, epoch, outcome, listener, check, saver)
+            if outcome.bad_step is not None:
+                outcome.stopped = "not_finite"
+                return outcome
+            row = _finish_epoch(setup, epoch, outcome, check)
+            outcome.rows.append(row)
+            outcome.epoch, outcome.batch = epoch + 1, 0
+            if row.train_accuracy is not None and row.train_loss is not None:
+                moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
+                outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
+            outcome.stopped = _stopped(setup, row)
+            listener.on_epoch(row, outcome)
+            if outcome.stopped == "until":
+                break
+            if saver.due() or outcome.stopped == "epochs":  # more epochs can go on from here
+                saver.save()
+    except Interrupted:
+        outcome.stopped = "interrupted"
+        saver.save()
+    except Exception:
+        if saver.whole:
+            with suppress(RuntimeError, MemoryError):  # the device may be lost: the first error says it
+                saver.save()
+        raise
+    return outcome
+
+
+def _stopped(setup: Setup, row: EpochRow) -> StopReason:
+    """Why the run ends with this epoch; "interrupted" if it goes on, for what is written until its end."""
+    train = setup.run.train
+    if row.train_accuracy is not None and row.train_loss is not None:
+        low = train.until_loss is None or row.train_loss <= train.until_loss
+        if row.train_accuracy >= train.until and low:
+            return "until"
+    return "epochs" if row.epoch == train.epochs else "interrupted"
+
+
+def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
+    """Compile. A resumed run goes on as it began: another choice would change the last bits of every sum."""
+    with stage("compile"):
+        if resumed:
+            setup.step.compiled = outcome.choice["compiled"]
+        else:
+            outcome.choice = asdict(choose(setup))
+        outcome.compile_seconds += warm_up(setup)
+
+
+def _train_epoch(
+    setup: Setup,
+    epoch: int,
+    outcome: Outcome,
+    listener: Listener,
+    check: Callable[[], None],
+    saver: _Saver,
+) -> None:
+    step, loader = setup.step, setup.train
+    if outcome.batch == 0:
+        step.begin_epoch(epoch)
+    steps, lr = len(loader), -1.0
+    clock = _Clock(setup, outcome)
+    try:
+        for batch in loader.epoch(epoch, outcome.batch):
+            check()
+            rate = setup.learning_rate(epoch, outcome.batch)
+            if rate != lr:
+                lr = rate
+                set_learning_rate(step.optimizer, lr)
+            saver.whole = False
+            step.train(loader, batch)
+            outcome.steps += 1
+            outcome.batch += 1
+            outcome.images += len(batch)
+            saver.whole = True
+            if clock.ticks():
+                loss, bad = step.glance()
+                listener.on_tick(Tick(epoch, outcome.batch, steps, loss, clock.rate()))
+                if bad and not setup.ranks.several:
+                    break
+                if saver.due():
+                    clock.stop()
+                    saver.save()
+                    clock.start()
+            if setup.ranks.several and outcome.batch % LOOK_EVERY == 0 and step.bad_step.item() >= 0:
+                break
+    finally:
+        clock.stop()
+    bad_step = int(step.bad_step.item())
+    if bad_step >= 0:
+        # A clock decides when it is seen: what was made of it until then does not count.
+        outcome.bad_step = outcome.steps = bad_step
+
+
+def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[], None]) -> EpochRow:
+    online_loss, online_accuracy = setup.step.online()
+    train = setup.run.train
+    due = (epoch + 1) % settled(train.eval_every) == 0 or epoch + 1 == train.epochs
+    due = due or online_accuracy >= train.until - NEAR
+    start = time.perf_counter()
+    scores: Scores | None = None
+    test: Scores | None = None
+    if due:
+        try:
+            with stage("evaluation"):
+                scores = evaluate(setup.step, setup.train, check)
+                if setup.test is not None:
+                    test = evaluate(setup.step, setup.test, check)
+        finally:
+            outcome.eval_seconds += time.perf_counter() - start
+    trim_heap(setup.device)
+    return EpochRow(
+        epoch=epoch + 1,
+        step=outcome.steps,
+        train_seconds=outcome.train_seconds,
+        learning_rate=setup.learning_rate(epoch),
+        train_loss=scores.loss if scores else None,
+        train_accuracy=scores.accuracy if scores else None,
+        clean_accuracy=scores.clean_accuracy if scores else None,
+        corrupted_accuracy=scores.corrupted_accuracy if scores else None,
+        test_loss=test.loss if test else None,
+        test_accuracy=test.accuracy if test else None,
+        online_loss=online_loss,
+        online_accuracy=online_accuracy,
+        images_per_second=outcome.images / outcome.train_seconds,
+        train_top5_accuracy=scores.top5_accuracy if scores else None,
+        test_top5_accuracy=test.top5_accuracy if test else None,
+    )
