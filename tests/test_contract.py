@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import contract_reference as contract
 import numpy as np
 import pytest
 import torch
@@ -30,6 +29,7 @@ from rethink_fast.data.preprocess import PIXEL_KINDS, Preparation, prepare
 from rethink_fast.data.source import Resident, Split
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import features, theorem1
+from tests import contract_reference as contract
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2017, 2**32 + 5, 2**63 - 1)
@@ -285,7 +285,7 @@ def test_prepared_input_is_the_contract_stage_by_stage(stages: dict, kind: str, 
     """In [-1, 1], so that a value errs by as much as a pixel over 127.5.
 
     Each stage averages pixels and adds its own bound; the colours multiply a difference by less than 64 (see
-    test_augment_imagenet.py). A deviate is within 1e-5 of 60.
+    test_imagenet.py). A deviate is within 1e-5 of 60.
     """
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **stages)
     images, index = pictures(4, 16, 18), [4, 0, 2**62 + 1, 7]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 
-import contract_reference as contract
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from rethink_fast import rng
 from rethink_fast.corruptions import partially_corrupted_labels
+from tests import contract_reference as contract
 
 NEW_VERSION = "CONTRACT.md, version 1, fixes these values: a change needs a new CONTRACT_VERSION"
 SEEDS = [0, 1, 2**31, 2**63 - 1]

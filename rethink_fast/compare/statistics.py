@@ -144,7 +144,7 @@ def decide(
 
     more: gives so many further logarithms of ratios; looks: by default FIRST_PAIRS, doubled up to MOST_PAIRS. With the
     misses of all looks added up, a slowdown is reported wrongly in 2.4 % of cases at the worst, which is where the true
-    ratio lies on the threshold itself; where nothing changed, practically never (tests/test_compare_guard.py).
+    ratio lies on the threshold itself; where nothing changed, practically never (tests/compare/test_guard.py).
     """
     values: list[float] = []
     for look in looks or doubled():

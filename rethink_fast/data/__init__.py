@@ -1,12 +1,12 @@
 """Data sources, each giving uint8 images, labels and a stable sample index. `open_dataset` opens any of them.
 
 path, "auto" or "synthetic"
-  mnist.py            IDX                                   -> Resident (decoded, on the device)
-  cifar10.py          python, binary, class folders, tar    -> Resident
-  imagenet.py         train/WNID/*.JPEG and val/, or any folder of class folders
-                      jpeg_images.py, decoded every epoch  -> JpegFolder
-  pack_images.py           a pack (pack_*.py) of either of both  -> PackedOriginals, PackedJpegs, or those of npy_images.py
-  synthetic.py        made from the sample index            -> Resident or Generated
+  mnist.py        IDX                                   -> Resident (decoded, on the device)
+  cifar10.py      python, binary, class folders, tar    -> Resident
+  imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
+                  jpeg_images.py, decoded every epoch   -> JpegFolder
+  pack_images.py  a pack of either of both              -> PackedOriginals, PackedJpegs, or those of npy_images.py
+  synthetic.py    made from the sample index            -> Resident or Generated
 
 residency.py then decides which images stay on the device, decoded once.
 """

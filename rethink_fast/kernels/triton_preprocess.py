@@ -9,7 +9,8 @@ Derived for an H200 (132 SMs, 1.755 GHz, copy at about 4.2 TB/s), not yet measur
 of the copy bandwidth into bfloat16 allows 25 instructions an element where bytes are read and 16.6 for gaussian.
 - true: 13.5 counted at 299 x 299 (11.6 at 224, where loads are 16 bytes wide): within reach.
 - gaussian: 28 counted, so about half the copy bandwidth; into float32, with twice the bytes, 85 % is within reach.
-- shuffled_pixels, random_pixels: about a third, see triton_random_pixels.py; the image would have to be in shared memory.
+- shuffled_pixels, random_pixels: about a third, see triton_random_pixels.py; the image would have to be in shared
+  memory.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

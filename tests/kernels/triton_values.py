@@ -1,6 +1,6 @@
 """The Triton kernels against the reference, value by value, in Triton's interpreter on CPU tensors.
 
-test_kernels_triton.py runs this file in a process of its own with TRITON_INTERPRET=1, which Triton must see before it
+test_triton.py runs this file in a process of its own with TRITON_INTERPRET=1, which Triton must see before it
 is imported. Outputs start poisoned.
 """
 
@@ -148,7 +148,7 @@ CORRUPTIONS = ["", "shuffled_pixels", "random_pixels", "gaussian"]
 
 
 def cast(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """As the interpreter casts: it cuts bfloat16 off. test_kernels_compile.py shows that a GPU rounds to nearest."""
+    """As the interpreter casts: it cuts bfloat16 off. test_compile.py shows that a GPU rounds to nearest."""
     if dtype == torch.bfloat16:
         values = (values.view(torch.int32) & -0x10000).view(torch.float32)
     return values.to(dtype)

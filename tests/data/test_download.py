@@ -137,7 +137,7 @@ def test_imagenet_needs_an_account() -> None:
 def test_a_data_set_is_fetched_once_and_found_afterwards(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_data_mnist import write
+    from tests.data.test_mnist import write
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("RETHINK_FAST_DATA", raising=False)

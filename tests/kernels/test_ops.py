@@ -213,7 +213,7 @@ assert torch.equal(made, random_pixels_reference(images, index, 3))
 compiled = torch.compile(lambda x: random_pixels(x, index, seed=3) + 0, fullgraph=True, backend="aot_eager")
 assert torch.equal(compiled(images), made)
 print("ran on the reference")
-raise SystemExit(pytest.main(["-q", "-k", "refused or agree", "test_kernels_ops.py"]))
+raise SystemExit(pytest.main(["-q", "-k", "refused or agree", "test_ops.py"]))
 """
 
 
@@ -221,7 +221,7 @@ def test_without_the_library(tmp_path: Path) -> None:
     """A copy of the package with nothing compiled imports, runs, compiles and refuses alike."""
     shutil.copytree(PACKAGE, tmp_path / "rethink_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     shutil.copytree(SOURCES, tmp_path / "csrc")
-    shutil.copy(__file__, tmp_path / "test_kernels_ops.py")
+    shutil.copy(__file__, tmp_path / "test_ops.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", WITHOUT]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)

@@ -84,7 +84,7 @@ def test_training_input_is_the_composition(kind: str, normalisation: str) -> Non
 def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...]) -> None:
     """To and from [-1, 1] moves a pixel by 4 EPS of its size, below 4096 (a Gaussian one): by `pixel` with its own
     bound. A crop and a rotation are averages of pixels. The colours multiply a difference by 64, see
-    test_augment_imagenet.py."""
+    test_imagenet.py."""
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **dict.fromkeys(stages, True))
     made = prepare(STORED, ROWS, INDEX, how, epoch=5)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)

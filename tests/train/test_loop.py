@@ -114,7 +114,7 @@ class NoReading(TorchDispatchMode):
 
 @pytest.mark.parametrize("model", ["mlp_1x512", "inception_small", "alexnet_small"])
 def test_a_step_reads_nothing_back(model: str) -> None:
-    """The network's part; tests/test_prepare.py says the same of the preparation."""
+    """The network's part; tests/data/test_preprocess.py says the same of the preparation."""
     setup = setup_of(run_of(model, limit=8))
     inputs, labels, _ = setup.train.prepared(setup.train.example(8), 0)
     with NoReading():

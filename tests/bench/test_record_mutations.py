@@ -122,7 +122,7 @@ def test_a_seeds_record_and_a_cache_entry_survive_mutations(real: Path, tmp_path
 
 
 def test_a_reproduction_survives_mutations(tmp_path: Path) -> None:
-    committed = Path(__file__).parents[1] / "benchmarks" / "results" / "reproductions" / "laptop-20261124"
+    committed = Path(__file__).parents[2] / "benchmarks" / "results" / "reproductions" / "laptop-20261124"
     whole = json.loads((committed / "reproduction.json").read_text())
     del whole["experiments"]["figure1"], whole["experiments"]["figure2"]  # pictures take long
     path = tmp_path / "reproduction.json"

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import fake_cuda
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from rethink_fast.train.setup import Setup, set_up
 from rethink_fast.train.state import Outcome
 from rethink_fast.train.step import LEAD
 from rethink_fast.train.throughput import model_rate
+from tests.train import fake_cuda
 
 cuda = pytest.fixture(fake_cuda.doubles)
 

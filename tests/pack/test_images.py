@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engine import run_of, train
-from test_pack import CLASSES, cache, flip, made, tree
 
 from rethink_fast import rng
 from rethink_fast.config import Corruption
@@ -23,6 +21,8 @@ from rethink_fast.data.pack_images import PackedJpegs, PackedOriginals
 from rethink_fast.data.source import Regional, Resident
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import set_up
+from tests.pack.test_pack import CLASSES, cache, flip, made, tree
+from tests.train.test_loop import run_of, train
 
 pytest.importorskip("nvidia.dali")
 
@@ -278,7 +278,7 @@ def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None
     """After 50 epochs over 200 photographs no more than 2 % above that after 5."""
     path = made(shared_data / "imagenet-sample", tmp_path / "pack", form, 64).path
     words = [sys.executable, "-c", MEMORY, str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     after5, after50 = map(int, done.stdout.split())
     assert after50 <= 1.02 * after5
 

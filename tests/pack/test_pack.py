@@ -30,7 +30,7 @@ from rethink_fast.pack import write
 pytest.importorskip("nvidia.dali")
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLASSES = ("n01", "n02", "n03")
 
 

@@ -18,7 +18,7 @@ def test_values_in_the_interpreter() -> None:
     done = subprocess.run(
         command,
         env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=file.parents[1],
+        cwd=file.parents[2],
         capture_output=True,
         text=True,
         timeout=600,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import contract_reference as contract
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from rethink_fast.augment import (
     unit_range,
     whiten,
 )
+from tests import contract_reference as contract
 
 EPS = 2.0**-23
 INDEX = torch.tensor([0, 1, 2, 3, 12_345, 2**40 + 7, 2**62])

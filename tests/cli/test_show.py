@@ -93,7 +93,7 @@ def test_the_picture_holds_every_pixel(tmp_path: Path, augment: tuple[str, ...])
 def test_the_picture_in_the_readme_is_of_this_program() -> None:
     """Its inputs to the bit. What is augmented was rounded from floats that a processor may round otherwise."""
     found = made("imagenet", size=40, augment=("resized-crop", "flip", "colour"), seed=0)
-    with Image.open(Path(__file__).parents[1] / "benchmarks/results/contact-sheet.png") as picture:
+    with Image.open(Path(__file__).parents[2] / "benchmarks/results/contact-sheet.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     canvas = _Canvas(found)
     assert pixels.shape == canvas.pixels.shape

@@ -69,7 +69,7 @@ def host_kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("needs a C++ compiler")
     library = tmp_path_factory.mktemp("host") / "random_pixels_host.so"
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    command += [f"-I{HERE.parent / 'csrc'}", str(HERE / "random_pixels_host.cpp"), "-o", str(library)]
+    command += [f"-I{HERE.parents[1] / 'csrc'}", str(HERE / "random_pixels_host.cpp"), "-o", str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_data_mnist import write
 
 from rethink_fast.data import Dataset, open_dataset
 from rethink_fast.errors import UserError
+from tests.data.test_mnist import write
 
 
 def opened(dataset: str, data: str, **changes: Any) -> Dataset:
@@ -84,4 +84,4 @@ def test_refusals(tmp_path: Path, dataset: str, data: str, changes: dict, messag
 
 def test_nothing_heavy_is_imported_until_it_is_needed() -> None:
     code = "import sys, rethink_fast.data; print([m for m in ('nvidia.dali', 'scipy', 'PIL') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[1]) == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]) == "[]\n"

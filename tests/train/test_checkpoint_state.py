@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from resumable import figures, made, trained
 
 from rethink_fast.config import Train
 from rethink_fast.errors import UserError
@@ -21,6 +20,7 @@ from rethink_fast.train.checkpoint import NEWEST, PREVIOUS, Checkpoints, identit
 from rethink_fast.train.setup import Setup
 from rethink_fast.train.state import EpochRow, Outcome
 from rethink_fast.train.torch_file import seal, sealed, unsealed
+from tests.bench.resumable import figures, made, trained
 
 CASES: dict[str, dict[str, Any]] = {
     "dropout and flips": {"dropout": 0.3, "augment": ("flip",)},

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_data_cifar10 import BATCHES, old_numpy, opened
-from test_data_cifar10 import write as write_cifar10
-from test_data_mnist import CPU, idx
-from test_data_mnist import write as write_mnist
 
 from rethink_fast.data import Dataset, cifar10, mnist, unpickle
 from rethink_fast.errors import UserError
+from tests.data.test_cifar10 import BATCHES, old_numpy, opened
+from tests.data.test_cifar10 import write as write_cifar10
+from tests.data.test_mnist import CPU, idx
+from tests.data.test_mnist import write as write_mnist
 
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = mnist.FILES
 
@@ -155,7 +155,7 @@ def separately(code: str, *words: str) -> str:
     """What a process of its own says."""
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ from rethink_fast.cli.app import main
 from rethink_fast.compare import history
 from rethink_fast.compare.metrics import read
 from rethink_fast.errors import UserError
-from tests.test_compare_records import ENVIRONMENT, benchmarks
+from tests.compare.test_records import ENVIRONMENT, benchmarks
 
 
 def store(folder: Path, day: int, seconds: float, **environment: Any) -> Path:

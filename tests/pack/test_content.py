@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_pack import cache, contents, made, tree
 
 from rethink_fast.data import open_dataset, pack_format
 from rethink_fast.errors import UserError
 from rethink_fast.pack import worker, write
+from tests.pack.test_pack import cache, contents, made, tree
 
 pytest.importorskip("nvidia.dali")
 

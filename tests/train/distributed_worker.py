@@ -1,6 +1,6 @@
-"""What one rank of a run reads, feeds and computes, saved for tests/test_distributed.py: OUT/MODEL-RANK.pt.
+"""What one rank of a run reads, feeds and computes, saved for tests/train/test_distributed.py: OUT/MODEL-RANK.pt.
 
-torchrun --nproc-per-node N tests/distributed_worker.py OUT
+torchrun --nproc-per-node N tests/train/distributed_worker.py OUT
 """
 
 from __future__ import annotations

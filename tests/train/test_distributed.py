@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distributed_worker import LIMIT, MODELS, work
 
 from rethink_fast.bench.restart import check_launch
 from rethink_fast.cli.app import app, main
@@ -27,6 +26,7 @@ from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST
 from rethink_fast.train.distributed import ALONE, Ranks, device_of
 from rethink_fast.train.setup import check_ranks
+from tests.train.distributed_worker import LIMIT, MODELS, work
 
 HERE = Path(__file__).parent
 EXACT = 1e-6
@@ -251,7 +251,7 @@ def test_bad_use_is_one_line_from_all_ranks_together(tmp_path: Path) -> None:
 
 
 def test_the_commands_in_the_docs_parse() -> None:
-    text = (HERE.parent / "rethink_fast" / "train" / "README.md").read_text().replace("\\\n", " ")
+    text = (HERE.parents[1] / "rethink_fast" / "train" / "README.md").read_text().replace("\\\n", " ")
     found = re.findall(r"^(?:srun )?torchrun .* -m rethink_fast\.bench (.*)$", text, re.MULTILINE)
     assert len(found) == 3
     for words in found:

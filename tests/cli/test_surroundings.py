@@ -24,7 +24,7 @@ from rethink_fast.data import search_path
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path
 from rethink_fast.terminal import Terminal
-from tests.test_distributed import launch
+from tests.train.test_distributed import launch
 
 SMALL = ("bench", "mnist", "--data", "synthetic", "--limit", "20", "--epochs", "1", "--workers", "1")
 

@@ -116,7 +116,7 @@ def test_every_line_shows_its_arithmetic(capfd: pytest.CaptureFixture, monkeypat
 
 
 def test_the_plan_in_the_docs_is_the_programs(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[1] / "rethink_fast" / "bench" / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "rethink_fast" / "bench" / "README.md").read_text()
     found = re.search(r"<!-- plan -->\n```\n\$ rethink-fast (.*?)\n(.*?)```\n<!-- /plan -->", readme, re.DOTALL)
     assert found is not None
     monkeypatch.setenv("COLUMNS", "120")

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from resumable import CPU, made, trained
 from torch import Tensor, nn
 
 import rethink_fast
@@ -33,6 +32,7 @@ from rethink_fast.train.setup import Setup
 from rethink_fast.train.state import Outcome
 from rethink_fast.train.step import Step
 from rethink_fast.train.weights import MODEL, WEIGHTS, load_model, save_weights
+from tests.bench.resumable import CPU, made, trained
 
 CASES: dict[str, dict[str, Any]] = {
     "perceptron": {"limit": 60, "epochs": 8},
