@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader
 
 from rethink_fast.data import Split, dali, jpeg_images, pack_images
 from rethink_fast.data.imagenet import layout
-from rethink_fast.data.preprocess import Preparation, prepare
+from rethink_fast.data.preprocess import Preprocessing, prepare
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_json
@@ -71,7 +71,7 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
 
 
-def by_turns(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
+def interleaved(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
     """Of every way its images a second, round by round."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(WARM_UP + rounds):
@@ -132,7 +132,7 @@ def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) ->
         "originals": functools.partial(reading, originals, batches),
         "encoded": functools.partial(reading, encoded, batches),
     }
-    rates = by_turns(ways, rounds)
+    rates = interleaved(ways, rounds)
     return {
         "images_per_second": {name: spread(each) for name, each in rates.items()},
         "folder over PIL": over(rates["folder"], rates["PIL"]),
@@ -169,7 +169,7 @@ def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dic
     for name, graph in graphs.items():
         ways[name] = functools.partial(run, dali.Decoder(graph, threads=cores()), graph is centre)
     with ThreadPoolExecutor(cores()) as pool:
-        return {name: spread(rates) for name, rates in by_turns(ways, rounds).items()}
+        return {name: spread(rates) for name, rates in interleaved(ways, rounds).items()}
 
 
 def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> 
     batches = order(count, count, batch_size)
     held = next(iter(split.images.read([split.index])))[0].clone()
     target = torch.zeros((batch_size, size, size, 3), dtype=torch.uint8)
-    how = Preparation((0, 0, size, size), "", 0, (size, size), normalisation="unit_range")
+    how = Preprocessing((0, 0, size, size), "", 0, (size, size), normalisation="unit_range")
 
     def gather() -> int:
         for images, rows in split.images.read(batches):
@@ -203,7 +203,7 @@ def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> 
         "prepare mapped": functools.partial(prepared, lambda: split.images.read(batches)),
         "prepare held": functools.partial(prepared, lambda: iter([(held, index) for index in batches])),
     }
-    rates = by_turns(ways, rounds)
+    rates = interleaved(ways, rounds)
     fastest = [max(pair) for pair in zip(rates["copy by torch"], rates["copy by numpy"], strict=True)]
     row = size * size * 3
     return {

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 
 from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, PrecisionName, Run, Train, resolve
 from rethink_fast.data import Dataset
-from rethink_fast.data.loader import Batch, Loader, Prepared
+from rethink_fast.data.loader import Batch, Loader, ModelInput
 from rethink_fast.env import choose_device, cores, environment
 from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.files import user_path, write_json
 from rethink_fast.models import MODELS
-from rethink_fast.train.loop import Tick, fit
-from rethink_fast.train.setup import Setup, set_up
-from rethink_fast.train.state import EpochRow, Outcome
+from rethink_fast.train.loop import StepProgress, fit
+from rethink_fast.train.setup import RunContext, build_run
+from rethink_fast.train.state import EpochMetrics, TrainState
 from rethink_fast.train.throughput import matrix_rate, training_flops
 
 from .reference_loop import (
@@ -67,16 +67,16 @@ and vanishing gradients underflow, which is slow on a CPU: the two sides would n
 class Silent:
     """A listener who has nothing to say and keeps nothing."""
 
-    def on_ready(self, outcome: Outcome) -> None:
+    def on_ready(self, outcome: TrainState) -> None:
         pass
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_progress(self, tick: StepProgress) -> None:
         pass
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         pass
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrainState) -> None:
         pass
 
 
@@ -109,21 +109,21 @@ class Engine:
     The first slice is short, for what only the first one pays. choice: whether to compile, from another engine.
     """
 
-    def __init__(self, setup: Setup, choice: dict[str, Any] | None = None) -> None:
+    def __init__(self, setup: RunContext, choice: dict[str, Any] | None = None) -> None:
         self.setup = setup
-        self.outcome = Outcome(choice=choice) if choice is not None else None
+        self.outcome = TrainState(choice=choice) if choice is not None else None
         self.slice(0.0)
 
     def slice(self, seconds: float) -> float:
         """Images/s in training over so many seconds of training."""
         images, spent = 0, 0.0
         while not images or spent < seconds:
-            before = replace(self.outcome) if self.outcome is not None else Outcome()
+            before = replace(self.outcome) if self.outcome is not None else TrainState()
             self.outcome = fit(self.setup, Silent(), Clock(seconds - spent, self.setup.model), outcome=self.outcome)
             images += self.outcome.images - before.images
             spent += self.outcome.train_seconds - before.train_seconds
             if self.outcome.stopped != "interrupted":  # at its end: once more from the first epoch
-                self.outcome = Outcome(choice=self.outcome.choice)
+                self.outcome = TrainState(choice=self.outcome.choice)
         return images / spent
 
 
@@ -139,16 +139,16 @@ class SameBatch(Loader):
         for _ in range(start, len(self)):
             yield self._batch
 
-    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> Prepared:
+    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
         return self._prepared if epoch is not None else super().prepared(batch, None)
 
 
 def make_setup(
     dataset: Dataset, model: ModelName, corruption: CorruptionName, device: torch.device, how: Train = Train()
-) -> Setup:
+) -> RunContext:
     """A run as the command line resolves it."""
     run = Run("cifar10", corruption=Corruption(corruption, CORRUPTIONS[corruption]), model=Model(model), train=how)
-    return set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+    return build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -197,7 +197,7 @@ def overhead(engine: Engine, model: ModelName, corruption: CorruptionName, secon
     assert engine.outcome is not None
     used, choice = engine.setup, engine.outcome.choice
     made = make_setup(used.dataset, model, corruption, used.device, replace(used.run.train, lr=STILL))
-    used.step.forget_graphs()
+    used.step.reset_graphs()
     # The network and step there are, so that nothing is compiled anew.
     full = replace(made, model=used.model, step=used.step)
     whole, bare = Engine(full, choice), Engine(replace(full, train=SameBatch(full.train)), choice)

@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         extra = row.extra_info
         share = [f"{extra[key][0]:.0%}" if key in extra else "" for key in ("share_of_copy", "share_of_matrix")]
         ratio = f"{median(extra['times_as_fast']):.2f}" if "times_as_fast" in extra else ""
-        least = f"{extra['at_least']:g}" if extra.get("at_least") else ""
+        least = f"{extra['min_speedup']:g}" if extra.get("min_speedup") else ""
         name = row.name.removeprefix("test_case[").removesuffix("]")
         table.add_row(name, f"{1e3 * row.stats.median:.3f}", ratio, extra.get("baseline", ""), least, *share)
     terminalreporter.ensure_newline()

@@ -108,7 +108,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
         return 2
-    from rethink_fast.train.gpu_monitor import condition
+    from rethink_fast.train.gpu_monitor import gpu_state
     from rethink_fast.train.throughput import matrix_rate
 
     from . import gpu_report
@@ -118,7 +118,7 @@ def main() -> int:
     failures = build()
     device = torch.device("cuda", torch.cuda.current_device())
     rows: list[gpu_report.Row] = []
-    noted = {**facts(), "condition_before": condition(device), "failures": failures}
+    noted = {**facts(), "condition_before": gpu_state(device), "failures": failures}
     copy, matrix = copy_bandwidth(), matrix_rate(device, torch.bfloat16) / 1e12
 
     def keep() -> Path:
@@ -151,7 +151,7 @@ def main() -> int:
     print(gpu_report.table(rows, copy))
     attempt("engine", lambda: engine(device, matrix * 1e12, keeper("engine")))
     attempt("imagenet", lambda: imagenet(device, matrix * 1e12, keeper("imagenet")))
-    noted["condition_after"] = condition(device)
+    noted["condition_after"] = gpu_state(device)
     print(f"written to {keep()}")
     for failure in failures:
         print(f"failed: {failure}")

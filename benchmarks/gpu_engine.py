@@ -15,7 +15,7 @@ from rethink_fast.config import Corruption, Data, Model, ModelName, RecipeName, 
 from rethink_fast.data import Dataset
 from rethink_fast.env import cores
 from rethink_fast.train.loop import fit
-from rethink_fast.train.setup import set_up
+from rethink_fast.train.setup import build_run
 from rethink_fast.train.throughput import training_flops
 
 from .bench_engine import CORRUPTIONS, Clock, Engine, Silent, overhead
@@ -73,7 +73,7 @@ def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: fl
     """Run one case. matrix_rate: FLOP/s in bfloat16."""
     train = Train(recipe=case.recipe, until=UNTIL, precision="bf16")
     run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
-    setup = set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+    setup = build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
     flops, images = training_flops(setup)
     outcome = fit(setup, Silent(), Clock(PATIENCE * case.target, setup.model))
     moment = outcome.milestones.as_dict()[MILESTONE]

@@ -21,7 +21,7 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import Dataset, open_dataset
 from rethink_fast.env import cores
 from rethink_fast.pack import write
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
 from .bench_engine import Engine
@@ -90,7 +90,7 @@ def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: flo
             places[f"{form} pack"] = root / form
             made = write.plan(root / "files", root / form, form=form, size=scale.size)
             write.write(made, workers=cores(), progress=None)
-        setup: Setup | None = None
+        setup: RunContext | None = None
         for source, place in places.items():
             setup = _setup(scale, repeated(_open(place, scale, device), scale.epoch), device, setup)
             found.append(_rates(source, setup, matrix_rate, seconds))
@@ -119,7 +119,7 @@ def repeated(dataset: Dataset, samples: int) -> Dataset:
     return replace(dataset, train=replace(dataset.train, index=index.repeat_interleave(times)))
 
 
-def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: Setup | None) -> Setup:
+def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: RunContext | None) -> RunContext:
     run = Run(
         "imagenet",
         Data(size=scale.size),
@@ -127,10 +127,10 @@ def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: Setup | N
         Model("inception_v3"),
         Train(batch_size=scale.batch_size, precision="bf16", compile="on" if device.type == "cuda" else "off"),
     )
-    return set_up(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device, like=like)
+    return build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device, like=like)
 
 
-def _rates(source: str, setup: Setup, matrix_rate: float, seconds: float) -> Result:
+def _rates(source: str, setup: RunContext, matrix_rate: float, seconds: float) -> Result:
     engine = Engine(setup)
     combined = engine.slice(seconds)
     flops, images = training_flops(setup)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rethink_fast.train.gpu_monitor import Clocks
+from rethink_fast.train.gpu_monitor import ClockSampler
 
 from .gpu_cases import REFERENCES, Case, arguments, difference, operator, smaller
 from .gpu_report import Row, Sample, kept, quantiles, timed_row
@@ -35,7 +35,7 @@ def samples(call: Callable[[], Tensor]) -> list[Sample]:
     graph, _ = captured(call)
     flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
     found = []
-    with Clocks(torch.device("cuda", torch.cuda.current_device())) as clocks:
+    with ClockSampler(torch.device("cuda", torch.cuda.current_device())) as clocks:
         for i in range(WARM_UPS + SAMPLES):
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             flush.fill_(i)  # long enough for the host to queue the three below

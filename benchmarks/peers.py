@@ -33,7 +33,7 @@ from rethink_fast.data import Dataset as Source
 from rethink_fast.env import cores, processor, version_of
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_atomic
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.setup import RunContext, build_run
 
 from .bench_engine import Engine, make_setup
 from .reference_loop import (
@@ -144,7 +144,7 @@ PEERS = (
 )
 
 
-def ours(setup: Setup) -> Batches:
+def ours(setup: RunContext) -> Batches:
     """The engine's own way of the data, without the network."""
     loader = setup.train
     for epoch in itertools.count():
@@ -173,7 +173,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def by_turns(sides: dict[str, Callable[[], float]], rounds: int) -> list[Row]:
+def interleaved(sides: dict[str, Callable[[], float]], rounds: int) -> list[Row]:
     """Each side once a round, ours first in the table; the ratios are of neighbours in time."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
@@ -192,7 +192,7 @@ def loading(
 ) -> tuple[list[Row], list[str]]:
     """The table of loaders, and a line for each peer that is not in it."""
     run = Run("cifar10", Data(), model=Model("mlp_1x512"), train=Train(augment=("flip",)))
-    batches = {OURS: ours(set_up(resolve(run, on_gpu=False, cores=cores()), source, CPU))}
+    batches = {OURS: ours(build_run(resolve(run, on_gpu=False, cores=cores()), source, CPU))}
     absent = []
     for peer in PEERS:
         if peer.package and version_of(peer.package) is None:
@@ -206,7 +206,7 @@ def loading(
             continue
         package = peer.package or "pillow"
         batches[f"{peer.name} ({package} {version_of(package)})"] = started
-    return by_turns({name: partial(per_core, each, seconds) for name, each in batches.items()}, rounds), absent
+    return interleaved({name: partial(per_core, each, seconds) for name, each in batches.items()}, rounds), absent
 
 
 def training(source: Source, images: np.ndarray, labels: np.ndarray, rounds: int, seconds: float) -> list[Row]:
@@ -216,7 +216,7 @@ def training(source: Source, images: np.ndarray, labels: np.ndarray, rounds: int
     steps = endless(ReferenceLoop("mlp_1x512", images, labels, workers=workers))
     next(steps)
     name = f"the plain torch loop (benchmarks/reference_loop.py), {workers} worker(s)"
-    return by_turns({OURS: partial(engine.slice, seconds), name: partial(rate, steps, seconds, CPU)}, rounds)
+    return interleaved({OURS: partial(engine.slice, seconds), name: partial(rate, steps, seconds, CPU)}, rounds)
 
 
 def cells(row: Row) -> tuple[str, str, str]:

@@ -92,7 +92,7 @@ def random_labels(n: int, *, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, CLASSES, n)
 
 
-class Meter:
+class PowerMonitor:
     """A running mean over samples."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class ReferenceLoop:
         dataset = ImageDataset(images, labels)
         self.train_loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, pin_memory=pinned)
         self.eval_loader = DataLoader(dataset, batch_size, num_workers=workers, pin_memory=pinned)
-        self.loss, self.accuracy = Meter(), Meter()
+        self.loss, self.accuracy = PowerMonitor(), PowerMonitor()
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
         """One update, its loss and accuracy read back into the meters."""
@@ -149,7 +149,7 @@ class ReferenceLoop:
 
     def epoch(self) -> Iterator[int]:
         """Train on every sample once; after each step gives the number of images in it."""
-        self.loss, self.accuracy = Meter(), Meter()
+        self.loss, self.accuracy = PowerMonitor(), PowerMonitor()
         self.model.train()
         for inputs, labels in self.train_loader:
             self.step(inputs, labels)
@@ -157,7 +157,7 @@ class ReferenceLoop:
 
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy (a fraction) over every sample, in eval mode."""
-        loss, accuracy = Meter(), Meter()
+        loss, accuracy = PowerMonitor(), PowerMonitor()
         self.model.eval()
         with torch.no_grad():
             for inputs, labels in self.eval_loader:

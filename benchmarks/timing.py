@@ -19,12 +19,12 @@ SAMPLE_SECONDS = 0.01
 of a busy machine, which should fall on both neighbours of a pair."""
 
 
-class Wrong(Exception):
+class IncorrectResult(Exception):
     """A case whose result is not the reference's: it is not timed."""
 
 
 @dataclass(frozen=True)
-class Made:
+class PreparedCase:
     """A case ready to run.
 
     call: what is timed. wrong: compares its result with the reference; empty where it is right, else what is not.
@@ -40,11 +40,11 @@ class Made:
     flops: int = 0
 
 
-def checked(name: str, made: Made) -> Made:
-    """The case, once its result was seen to be right. Raises Wrong: a result that is wrong has no speed."""
+def checked(name: str, made: PreparedCase) -> PreparedCase:
+    """The case, once its result was seen to be right. Raises IncorrectResult: a result that is wrong has no speed."""
     what = made.wrong()
     if what:
-        raise Wrong(f"{name}: {what}: not timed")
+        raise IncorrectResult(f"{name}: {what}: not timed")
     return made
 
 
@@ -73,16 +73,16 @@ def sample(call: Call, times: int, clock: Clock = time.perf_counter) -> float:
     return spent / times
 
 
-def times_for(call: Call, seconds: float = SAMPLE_SECONDS) -> int:
+def calls_per_sample(call: Call, seconds: float = SAMPLE_SECONDS) -> int:
     """How many calls fill a sample; the calls made to find out warm up the case."""
     call()
     best = min(sample(call, 1) for _ in range(3))
     return max(1, round(seconds / max(best, 1e-7)))
 
 
-def by_turns(old: Call, new: Call, clock: Clock = time.perf_counter) -> Callable[[int], list[tuple[float, float]]]:
+def interleaved(old: Call, new: Call, clock: Clock = time.perf_counter) -> Callable[[int], list[tuple[float, float]]]:
     """Gives so many pairs of seconds of two calls in this process, each pair in the other order than the one before."""
-    times = [times_for(old), times_for(new)]
+    times = [calls_per_sample(old), calls_per_sample(new)]
     taken = 0
 
     def more(count: int) -> list[tuple[float, float]]:

@@ -39,9 +39,9 @@ def load_cases(tree: Path) -> dict[str, Any]:
 
 def serve(cases: dict[str, Any], answers: Any) -> None:
     """Answer until the input ends."""
-    from benchmarks.timing import Made, Wrong, checked, quiet, sample, times_for
+    from benchmarks.timing import IncorrectResult, PreparedCase, calls_per_sample, checked, quiet, sample
 
-    made: dict[str, Made] = {}
+    made: dict[str, PreparedCase] = {}
     with quiet():
         for line in sys.stdin:
             verb, name, *rest = json.loads(line)
@@ -55,8 +55,8 @@ def serve(cases: dict[str, Any], answers: Any) -> None:
                     made[name] = cases[name].make()
                     if rest[0]:
                         checked(name, made[name])
-                    answer = {"times": times_for(made[name].call)}
-                except Wrong as error:
+                    answer = {"times": calls_per_sample(made[name].call)}
+                except IncorrectResult as error:
                     answer = {"wrong": str(error)}
                 except Exception as error:  # whatever an older revision lacks
                     answer = {"absent": f"{type(error).__name__}: {error}".splitlines()[0]}

@@ -15,7 +15,7 @@ from .errors import UserError
 
 
 @dataclass(frozen=True)
-class Fast:
+class FastRecipe:
     """A fast recipe: its options, and how many images of CIFAR-10 its claim is about."""
 
     images: int
@@ -44,8 +44,8 @@ PAPER_LEARNING_RATE = {
 
 NEVER = 10**6
 
-FAST: dict[str, Fast] = {
-    "mlp_1x512": Fast(
+FAST: dict[str, FastRecipe] = {
+    "mlp_1x512": FastRecipe(
         images=50_000,
         options={
             "batch_size": 1000,
@@ -59,7 +59,7 @@ FAST: dict[str, Fast] = {
             "precision": "bf16",
         },
     ),
-    "alexnet_small": Fast(
+    "alexnet_small": FastRecipe(
         images=1_000,
         options={
             "batch_size": 25,
@@ -73,7 +73,7 @@ FAST: dict[str, Fast] = {
             "precision": "bf16",
         },
     ),
-    "inception_small": Fast(
+    "inception_small": FastRecipe(
         images=1_000,
         options={
             "batch_size": 20,

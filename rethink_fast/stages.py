@@ -15,7 +15,7 @@ STEP_STAGES = ("order", "load", "decode", "copy", "corruption and augmentation",
 STAGES = (*STEP_STAGES, "evaluation", "checkpoint", "compile")
 
 
-class Watch(Protocol):
+class StageTimer(Protocol):
     """Somebody who times the stages."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
@@ -23,7 +23,7 @@ class Watch(Protocol):
         ...
 
 
-_watch: Watch | None = None
+_watch: StageTimer | None = None
 _NOBODY: AbstractContextManager[None] = nullcontext()
 
 
@@ -33,7 +33,7 @@ def stage(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def watching(watch: Watch | None) -> Iterator[None]:
+def profiling(watch: StageTimer | None) -> Iterator[None]:
     """Let `watch` time every stage of this process for the length of a block."""
     global _watch
     before, _watch = _watch, watch
@@ -43,6 +43,6 @@ def watching(watch: Watch | None) -> Iterator[None]:
         _watch = before
 
 
-def watched() -> bool:
+def is_profiling() -> bool:
     """Whether somebody times the stages: a captured step cannot be taken apart, so none is made then."""
     return _watch is not None

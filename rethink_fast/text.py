@@ -40,6 +40,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def format_bytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
 def _escaped(char: str) -> str:
     # Python keeps a byte of a name that is not UTF-8 as this surrogate.
     if "\udc80" <= char <= "\udcff":

@@ -25,8 +25,8 @@ from rethink_fast.corruptions import (
 )
 from rethink_fast.data import damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.preprocess import PIXEL_KINDS, Preparation, prepare
-from rethink_fast.data.source import Resident, Split
+from rethink_fast.data.preprocess import PIXEL_KINDS, Preprocessing, prepare
+from rethink_fast.data.source import InMemoryImages, Split
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import features, theorem1
 from tests import contract_reference as contract
@@ -102,7 +102,9 @@ def test_moved_pixels(shape: tuple[int, int, int]) -> None:
 def test_gaussian() -> None:
     """Within the contract's 1e-5 of a standard deviation, and the rounding of the value itself."""
     images = pictures(6, 9, 7)
-    split = Split(Resident(torch.from_numpy(images), CPU), torch.zeros(6, dtype=torch.int64), torch.tensor([0, 2, 5]))
+    split = Split(
+        InMemoryImages(torch.from_numpy(images), CPU), torch.zeros(6, dtype=torch.int64), torch.tensor([0, 2, 5])
+    )
     mean, std = pixel_statistics(split, CPU)
     expected_mean, expected_std = contract.pixel_statistics(images[[0, 2, 5]])
     assert mean.tolist() == expected_mean.tolist()
@@ -118,8 +120,8 @@ def test_order_and_limit(n: int) -> None:
     for limit in {1, n // 3 + 1, n - 1, n, n + 1}:
         samples = subset(n, limit)
         assert samples.tolist() == contract.limited(n, limit)
-        split = Split(Resident(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), CPU), torch.zeros(n), samples)
-        how = Preparation((0, 0, 1, 1), "", 5, (1, 1))
+        split = Split(InMemoryImages(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), CPU), torch.zeros(n), samples)
+        how = Preprocessing((0, 0, 1, 1), "", 5, (1, 1))
         loader = Loader(split, torch.zeros(n), torch.zeros(n), how, batch_size=7)
         for epoch in EPOCHS[:3]:
             taken = [i for batch in loader.epoch(epoch) for i in batch.index.tolist()]
@@ -130,7 +132,7 @@ def test_order_and_limit(n: int) -> None:
 def test_damaged_samples_are_not_replaced_and_keep_the_numbers_of_the_others() -> None:
     files = [f"class/{i}.jpg" for i in range(20)]
     chosen = subset(20, 9)
-    kept, _ = damaged.leave_out(Path("/"), files, chosen, [(int(chosen[3]), "damaged")], "skip")
+    kept, _ = damaged.drop_samples(Path("/"), files, chosen, [(int(chosen[3]), "damaged")], "skip")
     assert kept.tolist() == [i for i in contract.limited(20, 9) if i != int(chosen[3])]
 
 
@@ -265,7 +267,7 @@ def test_the_sizes_of_the_synthetic_sets_are_in_the_text() -> None:
     assert f"without a GPU | {few.size} | {few.channels} | {few.classes} | {few.train} | {few.test} |" in TEXT
 
 
-PLAIN = Preparation(
+PLAIN = Preprocessing(
     (2, 3, 12, 12), "", 41, (12, 12), mean=torch.tensor([120.0, 110, 100]), std=torch.tensor([60.0] * 3)
 )
 STAGES = [

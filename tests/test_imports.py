@@ -14,7 +14,7 @@ ROOT = Path(rethink_fast.__file__).parent
 LAYERS = (
     (
         *("cgroup", "contention", "crash", "env", "errors", "files", "markdown", "output"),
-        *("owned_folder", "plotting", "quiet", "rng", "schema", "stages", "terminal", "text"),
+        *("owned_folder", "plotting", "rng", "schema", "stderr", "stages", "terminal", "text"),
     ),
     ("kernels",),
     ("corruptions", "augment"),

@@ -14,7 +14,7 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.env import version_of
 from rethink_fast.kernels import native
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.setup import RunContext, build_run
 
 from . import Part, Unavailable
 
@@ -51,7 +51,7 @@ class Operators(TorchDispatchMode):
         }
 
 
-def setup_of(model: str) -> Setup:
+def setup_of(model: str) -> RunContext:
     """A small run with every part of the data path: corrupted labels, moved pixels, augmentation."""
     dataset_name = "imagenet" if model == "inception_v3" else "cifar10"
     size = 75 if model == "inception_v3" else 28
@@ -59,10 +59,10 @@ def setup_of(model: str) -> Setup:
     run = Run(dataset_name, Data(limit=IMAGES, size=size), Corruption("random-pixels"), Model(model), train)  # type: ignore[arg-type]
     options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
     dataset = open_dataset(dataset_name, "synthetic", size=size, limit=IMAGES, **options)
-    return set_up(resolve(run, on_gpu=False, cores=1), dataset, CPU)
+    return build_run(resolve(run, on_gpu=False, cores=1), dataset, CPU)
 
 
-def epoch(setup: Setup) -> None:
+def epoch(setup: RunContext) -> None:
     setup.step.begin_epoch(0)
     for batch in setup.train.epoch(0):
         setup.step.train(setup.train, batch)

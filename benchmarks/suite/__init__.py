@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..timing import Made
+from ..timing import PreparedCase
 
 Area = Literal["op", "loader", "step", "run"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row. make: builds it. at_least: times as fast as its baseline, or `pytest benchmarks` fails.
+    """One row. make: builds it. min_speedup: times as fast as its baseline, or `pytest benchmarks` fails.
 
     compared: whether `rethink-fast compare` times it in two revisions. Such a case goes by public functions that older
     revisions have as well.
@@ -26,8 +26,8 @@ class Case:
 
     name: str
     area: Area
-    make: Callable[[], Made]
-    at_least: float | None = None
+    make: Callable[[], PreparedCase]
+    min_speedup: float | None = None
     compared: bool = False
 
 

@@ -14,10 +14,10 @@ from rethink_fast import kernels, rng
 from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, resolve
 from rethink_fast.data import Dataset, open_dataset
 from rethink_fast.data.preprocess import prepare_reference
-from rethink_fast.data.source import Resident
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.data.source import InMemoryImages
+from rethink_fast.train.setup import RunContext, build_run
 
-from ..timing import Made
+from ..timing import PreparedCase
 from . import Case
 
 CPU = torch.device("cpu")
@@ -31,26 +31,26 @@ def synthetic(dataset: str = "cifar10", limit: int = IMAGES, size: int = 28) -> 
     return open_dataset(dataset, "synthetic", size=size, limit=limit, **rest)
 
 
-def setup_of(corruption: CorruptionName, model: str = "mlp_1x512") -> Setup:
+def setup_of(corruption: CorruptionName, model: str = "mlp_1x512") -> RunContext:
     """A run on it, as the command line resolves it."""
     run = Run("cifar10", Data(limit=IMAGES), Corruption(corruption), Model(model))
-    return set_up(resolve(run, on_gpu=False, cores=1), synthetic(), CPU)
+    return build_run(resolve(run, on_gpu=False, cores=1), synthetic(), CPU)
 
 
-def make_order() -> Made:
+def make_order() -> PreparedCase:
     """The order of an epoch of all of ImageNet: where each of 1,281,167 samples is."""
     n, few = 1_281_167, 1000
     call = partial(kernels.order, 1, 2, n)
     expected = rng.order(1, 2, n, 0, few)
     target, source = torch.empty(n, dtype=torch.int64), torch.arange(n)
     wrong = lambda: "" if torch.equal(call()[:few], expected) else "another order"  # noqa: E731
-    return Made(call, wrong, partial(target.copy_, source), "copying as many numbers", bytes=8 * n)
+    return PreparedCase(call, wrong, partial(target.copy_, source), "copying as many numbers", bytes=8 * n)
 
 
-def make_read() -> Made:
+def make_read() -> PreparedCase:
     """Reading a batch of a set that is resident: nothing is copied until the preparation gathers."""
     images = torch.randint(0, 256, (IMAGES, 32, 32, 3), dtype=torch.uint8)
-    resident, rows = Resident(images, CPU), torch.arange(0, 10 * BATCH, 10)
+    resident, rows = InMemoryImages(images, CPU), torch.arange(0, 10 * BATCH, 10)
 
     def call() -> tuple[torch.Tensor, torch.Tensor]:
         return next(iter(resident.read([rows])))
@@ -59,10 +59,10 @@ def make_read() -> Made:
         stored, places = call()
         return "" if torch.equal(stored[places], images[rows]) else "other images"
 
-    return Made(call, wrong, partial(images.index_select, 0, rows), "index_select")
+    return PreparedCase(call, wrong, partial(images.index_select, 0, rows), "index_select")
 
 
-def make_batch(corruption: CorruptionName) -> Made:
+def make_batch(corruption: CorruptionName) -> PreparedCase:
     """Order, read, corrupt, whiten, and the labels: a batch as the network takes it, beside the plain reference."""
     loader = setup_of(corruption).train
     batch = next(iter(loader.epoch(0)))
@@ -79,7 +79,7 @@ def make_batch(corruption: CorruptionName) -> Made:
         return "" if off <= 1e-3 else f"off by {off:.1e}"
 
     size = stored[0].numel() * BATCH + 4 * BATCH * how.size[0] * how.size[1] * 3
-    return Made(partial(loader.prepared, batch, None), wrong, plain, "reference", bytes=size)
+    return PreparedCase(partial(loader.prepared, batch, None), wrong, plain, "reference", bytes=size)
 
 
 @functools.cache
@@ -100,7 +100,7 @@ def jpegs() -> tempfile.TemporaryDirectory:
     return folder
 
 
-def make_decode() -> Made:
+def make_decode() -> PreparedCase:
     """JPEG through DALI in batches of the epoch's order, beside PIL one by one, each resized to 224."""
     from PIL import Image
 
@@ -122,11 +122,11 @@ def make_decode() -> Made:
         alone = torch.cat([images[rows] for images, rows in split.images.read(list(order.split(1)))])
         return "" if torch.equal(call(), alone) else "a batch is not what its images are alone"
 
-    return Made(call, wrong, plain, "PIL, one by one")
+    return PreparedCase(call, wrong, plain, "PIL, one by one")
 
 
 def cases() -> list[Case]:
-    """at_least: half of what two cores of an AMD EPYC gave, rounded down."""
+    """min_speedup: half of what two cores of an AMD EPYC gave, rounded down."""
     out = [Case("order of 1,281,167 samples", "loader", make_order)]
     out.append(Case(f"read {BATCH} resident images", "loader", make_read))
     kinds: tuple[CorruptionName, ...] = ("true", "shuffled-pixels", "random-pixels", "gaussian")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rethink_fast import corruptions, kernels, rng
-from rethink_fast.data.preprocess import Preparation, prepare
+from rethink_fast.data.preprocess import Preprocessing, prepare
 
 from ..gpu_cases import REFERENCES, SEED, arguments, difference, smaller
 from ..gpu_cases import Case as Op
-from ..timing import Made
+from ..timing import PreparedCase
 from . import Case
 
 KINDS = ("", "shuffled_pixels", "random_pixels", "gaussian")
@@ -30,7 +30,7 @@ def public(op: Op, given: tuple) -> Callable[[], Tensor]:
     if op.op == "prepare":
         images, rows, index, window, corruption, seed, mean, std, size, _, _, _, _, normalisation, dtype = given
         stages = {"normalisation": normalisation, "mean": mean, "std": std, "dtype": dtype}
-        how = Preparation(tuple(window), corruption, seed, tuple(size), **stages)
+        how = Preprocessing(tuple(window), corruption, seed, tuple(size), **stages)
         return partial(prepare, images, rows, index, how, epoch=None)
     if op.op == "gaussian":
         index, height, width, mean, std, seed = given
@@ -41,7 +41,7 @@ def public(op: Op, given: tuple) -> Callable[[], Tensor]:
     return partial(corruptions.random_pixels, *given[:-1], seed=given[-1])
 
 
-def make(op: Op, against: str) -> Made:
+def make(op: Op, against: str) -> PreparedCase:
     """against: "reference", or "copy" for copying as many bytes within the memory there is."""
     given, few = arguments(op, "cpu"), smaller(op)
 
@@ -55,21 +55,21 @@ def make(op: Op, against: str) -> Made:
         baseline = partial(torch.ones_like(source).copy_, source)
     else:
         baseline = partial(REFERENCES[op.op], *given)
-    return Made(public(op, given), wrong, baseline, against, bytes=op.bytes)
+    return PreparedCase(public(op, given), wrong, baseline, against, bytes=op.bytes)
 
 
-def make_order() -> Made:
+def make_order() -> PreparedCase:
     """An epoch's order, as the loader asks for it: before there was an op, of the reference."""
     reference = partial(rng.order, 1, 2, ORDERED)
     call = partial(getattr(kernels, "order", rng.order), 1, 2, ORDERED)
     wrong = lambda: "" if torch.equal(call(), reference()) else "another order"  # noqa: E731
-    return Made(call, wrong, reference, "reference", bytes=8 * ORDERED)
+    return PreparedCase(call, wrong, reference, "reference", bytes=8 * ORDERED)
 
 
-def make_single() -> Made:
+def make_single() -> PreparedCase:
     """One small image with every augmentation: mostly what a call itself costs."""
     images, one = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([2])
-    how = Preparation((0, 0, 32, 32), "", SEED, (28, 28), crop=True, flip=True, normalisation="unit_range")
+    how = Preprocessing((0, 0, 32, 32), "", SEED, (28, 28), crop=True, flip=True, normalisation="unit_range")
 
     def plain() -> Tensor:
         from rethink_fast.augment import random_crop, random_flip, unit_range
@@ -78,10 +78,10 @@ def make_single() -> Made:
         return unit_range(random_flip(cropped, one, seed=SEED, epoch=3)).permute(0, 3, 1, 2)
 
     call = partial(prepare, images, one, one, how, epoch=3)
-    return Made(call, lambda: "" if torch.equal(call(), plain()) else "another image", plain, "reference")
+    return PreparedCase(call, lambda: "" if torch.equal(call(), plain()) else "another image", plain, "reference")
 
 
-def make_resize() -> Made:
+def make_resize() -> PreparedCase:
     """A photograph's centre brought to 299 pixels, beside torch's own antialiased filter."""
     from rethink_fast.data import resize as ours
 
@@ -96,18 +96,18 @@ def make_resize() -> Made:
         call()
         return "" if torch.equal(out, expected) else "another image"
 
-    return Made(call, wrong, plain, "torch", bytes=image.numel() + out.numel())
+    return PreparedCase(call, wrong, plain, "torch", bytes=image.numel() + out.numel())
 
 
-def row(op: Op, against: str, at_least: float | None = None, compared: bool = False) -> Case:
+def row(op: Op, against: str, min_speedup: float | None = None, compared: bool = False) -> Case:
     """A case of an op; its name says what it is held against."""
-    return Case(f"{op.name} / {against}", "op", partial(make, op, against), at_least, compared)
+    return Case(f"{op.name} / {against}", "op", partial(make, op, against), min_speedup, compared)
 
 
 def cases() -> list[Case]:
     """Against the reference on few images, where that takes long; against a copy at the paper's shapes.
 
-    at_least: half of what two cores of an AMD EPYC with AVX-512 gave, rounded down: AVX2 alone halves most of them.
+    min_speedup: half of what two cores of an AMD EPYC with AVX-512 gave, rounded down: AVX2 alone halves most of them.
     """
     out = []
     for size, channels in ((224, 3), (28, 1)):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from rethink_fast.cli.app import app
 from rethink_fast.models import build_model
 
-from ..timing import Made
+from ..timing import PreparedCase
 from . import Case
 
 CIFAR = ("mlp_1x512", "mlp_3x512", "alexnet_small", "inception_small")
@@ -33,7 +33,7 @@ def bench(epochs: int, folder: str) -> None:
         raise RuntimeError(f"rethink-fast {' '.join(words)} ended with {code}")
 
 
-def make_run() -> Made:
+def make_run() -> PreparedCase:
     """A whole run by the command line: open, corrupt, train, evaluate, write the record."""
 
     def call() -> None:
@@ -61,10 +61,10 @@ def make_run() -> Made:
 
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (512, 32, 32, 3), dtype=np.uint8), generator.integers(0, 10, 512)
-    return Made(call, wrong, plain, "the plain loop, its data made before")
+    return PreparedCase(call, wrong, plain, "the plain loop, its data made before")
 
 
-def make_network(model: str) -> Made:
+def make_network(model: str) -> PreparedCase:
     """Forward and backward pass of a network alone, by public functions that every revision has."""
     torch.manual_seed(0)
     network = build_model(model, num_classes=10, channels=3, size=(28, 28))
@@ -77,7 +77,7 @@ def make_network(model: str) -> Made:
         return loss.item()
 
     wrong = lambda: "" if 1.0 < call() < 5.0 else f"a loss of {call()} before training"  # noqa: E731
-    return Made(call, wrong)
+    return PreparedCase(call, wrong)
 
 
 def cases() -> list[Case]:

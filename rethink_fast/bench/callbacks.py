@@ -13,12 +13,12 @@ from ..contention import Contention
 from ..errors import UserError
 from ..stages import stage
 from ..train.checkpoint import Checkpoints
-from ..train.loop import Tick
+from ..train.loop import StepProgress
 from ..train.profile import Profile
-from ..train.setup import Setup
-from ..train.state import EpochRow, Outcome
+from ..train.setup import RunContext
+from ..train.state import EpochMetrics, TrainState
 from ..train.weights import save_weights
-from .console import Screen
+from .console import ConsoleProgress
 from .profile_view import save_pictures
 from .record import result
 from .record_folder import RecordFolder
@@ -29,34 +29,34 @@ RECORD_SECONDS = 1.0
 RECORD, CHECKPOINT, WEIGHTS = "the record", "a checkpoint", "the network"
 
 
-class Keeper:
-    """Listener that keeps record and checkpoints up to date beside the screen. A full disk does not stop a run."""
+class RecordingCallback:
+    """Callback that keeps record and checkpoints up to date beside the screen. A full disk does not stop a run."""
 
-    def __init__(self, setup: Setup, folder: RecordFolder, screen: Screen) -> None:
+    def __init__(self, setup: RunContext, folder: RecordFolder, screen: ConsoleProgress) -> None:
         self.setup, self.folder, self.screen = setup, folder, screen
         self.profile: Profile | None = None
         self.contention = Contention()
         self.checkpoints = Checkpoints(folder.path)
-        self._outcome: Outcome | None = None
+        self._outcome: TrainState | None = None
         self._written = time.perf_counter()
         self._failed: dict[str, str] = {}
 
-    def begin(self, outcome: Outcome) -> None:
+    def begin(self, outcome: TrainState) -> None:
         """Write the folder's files at the start. Raises UserError where that fails."""
         self.folder.begin(
             self.setup, outcome.rows, result(self.setup, outcome, interrupted=True, contention=self.contention)
         )
 
-    def on_ready(self, outcome: Outcome) -> None:
+    def on_ready(self, outcome: TrainState) -> None:
         self._outcome = outcome
         self.screen.on_ready(outcome)
         if self.profile is not None:
             self.profile.ready(outcome)
 
-    def on_tick(self, tick: Tick) -> None:
-        self.screen.on_tick(tick)
+    def on_progress(self, tick: StepProgress) -> None:
+        self.screen.on_progress(tick)
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         if time.perf_counter() - self._written >= RECORD_SECONDS:
             with stage("checkpoint"):
                 self.keep(outcome, interrupted=True)
@@ -64,18 +64,18 @@ class Keeper:
         if self.profile is not None:
             self.profile.end_epoch(outcome)
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrainState) -> None:
         outcome.busy = outcome.busy or bool(self.contention.as_dict()["busy"])
         self._try(CHECKPOINT, lambda: self.checkpoints.save(self.setup, outcome))
 
-    def keep(self, outcome: Outcome, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
+    def keep(self, outcome: TrainState, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the curve and the record of the run as it stands, and return the record."""
         record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
         self._try(RECORD, lambda: self.folder.keep(outcome.rows, record))
         self._written = time.perf_counter()
         return record
 
-    def keep_weights(self, outcome: Outcome) -> None:
+    def keep_weights(self, outcome: TrainState) -> None:
         """Write the network as it stands, where there is one to use."""
         if outcome.steps and outcome.stopped != "not_finite":
             self._try(WEIGHTS, lambda: save_weights(self.folder.path, self.setup, outcome))
@@ -85,7 +85,7 @@ class Keeper:
         self._try("the trace", lambda: profile.save_trace(self.folder.path / "trace.json"))
         self._try("the pictures", lambda: save_pictures(record, self.folder.path))
 
-    def end(self, outcome: Outcome, record: dict[str, Any]) -> None:
+    def end(self, outcome: TrainState, record: dict[str, Any]) -> None:
         """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
         self.folder.kept = RECORD not in self._failed
         unfinished = outcome.stopped in ("interrupted", "epochs")
@@ -128,7 +128,7 @@ class Keeper:
         try:
             if self.folder.restore():
                 self.screen.note(f"{self.folder.path} was removed while the run went on: it is made again")
-                self.begin(self._outcome or Outcome())
+                self.begin(self._outcome or TrainState())
             write()
         except (OSError, UserError) as error:
             if what not in self._failed:
@@ -141,13 +141,13 @@ class Keeper:
             self._failed.pop(what, None)
 
 
-class Nobody:
-    """Listener of the ranks after the first, which writes and says nothing."""
+class NullCallback:
+    """Callback of the ranks after the first, which writes and says nothing."""
 
-    def on_ready(self, outcome: Outcome) -> None: ...
+    def on_ready(self, outcome: TrainState) -> None: ...
 
-    def on_tick(self, tick: Tick) -> None: ...
+    def on_progress(self, tick: StepProgress) -> None: ...
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None: ...
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None: ...
 
-    def save(self, outcome: Outcome) -> None: ...
+    def save(self, outcome: TrainState) -> None: ...

@@ -15,9 +15,9 @@ from ..config import settled
 from ..contention import overloaded
 from ..corruptions import KINDS
 from ..text import duration
-from ..train.loop import Tick
-from ..train.setup import Setup
-from ..train.state import EpochRow, Outcome
+from ..train.loop import StepProgress
+from ..train.setup import RunContext
+from ..train.state import EpochMetrics, TrainState
 
 PLAIN_SECONDS = 10.0
 SETS = ("train", "test")
@@ -32,8 +32,8 @@ def percent(fraction: float | None) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-class Screen:
-    """Shows a run on a console; a Listener of the engine. Use as a context manager around the run."""
+class ConsoleProgress:
+    """Shows a run on a console; a Callback of the engine. Use as a context manager around the run."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -45,7 +45,7 @@ class Screen:
         self._before = 0
         self._started = time.perf_counter()
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> ConsoleProgress:
         if self.console.is_terminal:
             self._live = Live(console=self.console, transient=True, refresh_per_second=4)
             self._live.start()
@@ -66,7 +66,7 @@ class Screen:
         """How far a long preparation of the data has come."""
         self._show(f"{what}: {done:,} of {total:,}")
 
-    def begin(self, setup: Setup) -> None:
+    def begin(self, setup: RunContext) -> None:
         """Say in two lines what is about to run; before the first run also what makes it slow."""
         for line in (kernels.slow(setup.device), overloaded()) if not self._begun else ():
             if line is not None:
@@ -90,13 +90,13 @@ class Screen:
         for change in run.recipe_changes:
             self.note(f"this is no longer the recipe {run.train.recipe}: {change}")
 
-    def on_ready(self, outcome: Outcome) -> None:
+    def on_ready(self, outcome: TrainState) -> None:
         """Say how the step runs, and what that took."""
         self._before, self._started = outcome.epoch, time.perf_counter()
         choice = outcome.choice
         self.note(f"the step is {'compiled' if choice['compiled'] else 'eager'}: {choice['why']}")
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_progress(self, tick: StepProgress) -> None:
         """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
         rate = tick.images_per_second
         done = tick.epoch + tick.step / tick.steps
@@ -107,7 +107,7 @@ class Screen:
             f"train {percent(self._train_accuracy)}  {rate:,.0f} images/s  ETA at most {duration(left)}"
         )
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         """One lasting line for an epoch."""
         rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
         if row.train_accuracy is None:

@@ -10,8 +10,8 @@ from ..corruptions import KINDS
 from ..env import environment, peak_memory
 from ..rng import CONTRACT_VERSION
 from ..schema import Each, Maybe, Number
-from ..train.setup import Setup
-from ..train.state import Outcome, utc_now
+from ..train.setup import RunContext
+from ..train.state import TrainState, utc_now
 
 SCHEMA_VERSION = 3
 
@@ -139,8 +139,8 @@ RUN_SHAPE = {
 
 
 def result(
-    setup: Setup,
-    outcome: Outcome,
+    setup: RunContext,
+    outcome: TrainState,
     *,
     interrupted: bool,
     profile: dict[str, Any] | None = None,
@@ -171,7 +171,7 @@ def result(
         "parameters": setup.parameters,
         "precision": run.train.precision,
         "device": str(setup.device),
-        "ranks": setup.ranks.count,
+        "ranks": setup.ranks.world_size,
         "batch_size": run.train.batch_size,
         "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
         "eval_every": run.train.eval_every,
@@ -193,7 +193,7 @@ def result(
         "best_test_top5_accuracy": best_top5.test_top5_accuracy if best_top5 else None,
         "memorized": last is not None and last.train_accuracy == 1.0,
         "stopped": "interrupted" if interrupted else outcome.stopped,
-        "not_finite_step": outcome.bad_step,
+        "not_finite_step": outcome.first_non_finite_step,
         "time_to_memorize": outcome.milestones.as_dict(),
         "images_per_second": outcome.images / seconds if seconds else None,
         "train_seconds": seconds,
@@ -208,7 +208,7 @@ def result(
     }
 
 
-def _contention(contention: Contention | None, outcome: Outcome) -> dict[str, Any] | None:
+def _contention(contention: Contention | None, outcome: TrainState) -> dict[str, Any] | None:
     """Of this session; busy if any was, since the times add up over all."""
     if contention is None:
         return None

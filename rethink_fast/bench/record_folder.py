@@ -26,8 +26,8 @@ from ..files import open_regular, read_bytes, to_json, write_atomic, write_json
 from ..owned_folder import OwnedFolder
 from ..schema import BadFile, Each, read, shown
 from ..train.checkpoint import Checkpoints
-from ..train.setup import Setup
-from ..train.state import EpochRow
+from ..train.setup import RunContext
+from ..train.state import EpochMetrics
 from ..train.weights import MODEL, WEIGHTS
 from .record import RUN_SHAPE
 
@@ -61,7 +61,7 @@ class RecordFolder(OwnedFolder):
                 f"--resume {path}."
             )
 
-    def begin(self, setup: Setup, rows: list[EpochRow], record: Mapping[str, Any]) -> None:
+    def begin(self, setup: RunContext, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
         """Write all four files. What is there and the same stays.
 
         Raises UserError where the disk takes no more, and removes what this call has written to a new run.
@@ -80,7 +80,7 @@ class RecordFolder(OwnedFolder):
                 f"{self.path} cannot be written ({error.strerror}): make room, or choose another folder by --out."
             ) from None
 
-    def keep(self, rows: list[EpochRow], record: Mapping[str, Any]) -> None:
+    def keep(self, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
         """Replace the curve and the record. Raises OSError, and leaves what was there."""
         self._keep("curve.csv", curve(rows))
         self.write("result.json", record)
@@ -175,11 +175,11 @@ def differences(config: Mapping[str, Any], run: Run) -> list[str]:
     ]
 
 
-def curve(rows: list[EpochRow]) -> bytes:
+def curve(rows: list[EpochMetrics]) -> bytes:
     """Return the text of curve.csv: empty where a value was not measured; else a number, nan, inf or -inf."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    writer.writerow(field.name for field in fields(EpochRow))
+    writer.writerow(field.name for field in fields(EpochMetrics))
     writer.writerows(["" if value is None else value for value in asdict(row).values()] for row in rows)
     return file.getvalue().encode()
 
@@ -206,7 +206,7 @@ def _number(word: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _labels(setup: Setup) -> bytes:
+def _labels(setup: RunContext) -> bytes:
     index = setup.dataset.train.index
     classes = np.uint16 if setup.dataset.num_classes <= 2**16 else np.uint32
     file = io.BytesIO()

@@ -19,23 +19,23 @@ from ..data import Dataset, open_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
 from ..output import never_failing
-from ..stages import watching
+from ..stages import profiling
 from ..train.checkpoint import Checkpoints, shared_facts
 from ..train.determinism import deterministic
-from ..train.distributed import Ranks, device_of, joined, leaving_when_lost, with_group
-from ..train.loop import Listener, fit
+from ..train.distributed import Distributed, device_for_rank, exit_on_lost_rank, init_process_group, make_device_group
+from ..train.loop import Callback, fit
 from ..train.oom import advice, is_out_of_memory
 from ..train.profile import Profile
-from ..train.setup import Setup, set_up, wants_windows
-from ..train.state import Outcome
-from .callbacks import Keeper, Nobody
-from .console import Screen
+from ..train.setup import RunContext, build_run, wants_windows
+from ..train.state import TrainState
+from .callbacks import NullCallback, RecordingCallback
+from .console import ConsoleProgress
 from .profile_view import show
 from .record import result
 from .record_folder import RecordFolder
 from .restart import after_restart, check_launch
 from .seeds import combine
-from .signals import Stop
+from .signals import GracefulStop
 
 EXIT_NOT_KEPT, EXIT_BAD_INPUT = 1, 2
 
@@ -48,18 +48,23 @@ def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, A
     also for a folder that cannot be written at the start. Of several ranks only the first says anything and has a
     record, and one that loses another ends the process with code 1.
     """
-    ranks = Ranks.from_environment()
-    if not ranks.first:
+    ranks = Distributed.from_environment()
+    if not ranks.is_rank0:
         console = Console(quiet=True)
-    stop = Stop(ranks)
+    stop = GracefulStop(ranks)
     kept = True
-    with leaving_when_lost(ranks), joined(ranks), stop.listening(), never_failing(console, stop.output_closed):
+    with (
+        exit_on_lost_rank(ranks),
+        init_process_group(ranks),
+        stop.listening(),
+        never_failing(console, stop.output_closed),
+    ):
         try:
             record, kept = _run(run, session, console, stop, ranks)
         except Interrupted:
             # The signal may have reached another rank alone.
             record, stop.signal = None, stop.signal or signal.SIGTERM
-    record = record if ranks.first else None
+    record = record if ranks.is_rank0 else None
     if stop.signal is not None:
         return record, 128 + stop.signal
     if not kept:
@@ -68,16 +73,18 @@ def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, A
     return record, EXIT_BAD_INPUT if any(one["stopped"] == "not_finite" for one in runs) else 0
 
 
-def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks) -> tuple[dict[str, Any], bool]:
+def _run(
+    run: Run, session: Session, console: Console, stop: GracefulStop, ranks: Distributed
+) -> tuple[dict[str, Any], bool]:
     """The record, and whether it is in the run's folder."""
-    with ranks.agreeing():
+    with ranks.raise_together():
         check_session(session)
         check_launch(session, run, ranks)
-        device = device_of(ranks, run.train.device)
+        device = device_for_rank(ranks, run.train.device)
         smaller = _smaller_scale(run, device)
-        run = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_count))
-    ranks = with_group(ranks, device)
-    session = ranks.from_first(lambda: after_restart(session, ranks))
+        run = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
+    ranks = make_device_group(ranks, device)
+    session = ranks.on_rank0(lambda: after_restart(session, ranks))
     owned: list[RecordFolder] = []
     with ExitStack() as stack:
 
@@ -85,11 +92,11 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
             owned.append(stack.enter_context(_folder(session, run)))
             return owned[0].path
 
-        path = ranks.from_first(own)
+        path = ranks.on_rank0(own)
         save_in(path)
-        with deterministic(run.train.deterministic), Screen(console) as screen:
-            with ranks.agreeing():
-                dataset = _open(run, device, screen, stop, processes=ranks.local_count)
+        with deterministic(run.train.deterministic), ConsoleProgress(console) as screen:
+            with ranks.raise_together():
+                dataset = _open(run, device, screen, stop, processes=ranks.local_world_size)
             for note in (
                 *dataset.notes,
                 smaller,
@@ -97,16 +104,16 @@ def _run(run: Run, session: Session, console: Console, stop: Stop, ranks: Ranks)
             ):
                 if note:
                     screen.note(note)
-            if not ranks.several:
+            if not ranks.is_distributed:
                 return _run_seeds(run, dataset, device, owned[0], session, screen, stop), owned[0].kept
-            with ranks.agreeing():
-                setup = set_up(run, dataset, device, ranks=ranks)
-            ranks.check_same(shared_facts(setup))
-            resumed = ranks.from_first(lambda: _goes_on(owned[0], run, session, screen))
+            with ranks.raise_together():
+                setup = build_run(run, dataset, device, ranks=ranks)
+            ranks.assert_same(shared_facts(setup))
+            resumed = ranks.on_rank0(lambda: _goes_on(owned[0], run, session, screen))
             if owned:
                 return run_one(setup, owned[0], session, screen, stop, resumed=resumed), owned[0].kept
             outcome = Checkpoints(path).load(setup)[0] if resumed else None
-            outcome = _fit(setup, Nobody(), stop, outcome, every=float("inf"))
+            outcome = _fit(setup, NullCallback(), stop, outcome, every=float("inf"))
             return result(setup, outcome, interrupted=outcome.stopped == "interrupted"), True
 
 
@@ -138,7 +145,7 @@ def default_folder(run: Run) -> Path:
     return path
 
 
-def _goes_on(folder: RecordFolder, run: Run, session: Session, screen: Screen) -> bool:
+def _goes_on(folder: RecordFolder, run: Run, session: Session, screen: ConsoleProgress) -> bool:
     """Whether the run goes on from a checkpoint in its folder; else it starts over there. Raises UserError."""
     if session.resume is None or folder.made:
         return False
@@ -149,7 +156,13 @@ def _goes_on(folder: RecordFolder, run: Run, session: Session, screen: Screen) -
 
 
 def _run_seeds(
-    run: Run, dataset: Dataset, device: torch.device, group: RecordFolder, session: Session, screen: Screen, stop: Stop
+    run: Run,
+    dataset: Dataset,
+    device: torch.device,
+    group: RecordFolder,
+    session: Session,
+    screen: ConsoleProgress,
+    stop: GracefulStop,
 ) -> dict[str, Any]:
     """One run for each seed, each in a folder inside the group's if there are several.
 
@@ -157,8 +170,8 @@ def _run_seeds(
     """
     if session.seeds == 1:
         resumed = _goes_on(group, run, session, screen)
-        return run_one(set_up(run, dataset, device), group, session, screen, stop, resumed=resumed)
-    setup: Setup | None = None
+        return run_one(build_run(run, dataset, device), group, session, screen, stop, resumed=resumed)
+    setup: RunContext | None = None
     records: list[dict[str, Any]] = []
     for number in range(session.seeds):
         seed = run.corruption.seed + number
@@ -171,7 +184,7 @@ def _run_seeds(
                 screen.note(f"seed {seed} is finished: {folder.path}")
                 continue
             resumed = _goes_on(folder, seeded, session, screen)
-            setup = set_up(seeded, dataset, device, like=setup)
+            setup = build_run(seeded, dataset, device, like=setup)
             records.append(run_one(setup, folder, session, screen, stop, resumed=resumed))
             group.kept = group.kept and folder.kept
         _keep_group(group, records, session, screen)
@@ -182,7 +195,9 @@ def _run_seeds(
     return combined
 
 
-def _keep_group(group: RecordFolder, records: list[dict[str, Any]], session: Session, screen: Screen) -> dict[str, Any]:
+def _keep_group(
+    group: RecordFolder, records: list[dict[str, Any]], session: Session, screen: ConsoleProgress
+) -> dict[str, Any]:
     """Write the record of several runs, and return it."""
     combined = combine(records, wanted=session.seeds)
     try:
@@ -194,24 +209,30 @@ def _keep_group(group: RecordFolder, records: list[dict[str, Any]], session: Ses
 
 
 def run_one(
-    setup: Setup, folder: RecordFolder, session: Session, screen: Screen, stop: Stop, *, resumed: bool
+    setup: RunContext,
+    folder: RecordFolder,
+    session: Session,
+    screen: ConsoleProgress,
+    stop: GracefulStop,
+    *,
+    resumed: bool,
 ) -> dict[str, Any]:
     """Carry out a run that is set up, from the start or from its last checkpoint, and return its record.
 
     An error that ends it leaves record and checkpoint as an interruption does. folder.kept says whether the record is
     on the disk.
     """
-    keeper = Keeper(setup, folder, screen)
-    outcome: Outcome | None = None
+    keeper = RecordingCallback(setup, folder, screen)
+    outcome: TrainState | None = None
     if resumed:
         outcome, note = keeper.checkpoints.load(setup)
         outcome.sessions += 1
         screen.note(note or f"going on from step {outcome.steps} of {folder.path}")
     screen.begin(setup)
-    keeper.begin(outcome or Outcome())
+    keeper.begin(outcome or TrainState())
     keeper.profile = profile = Profile(setup) if session.profile else None
     try:
-        with watching(profile):
+        with profiling(profile):
             outcome = _fit(setup, keeper, stop, outcome, every=session.checkpoint_every)
         if profile is not None:
             profile.finish(outcome)
@@ -231,7 +252,9 @@ def run_one(
     return record
 
 
-def _fit(setup: Setup, listener: Listener, stop: Stop, outcome: Outcome | None, *, every: float) -> Outcome:
+def _fit(
+    setup: RunContext, listener: Callback, stop: GracefulStop, outcome: TrainState | None, *, every: float
+) -> TrainState:
     try:
         return fit(setup, listener, stop.check_together, outcome=outcome, checkpoint_every=every)
     except (RuntimeError, MemoryError) as error:
@@ -256,7 +279,7 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def _open(run: Run, device: torch.device, screen: Screen, stop: Stop, *, processes: int) -> Dataset:
+def _open(run: Run, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int) -> Dataset:
     def progress(what: str, done: int, total: int) -> None:
         stop.check()
         screen.on_load(what, done, total)

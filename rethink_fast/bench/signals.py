@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..errors import Interrupted
-from ..train.distributed import ALONE, Poll, Ranks
+from ..train.distributed import SINGLE_PROCESS, DelayedMax, Distributed
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 """Signals that stop a run even where the parent process had them ignored, as a shell does for background jobs."""
@@ -28,14 +28,14 @@ TOGETHER_SECONDS = 1.0
 """Signals this close together are one request: a terminal that closes, or a service manager, sends two or more."""
 
 
-class Stop:
+class GracefulStop:
     """A request to stop, made by the first signal. A second SIGINT, SIGQUIT or SIGTERM ends a single process at once;
     torchrun kills its own."""
 
-    def __init__(self, ranks: Ranks = ALONE) -> None:
+    def __init__(self, ranks: Distributed = SINGLE_PROCESS) -> None:
         self.signal: int | None = None
         self._since = 0.0
-        self._poll = Poll() if ranks.several else None
+        self._poll = DelayedMax() if ranks.is_distributed else None
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
         """Take note of a signal."""

@@ -19,7 +19,7 @@ from ..errors import UserError, in_range
 from ..kernels import native
 from ..output import print_json
 from ..terminal import Terminal
-from ..train.distributed import Ranks
+from ..train.distributed import Distributed
 from . import pack as pack_view
 from . import plan as planning
 from .compare import compare
@@ -219,12 +219,12 @@ def _compiled_kernels() -> list[Backend]:
 
 def run(arguments: list[str] | None) -> int:
     """Carry out the command line and return the exit code. Raises what a command raises."""
-    limit_threads(Ranks.from_environment().local_count)
+    limit_threads(Distributed.from_environment().local_world_size)
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         # Every rank has the same words on its command line, and one line is enough.
-        if Ranks.from_environment().first:
+        if Distributed.from_environment().is_rank0:
             complain(flat(error))
         return EXIT_BAD_INPUT
     return code if isinstance(code, int) else 0

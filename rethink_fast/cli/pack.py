@@ -16,9 +16,8 @@ from .. import kernels
 from ..bench.console import PLAIN_SECONDS
 from ..data import pack_format
 from ..data.pack_format import Pack
-from ..data.residency import readable
 from ..pack import write
-from ..text import duration
+from ..text import duration, format_bytes
 
 LISTED = 10
 """Quarantined images that are named on the screen; all are in the pack's quarantine.csv."""
@@ -30,7 +29,7 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     plan = write.plan(src, dest, form=form, size=size)
     counts = " and ".join(f"{len(source):,} {name}" for name, source in plan.tree.splits.items())
     at = f"at {size} px" if size is not None else "as they are"
-    needed = f"{'' if plan.exact else 'about '}{readable(plan.bytes)}"
+    needed = f"{'' if plan.exact else 'about '}{format_bytes(plan.bytes)}"
     _say(console, f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
     for line in plan.tree.notes:
         _say(console, line)
@@ -59,7 +58,7 @@ def check(path: Path, *, workers: int, console: Console) -> Pack:
     with Bar(console) as bar:
         count = pack_format.verify(pack, workers=workers, progress=bar.show)
     seconds = time.perf_counter() - start
-    _say(console, f"{path} is whole: {readable(count)} checked in {duration(seconds)}")
+    _say(console, f"{path} is whole: {format_bytes(count)} checked in {duration(seconds)}")
     console.print(_table(pack))
     return pack
 

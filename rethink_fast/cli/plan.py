@@ -26,7 +26,7 @@ BATCHES_IN_FLIGHT = 5
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One result: what it is, its value in `unit` (images/s, s, h, kWh or bytes), and its arithmetic in numbers."""
 
     name: str
@@ -45,7 +45,7 @@ class Line:
         return f"{self.value:,.0f} {self.unit}" if self.value >= 1000 else f"{self.value:,.3g} {self.unit}"
 
 
-def lines(given: Inputs) -> list[Line]:
+def lines(given: Inputs) -> list[PlanLine]:
     """The results, in the order in which they follow from each other."""
     many = given.gpus > 1
     share = given.efficiency.value if many else 1.0
@@ -89,41 +89,41 @@ def lines(given: Inputs) -> list[Line]:
     hours, file, saved = seconds / 3600, given.file_bytes.value, CHECKPOINT_BYTES * given.count.parameters
     batches = f"{BATCHES_IN_FLIGHT} batches a GPU x {given.batch_size} x {image}"
     return [
-        Line("rate", "training, all GPUs", rate, "images/s", f"{given.gpus} x {one}{beside}"),
-        Line("epoch", "an epoch of training", training, "s", f"{given.images:,} images / {rate:,.0f} images/s"),
-        Line(
+        PlanLine("rate", "training, all GPUs", rate, "images/s", f"{given.gpus} x {one}{beside}"),
+        PlanLine("epoch", "an epoch of training", training, "s", f"{given.images:,} images / {rate:,.0f} images/s"),
+        PlanLine(
             "evaluation",
             "an evaluation",
             evaluation,
             "s",
             f"{everything:,} images / {scoring:,.0f} images/s: {given.gpus} x {score}{beside}",
         ),
-        Line("hours", "the whole run", hours, "h", whole),
-        Line(
+        PlanLine("hours", "the whole run", hours, "h", whole),
+        PlanLine(
             "energy",
             "energy of the GPUs alone",
             energy,
             "kWh",
             f"{given.gpus} x {given.watts.value:,.0f} W x {hours:,.3g} h / 1000",
         ),
-        Line(
+        PlanLine(
             "floor",
             "arithmetic floor",
             floor / 3600,
             "h",
             f"{limit}; the plan is {seconds / floor:,.1f} times that",
         ),
-        Line("files", "disk: original files", everything * file, "bytes", f"{everything:,} x {file:,.0f} bytes"),
-        Line("raw", "disk: all as raw pixels", everything * pixels, "bytes", f"{everything:,} x {image}"),
-        Line(
+        PlanLine("files", "disk: original files", everything * file, "bytes", f"{everything:,} x {file:,.0f} bytes"),
+        PlanLine("raw", "disk: all as raw pixels", everything * pixels, "bytes", f"{everything:,} x {image}"),
+        PlanLine(
             "checkpoint",
             "disk: a checkpoint",
             saved,
             "bytes",
             f"{parameters} x {CHECKPOINT_BYTES} bytes: weight and momentum",
         ),
-        Line("gpu_memory", "memory of a GPU", device, "bytes", held),
-        Line("host_memory", "host memory: images in flight", flight, "bytes", batches),
+        PlanLine("gpu_memory", "memory of a GPU", device, "bytes", held),
+        PlanLine("host_memory", "host memory: images in flight", flight, "bytes", batches),
     ]
 
 

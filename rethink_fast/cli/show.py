@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..bench.console import Screen
+from ..bench.console import ConsoleProgress
 from ..config import DEFAULTS, AugmentName, Corruption, CorruptionName, Data, DatasetName, Run, Train, resolve, settled
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset, open_dataset, subset
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """The samples under one corruption.
 
     kind: in the paper's words. inputs, augmented: uint8 [n, H, W, C] as the network sees them, the second with the
@@ -58,7 +58,7 @@ class Sheet:
     seed: int
     augment: tuple[str, ...]
     index: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[SheetRow, ...]
 
 
 def kinds(corruption: Sequence[ShownName], probability: float | None) -> list[CorruptionName]:
@@ -78,7 +78,7 @@ def sheet(
     augment: tuple[AugmentName, ...],
     seed: int,
     probability: float | None,
-    screen: Screen,
+    screen: ConsoleProgress,
 ) -> Sheet:
     """Read the samples and make every row. Raises UserError."""
     in_range("-n", samples, 1, MOST_SAMPLES)
@@ -111,7 +111,7 @@ def _named(name: CorruptionName, seed: int, probability: float | None) -> Corrup
     return Corruption(name, chance if name == "partial" else None, seed)
 
 
-def _row(run: Run, dataset: Dataset, index: Tensor) -> Row:
+def _row(run: Run, dataset: Dataset, index: Tensor) -> SheetRow:
     # Whitening cannot be undone from its output: what is to be looked at is scaled, and nothing else is different.
     how = replace(preparation(run, dataset, CPU), normalisation="unit_range", dtype=torch.float32)
     chance, seed = settled(run.corruption.probability), run.corruption.seed
@@ -136,8 +136,8 @@ def _row(run: Run, dataset: Dataset, index: Tensor) -> Row:
         found = (dataset.classes[label] for label in which[index].tolist())
         return tuple(f"class {name}" if name.isdecimal() else name for name in found)
 
-    plain, augmented = next(loader.sweep()), next(loader.epoch(0)) if run.train.augment else None
-    return Row(
+    plain, augmented = next(loader.eval_batches()), next(loader.epoch(0)) if run.train.augment else None
+    return SheetRow(
         KINDS[run.corruption.corruption],
         chance,
         pixels(plain, None),
@@ -161,7 +161,7 @@ def run_show(
 ) -> None:
     """Make the sheet and draw it into a PNG, written under another name and moved into place. Raises UserError."""
     show_view.check_name(out)
-    with Screen(console) as screen:
+    with ConsoleProgress(console) as screen:
         made = sheet(dataset, corruption, samples, data, size, augment, seed, probability, screen)
     width, height = show_view.save(made, out)
     shown = ", ".join(str(index) for index in made.index)

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from .metrics import Figure, Record, read
+from .metrics import Metric, Record, read
 from .records import Comparison, differing, line
 
 LAST = 10
 """The old side of a comparison is at most so many records: older ones may be of other code."""
 
-OTHERS = ("reproduction.json", "comparison.json")
+IGNORED_FILES = ("reproduction.json", "comparison.json")
 """Known files of a folder of records that are not records."""
 
 
 def load(folder: Path) -> list[Record]:
     """Return every record of a folder, the oldest first. Raises UserError for none, and for a file that is not one."""
-    paths = sorted(path for path in folder.glob("*.json") if path.name not in OTHERS)
+    paths = sorted(path for path in folder.glob("*.json") if path.name not in IGNORED_FILES)
     found = sorted((read(path) for path in paths), key=lambda record: record.date)
     if not found:
         raise UserError(
@@ -51,8 +51,8 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
     return Comparison(str(alike[0].path.parent), str(record.path), threshold, tuple(lines), (note,), tuple(missing))
 
 
-def _together(name: str, records: Sequence[Record]) -> Figure:
+def _together(name: str, records: Sequence[Record]) -> Metric:
     """The samples of one figure in all records that have it."""
     figures = [record.figures[name] for record in records if name in record.figures]
     values = tuple(value for figure in figures for value in figure.values)
-    return Figure(name, values, figures[-1].more_is_better, figures[-1].travels)
+    return Metric(name, values, figures[-1].more_is_better, figures[-1].machine_independent)

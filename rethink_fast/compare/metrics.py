@@ -23,7 +23,7 @@ SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One thing that was measured. values: one or more samples, each above 0. more_is_better: a rate, or a time.
 
     travels: whether it means the same on another machine, as ratios within one process do.
@@ -32,14 +32,14 @@ class Figure:
     name: str
     values: tuple[float, ...]
     more_is_better: bool = False
-    travels: bool = False
+    machine_independent: bool = False
 
     def costs(self) -> list[float]:
         """The samples such that more is worse."""
         return [1.0 / value for value in self.values] if self.more_is_better else list(self.values)
 
 
-def unit_of(value: float) -> tuple[float, str]:
+def time_unit(value: float) -> tuple[float, str]:
     """The unit in which so many seconds read well, and how many seconds it has."""
     return next(((scale, unit) for scale, unit in SECONDS if value >= scale), SECONDS[-1])
 
@@ -47,7 +47,7 @@ def unit_of(value: float) -> tuple[float, str]:
 def said(name: str, value: float) -> str:
     """A value of the figure of that name, with a unit that suits where the name ends in seconds."""
     if name.endswith(", s"):
-        scale, unit = unit_of(value)
+        scale, unit = time_unit(value)
         return f"{value / scale:.3g} {unit}"
     return f"{value:.4g}" if value < 1e4 else f"{value:,.0f}"
 
@@ -61,7 +61,7 @@ class Record:
     date: str
     scale: dict[str, Any]
     machine: dict[str, Any]
-    figures: dict[str, Figure]
+    figures: dict[str, Metric]
 
 
 def read(path: Path) -> Record:
@@ -91,13 +91,13 @@ def _kind(values: dict[str, Any]) -> str | None:
     return "run" if "schema" in values and "time_to_memorize" in values else None
 
 
-def _figures(figures: Iterable[Figure]) -> dict[str, Figure]:
+def _figures(figures: Iterable[Metric]) -> dict[str, Metric]:
     """By name, without what was not measured: nothing, 0, and not a number."""
     kept = {}
     for figure in figures:
         values = tuple(float(v) for v in figure.values if v is not None and v > LEAST)
         if values:
-            kept[figure.name] = Figure(figure.name, values, figure.more_is_better, figure.travels)
+            kept[figure.name] = Metric(figure.name, values, figure.more_is_better, figure.machine_independent)
     return kept
 
 
@@ -105,7 +105,7 @@ def _run(path: Path, values: dict[str, Any]) -> Record:
     figures = _figures_of_runs([values])
     epochs = _epoch_rates(path.parent / "curve.csv")
     if epochs:
-        figures["images_per_second"] = Figure("images_per_second", epochs, more_is_better=True)
+        figures["images_per_second"] = Metric("images_per_second", epochs, more_is_better=True)
     return Record(path, "run", _date(path), _scale(values), _machine(values["environment"]), figures)
 
 
@@ -120,7 +120,7 @@ def _date(path: Path) -> str:
     return path.parent.name if path.name == "result.json" else path.stem
 
 
-def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Figure]:
+def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Metric]:
     def each(*keys: str) -> tuple[float, ...]:
         found = []
         for value in runs:
@@ -131,16 +131,16 @@ def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Figure]:
         return tuple(value for value in found if value is not None)
 
     figures = [
-        Figure("images_per_second", each("images_per_second"), more_is_better=True),
-        Figure("eval_seconds", each("eval_seconds")),
-        Figure("peak_memory_bytes", each("peak_memory_bytes")),
+        Metric("images_per_second", each("images_per_second"), more_is_better=True),
+        Metric("eval_seconds", each("eval_seconds")),
+        Metric("peak_memory_bytes", each("peak_memory_bytes")),
     ]
     for part in ("training", "model"):
         key = f"{part}_share_of_matrix_rate"
-        figures.append(Figure(key, each("profile", "arithmetic", key), more_is_better=True, travels=True))
+        figures.append(Metric(key, each("profile", "arithmetic", key), more_is_better=True, machine_independent=True))
     for name in runs[0]["time_to_memorize"]:
-        figures.append(Figure(f"seconds to {name}", each("time_to_memorize", name, "seconds")))
-        figures.append(Figure(f"epochs to {name}", each("time_to_memorize", name, "epochs"), travels=True))
+        figures.append(Metric(f"seconds to {name}", each("time_to_memorize", name, "seconds")))
+        figures.append(Metric(f"epochs to {name}", each("time_to_memorize", name, "epochs"), machine_independent=True))
     return _figures(figures)
 
 
@@ -179,31 +179,33 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
-    figures: list[Figure] = []
+    figures: list[Metric] = []
     for row in values["rows"]:
         if row.get("microseconds") is not None:
             samples = row.get("samples") or row["microseconds"][:1]
-            figures.append(Figure(f"{row['case']}, us", tuple(samples)))
+            figures.append(Metric(f"{row['case']}, us", tuple(samples)))
             share = (row.get("share_of_copy"),)
-            figures.append(Figure(f"{row['case']}, share of the copy bandwidth", share, True, travels=True))
+            figures.append(Metric(f"{row['case']}, share of the copy bandwidth", share, True, machine_independent=True))
     for run in (values.get("engine") or {}).get("runs", []):
         name = f"run of {run['case']}"
-        figures.append(Figure(f"{name}, s to 99.9 %", (run.get("seconds"),)))
-        figures.append(Figure(f"{name}, images/s", (run.get("images_per_second"),), True))
-        figures.append(Figure(f"{name}, share of the matrix rate", (run.get("share_of_matrix"),), True, travels=True))
+        figures.append(Metric(f"{name}, s to 99.9 %", (run.get("seconds"),)))
+        figures.append(Metric(f"{name}, images/s", (run.get("images_per_second"),), True))
+        figures.append(
+            Metric(f"{name}, share of the matrix rate", (run.get("share_of_matrix"),), True, machine_independent=True)
+        )
     machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
     scale = {"contract": values["contract"]}
     return Record(path, "gpu-check", values["date"], scale, machine, _figures(figures))
 
 
 def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
-    figures: list[Figure] = []
+    figures: list[Metric] = []
     for case in values["benchmarks"]:
         extra, name = case["extra_info"], case["name"].removeprefix("test_case[").removesuffix("]")
-        figures.append(Figure(f"{name}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
+        figures.append(Metric(f"{name}, s", tuple(case["stats"].get("data") or [case["stats"]["median"]])))
         for key in ("times_as_fast", "share_of_copy", "share_of_matrix"):
             if extra.get(key):
                 rival = f" as {extra.get('baseline')}" if key == "times_as_fast" else ""
                 words = f"{name}, {key.replace('_', ' ')}{rival}"
-                figures.append(Figure(words, tuple(extra[key]), True, travels=True))
+                figures.append(Metric(words, tuple(extra[key]), True, machine_independent=True))
     return Record(path, "benchmarks", values["datetime"], {}, _machine(values["machine_info"]), _figures(figures))

@@ -7,12 +7,12 @@ from statistics import median
 from typing import Any
 
 from ..errors import UserError
-from .metrics import Figure, Record
+from .metrics import Metric, Record
 from .statistics import Estimate, Verdict, estimate_unpaired, verdict
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """One figure of both sides, as it stands in the record (or in seconds), and how its cost compares."""
 
     name: str
@@ -29,7 +29,7 @@ class Comparison:
     old: str
     new: str
     threshold: float
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonRow, ...]
     notes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
 
@@ -44,10 +44,10 @@ def _said(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def line(old: Figure, new: Figure, threshold: float) -> Line:
+def line(old: Metric, new: Metric, threshold: float) -> ComparisonRow:
     """One figure of two records."""
     found = estimate_unpaired(old.costs(), new.costs())
-    return Line(old.name, median(old.values), median(new.values), found, verdict(found, threshold))
+    return ComparisonRow(old.name, median(old.values), median(new.values), found, verdict(found, threshold))
 
 
 def compare(old: Record, new: Record, threshold: float) -> Comparison:
@@ -60,7 +60,7 @@ def compare(old: Record, new: Record, threshold: float) -> Comparison:
         raise UserError(f"{names} are of different scale ({scale}): compare two of the same.")
     machine = differing(old.machine, new.machine)
     common = [name for name in old.figures if name in new.figures]
-    usable = [name for name in common if not machine or old.figures[name].travels]
+    usable = [name for name in common if not machine or old.figures[name].machine_independent]
     if not usable:
         why = f"differ in machine or versions ({machine}), and have" if common else "have"
         what = "no ratio in common that would travel" if common else "no figure in common"

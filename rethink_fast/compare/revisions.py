@@ -25,7 +25,7 @@ import torch
 import rethink_fast
 
 from ..errors import UserError
-from .statistics import LOOKS, Estimate, Pair, best_of, estimate, log_ratios, verdict
+from .statistics import ROUNDS_SCHEDULE, Estimate, Pair, estimate, log_ratios, min_of_each, verdict
 
 CASES = Path(rethink_fast.__file__).resolve().parents[1] / "benchmarks"
 ROUND_PAIRS = 8
@@ -55,13 +55,13 @@ class Timed:
 
     def estimate(self) -> Estimate:
         """The ratio, each round a pair: the best of either side."""
-        return estimate(log_ratios([best_of(pairs) for pairs in self.rounds]))
+        return estimate(log_ratios([min_of_each(pairs) for pairs in self.rounds]))
 
     def undecided(self, threshold: float) -> bool:
         """Whether it wants another round."""
-        if self.absent or self.wrong or len(self.rounds) >= LOOKS[-1]:
+        if self.absent or self.wrong or len(self.rounds) >= ROUNDS_SCHEDULE[-1]:
             return False
-        return len(self.rounds) not in LOOKS or verdict(self.estimate(), threshold) == "ambiguous"
+        return len(self.rounds) not in ROUNDS_SCHEDULE or verdict(self.estimate(), threshold) == "ambiguous"
 
 
 def repository(start: Path) -> Path:
@@ -199,7 +199,7 @@ def compare(
     """
     cases = into if into is not None else []
     start = time.perf_counter()
-    for number in range(LOOKS[-1]):
+    for number in range(ROUNDS_SCHEDULE[-1]):
         with ExitStack() as stack:
             workers = [Worker(tree) for tree in trees]
             for worker in workers:
@@ -211,7 +211,7 @@ def compare(
             for place, case in enumerate(todo):
                 progress(f"round {number + 1}, {place + 1} of {len(todo)}: {case.name}")
                 time_case(case, *workers)
-        late = number + 1 >= LOOKS[0] and time.perf_counter() - start > MOST_SECONDS
+        late = number + 1 >= ROUNDS_SCHEDULE[0] and time.perf_counter() - start > MOST_SECONDS
         if late or not any(case.undecided(threshold) for case in cases):
             break
     return cases

@@ -21,8 +21,8 @@ from ..errors import UserError
 from ..files import write_atomic, write_json
 from ..text import duration
 from . import history, metrics, records, revisions, view
-from .records import Comparison, Line
-from .statistics import LOOKS, THRESHOLD, best_of, verdict
+from .records import Comparison, ComparisonRow
+from .statistics import ROUNDS_SCHEDULE, THRESHOLD, min_of_each, verdict
 
 EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
 INTERRUPTED = "interrupted: the verdicts rest on fewer rounds than they should"
@@ -143,8 +143,10 @@ def _comparison(
             left_out.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
             continue
         found = case.estimate()
-        sides = [median(side) for side in zip(*map(best_of, case.rounds), strict=True)]
-        lines.append(Line(f"{case.name.partition(' / ')[0]}, s", sides[0], sides[1], found, verdict(found, threshold)))
+        sides = [median(side) for side in zip(*map(min_of_each, case.rounds), strict=True)]
+        lines.append(
+            ComparisonRow(f"{case.name.partition(' / ')[0]}, s", sides[0], sides[1], found, verdict(found, threshold))
+        )
     if not lines:
         why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         what = f"no case has {cases!r} in its name" if not timed else "no case runs in both revisions"
@@ -152,6 +154,6 @@ def _comparison(
     rounds = max(case.found.values for case in lines)
     note = (
         f"processor time of one thread on {processor()}; both revisions by turns, in {rounds} rounds of fresh "
-        f"processes (at least {LOOKS[0]}, more while ambiguous), {duration(seconds)}"
+        f"processes (at least {ROUNDS_SCHEDULE[0]}, more while ambiguous), {duration(seconds)}"
     )
     return Comparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))

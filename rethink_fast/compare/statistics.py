@@ -27,9 +27,9 @@ CONFIDENCE = 0.992
 """Of one look: what eight values give, if the least and the greatest are the interval."""
 FIRST_PAIRS, MOST_PAIRS = 32, 1024
 """Within one process: how many pairs at first, and at most. An ambiguous verdict doubles them."""
-FEW = 9
+MIN_FOR_RANKS = 9
 """Samples a side from which two medians are compared by ranks: the least that the root of CONFIDENCE allows."""
-LOOKS = (8, 14, 20, 28)
+ROUNDS_SCHEDULE = (8, 14, 20, 28)
 """Between processes: the rounds after which there may be a verdict. 8 are the least that CONFIDENCE allows."""
 
 
@@ -54,7 +54,7 @@ def log_ratios(pairs: Sequence[Pair]) -> list[float]:
     return [math.log(new / old) for old, new in pairs]
 
 
-def best_of(pairs: Sequence[Pair]) -> Pair:
+def min_of_each(pairs: Sequence[Pair]) -> Pair:
     """The least time of each side: other work on the machine only ever adds."""
     return min(old for old, _ in pairs), min(new for _, new in pairs)
 
@@ -93,7 +93,7 @@ def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: fl
     fewest = min(len(old), len(new))
     if len(old) == len(new) == 1:
         return Estimate(new[0] / old[0], new[0] / old[0], new[0] / old[0], 0)
-    if fewest >= FEW:
+    if fewest >= MIN_FOR_RANKS:
         each = math.sqrt(confidence)
         (old_low, old_high), (new_low, new_high) = median_interval(old, each), median_interval(new, each)
         ratio = statistics.median(new) / statistics.median(old)
@@ -135,7 +135,7 @@ def verdict(found: Estimate, threshold: float = THRESHOLD) -> Verdict:
     return "same" if 1.0 / beyond <= found.low and found.high <= beyond else "ambiguous"
 
 
-def decide(
+def sequential_test(
     more: Callable[[int], Sequence[float]],
     threshold: float = THRESHOLD,
     looks: Sequence[int] | None = None,
@@ -147,7 +147,7 @@ def decide(
     ratio lies on the threshold itself; where nothing changed, practically never (tests/compare/test_guard.py).
     """
     values: list[float] = []
-    for look in looks or doubled():
+    for look in looks or doubling_schedule():
         values += more(look - len(values))
         found = estimate(values)
         if verdict(found, threshold) != "ambiguous":
@@ -155,7 +155,7 @@ def decide(
     return found, verdict(found, threshold)
 
 
-def doubled(first: int = FIRST_PAIRS, most: int = MOST_PAIRS) -> list[int]:
+def doubling_schedule(first: int = FIRST_PAIRS, most: int = MOST_PAIRS) -> list[int]:
     """first, twice that, ... up to most."""
     return [first << k for k in range((most // first).bit_length())]
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..markdown import bullets, escape
 from .metrics import said
-from .records import Comparison, Line
+from .records import Comparison, ComparisonRow
 from .statistics import Verdict, worst
 
 COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold red", "ambiguous": "yellow"}
@@ -38,7 +38,7 @@ def sentence(found: Comparison) -> str:
     return SAYS[word].format(100 * found.threshold) + rest
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: ComparisonRow) -> list[str]:
     found = line.found
     interval = f"{found.low:.3f} - {found.high:.3f}" if found.values and math.isfinite(found.high) else "-"
     values = [said(line.name, value) for value in (line.old, line.new)]
@@ -86,7 +86,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
 def markdown(found: Comparison) -> str:
     """The summary for a pull request: the verdict, then the table, with what stayed the same folded away."""
 
-    def table(lines: list[Line]) -> list[str]:
+    def table(lines: list[ComparisonRow]) -> list[str]:
         rows = [" | ".join(map(escape, _cells(line))) for line in lines]
         return [
             f"| {' | '.join(HEADER)} |",

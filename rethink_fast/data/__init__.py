@@ -1,12 +1,12 @@
 """Data sources, each giving uint8 images, labels and a stable sample index. `open_dataset` opens any of them.
 
 path, "auto" or "synthetic"
-  mnist.py        IDX                                   -> Resident (decoded, on the device)
-  cifar10.py      python, binary, class folders, tar    -> Resident
+  mnist.py        IDX                                   -> InMemoryImages (decoded, on the device)
+  cifar10.py      python, binary, class folders, tar    -> InMemoryImages
   imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
                   jpeg_images.py, decoded every epoch   -> JpegFolder
   pack_images.py  a pack of either of both              -> PackedOriginals, PackedJpegs, or those of npy_images.py
-  synthetic.py    made from the sample index            -> Resident or Generated
+  synthetic.py    made from the sample index            -> InMemoryImages or Generated
 
 residency.py then decides which images stay on the device, decoded once.
 """
@@ -25,10 +25,10 @@ from . import cifar10, imagenet, mnist, pack_images, search_path, synthetic
 from .dali import CROP
 from .digest import digest_some
 from .download import fetch
-from .npy_images import Mapped
+from .npy_images import MemmapImages
 from .pack_format import is_pack
-from .residency import settle
-from .source import Dataset, Images, Progress, Resident, Split, subset
+from .residency import cache_images
+from .source import Dataset, Images, InMemoryImages, Progress, Split, subset
 from .tree import FolderTree, is_archive, is_folder_at
 
 DATASETS = ("imagenet", "cifar10", "mnist")
@@ -70,9 +70,9 @@ def open_dataset(
     if size < 1:
         raise UserError(f"size {size} is out of range: choose at least 1")
     made = _find(dataset, data, size, margin, limit, device, workers, download, damaged, progress)
-    if isinstance(made.train.images, Mapped) or not isinstance(made.train.images, Resident):
+    if isinstance(made.train.images, MemmapImages) or not isinstance(made.train.images, InMemoryImages):
         made = replace(made, sample=digest_some(made.train))
-    made, plan = settle(made, residency, device, progress, windows=windows, processes=processes)
+    made, plan = cache_images(made, residency, device, progress, windows=windows, processes=processes)
     notes = [f"images {plan}"] if plan is not None else []
     return replace(made, notes=(*made.notes, *notes))
 
@@ -145,4 +145,4 @@ def _note(dataset: str, made: Dataset) -> str:
     )
 
 
-__all__ = ["DATASETS", "Dataset", "Images", "Resident", "Split", "open_dataset", "subset"]
+__all__ = ["DATASETS", "Dataset", "Images", "InMemoryImages", "Split", "open_dataset", "subset"]

@@ -18,7 +18,7 @@ from . import class_images, unpickle
 from .archive import TarTree
 from .ground_truth import is_list
 from .image_formats import is_image
-from .source import Dataset, Progress, Resident, Split, subset
+from .source import Dataset, InMemoryImages, Progress, Split, subset
 from .tree import FolderTree, Tree, join, unused
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -130,7 +130,7 @@ def _of_batches(
             parts.append((images.view(-1, 3, 32, 32).permute(0, 2, 3, 1), labels))
         labels = torch.cat([labels for _, labels in parts])
         images = torch.cat([images for images, _ in parts]).contiguous()
-        return Split(Resident(images, device), labels, subset(len(labels), limit))
+        return Split(InMemoryImages(images, device), labels, subset(len(labels), limit))
 
     return Dataset("cifar10", f"cifar10 {form} {place.absolute()}", CLASSES, split(TRAIN), split(TEST))
 

@@ -16,7 +16,7 @@ from . import layout
 from .dali import DecodeError, Decoder, decode, shape_of, whole
 from .examine import Examiner, Opened
 from .jpeg_images import MAX_BYTES
-from .source import Dataset, Progress, Resident, Split, subset
+from .source import Dataset, InMemoryImages, Progress, Split, subset
 from .tree import Tree, join
 
 READ_AT_ONCE = 256
@@ -31,7 +31,7 @@ def load(
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         names = [join(folder_name, file) for file in files]
         index, images, bad = _decode(tree, names, subset(len(files), limit), workers, damaged, progress)
-        resident = Resident(images, device, None if len(index) == len(files) else index)
+        resident = InMemoryImages(images, device, None if len(index) == len(files) else index)
         return Split(resident, labels, index, bad)
 
     train = split(*found.train)
@@ -73,7 +73,7 @@ def _decode(
             reasons = [first or then for first, then in zip(not_read, opened.reasons, strict=True)]
             bad.update((sample, reason) for sample, reason in zip(part, reasons, strict=True) if reason is not None)
     while True:
-        index, named = damaged_files.leave_out(path, files, index, sorted(bad.items()), damaged)
+        index, named = damaged_files.drop_samples(path, files, index, sorted(bad.items()), damaged)
         samples = index.tolist()
         try:
             decoded = decode([encoded[sample] for sample in samples], workers=workers)

@@ -118,7 +118,7 @@ def describe(reason: str) -> tuple[str, str]:
     return words.format(reason), advice
 
 
-def leave_out(
+def drop_samples(
     root: Path,
     files: Sequence[str] | Mapping[int, str],
     index: Tensor,

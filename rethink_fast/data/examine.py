@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..quiet import quiet
+from ..stderr import suppress_stderr
 from .dali import DecodeError, Decoder, shape_of, whole
 from .image_formats import structural_damage, unsupported
 from .pillow import MAX_PIXELS, TooLarge, as_ppm, for_dali
@@ -33,7 +33,7 @@ class Opened:
         self.sizes = np.zeros((len(files), 2), np.int64)
         self.reasons: list[str | None] = [None] * len(files)
         self.by_pillow = np.zeros(len(files), bool)
-        with quiet():
+        with suppress_stderr():
             try:
                 self._peek(peek, range(len(files)))
             except DecodeError:
@@ -145,6 +145,6 @@ def find_undecodable(batches: Iterable[list[np.ndarray]], *, workers: int) -> It
         for batch in batches:
             cuts = [len(batch) * k // workers for k in range(workers + 1)]
             parts = [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
-            with quiet():  # the decoders write on stderr what is said here in one line
+            with suppress_stderr():  # the decoders write on stderr what is said here in one line
                 found = list(pool.map(check, examiners, parts))
             yield list(itertools.chain.from_iterable(found))

@@ -36,7 +36,7 @@ def load(
         at = root / folder_name
         index = subset(len(files), limit)
         bad, stamps = damaged_files.find_damaged(at, files, index, workers=workers, progress=progress)
-        index, named = damaged_files.leave_out(at, files, index, bad, damaged)
+        index, named = damaged_files.drop_samples(at, files, index, bad, damaged)
         images = JpegFolder(at, files, size=size, margin=margin, device=device, workers=workers, stamps=stamps)
         return Split(images, labels, index, named)
 

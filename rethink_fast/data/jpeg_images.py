@@ -82,7 +82,7 @@ class JpegFolder:
         return self._read(batches, self._decoder, lambda feed: feed, self._resize)
 
     def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """As source.Regional.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
+        """As source.SupportsCrops.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
 
         def with_windows(feed: Feed) -> Feed:
             encoded, index = feed

@@ -1,6 +1,6 @@
 """From a split to batches, and from a batch to what the network takes: the one way of the data.
 
-    source -> Batch(images uint8 NHWC, rows, index) -> prepare -> Prepared(inputs, labels, corrupted)
+    source -> Batch(images uint8 NHWC, rows, index) -> prepare -> ModelInput(inputs, labels, corrupted)
 
 The order of an epoch is the contract's function of (seed, epoch). The sample index rides along, so that every
 stage can be done again for any one sample. The second half, `Loader.prepared`, is a function of tensors on the device
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from .. import kernels
 from ..stages import stage
-from .preprocess import Preparation, prepare
-from .source import Regional, Split
+from .preprocess import Preprocessing, prepare
+from .source import Split, SupportsCrops
 
 EVALUATION_BATCH = 500
 
@@ -42,7 +42,7 @@ class Batch:
         return len(self.index) if self.total is None else self.total
 
 
-class Share(NamedTuple):
+class BatchShard(NamedTuple):
     """Which part of every batch is loaded here: the one of `rank` among `ranks`, in order, as even as can be."""
 
     rank: int = 0
@@ -53,10 +53,10 @@ class Share(NamedTuple):
         return batch.tensor_split(self.ranks)[self.rank]
 
 
-WHOLE = Share()
+FULL_BATCH = BatchShard()
 
 
-class Prepared(NamedTuple):
+class ModelInput(NamedTuple):
     """inputs: [B, C, h, w] ready for the network; labels: int64 [B]; corrupted: bool [B], whose label was drawn."""
 
     inputs: Tensor
@@ -67,9 +67,11 @@ class Prepared(NamedTuple):
 class Loader:
     """The batches of one split.
 
-    labels, corrupted: int64 and bool [N] by sample index, on the device. base: added to a sample index before it keys
-    a corruption (rng.TEST_INDEX for the test set). crops: let the source, which must be Regional, deliver the random
-    windows of an epoch. share: the part of each batch that is loaded here; sizes are those of whole batches.
+    labels: int64 [N] by sample index, on the device.
+    corrupted: bool [N], True where the label was replaced by a random class.
+    base: added to a sample index before it keys a corruption (rng.TEST_INDEX for the test set).
+    crops: let the source, which must be SupportsCrops, deliver the random windows of an epoch.
+    share: the part of each batch that is loaded here; sizes are those of whole batches.
     wait_seconds: time spent waiting for the source so far.
     """
 
@@ -78,12 +80,12 @@ class Loader:
         split: Split,
         labels: Tensor,
         corrupted: Tensor,
-        how: Preparation,
+        how: Preprocessing,
         *,
         batch_size: int,
         base: int = 0,
         crops: bool = False,
-        share: Share = WHOLE,
+        share: BatchShard = FULL_BATCH,
     ) -> None:
         self.split = split
         self.labels = labels
@@ -109,7 +111,7 @@ class Loader:
             sizes[-2:] = [batch_size + 1]
         return sizes
 
-    def evaluation_sizes(self) -> list[int]:
+    def eval_batch_sizes(self) -> list[int]:
         """The batch sizes of a sweep."""
         return self.sizes(EVALUATION_BATCH * self.share.ranks)
 
@@ -120,9 +122,9 @@ class Loader:
             samples = self.split.index[order]
         return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
 
-    def sweep(self) -> Iterator[Batch]:
+    def eval_batches(self) -> Iterator[Batch]:
         """Every sample once, in ascending order: for evaluation."""
-        return self._batches(self.split.index, self.evaluation_sizes(), 0)
+        return self._batches(self.split.index, self.eval_batch_sizes(), 0)
 
     def example(self, size: int) -> Batch:
         """A batch of this size, of the first samples (again from the start where there are fewer): for warming up."""
@@ -132,15 +134,15 @@ class Loader:
     def whole(self) -> Loader:
         """The same batches, all of each."""
         loader = copy.copy(self)
-        loader.share = WHOLE
+        loader.share = FULL_BATCH
         return loader
 
-    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> Prepared:
+    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
         """What the network takes. epoch: keys the random augmentation; None leaves it out (evaluation)."""
         index = batch.index
         keyed = index + self.base if self.base else index
         inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
-        return Prepared(inputs, self.labels[index], self.corrupted[index])
+        return ModelInput(inputs, self.labels[index], self.corrupted[index])
 
     def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
         device, source = self.labels.device, self.split.images
@@ -156,7 +158,7 @@ class Loader:
         if crops_of is None:
             read = source.read(wanted)
         else:
-            assert isinstance(source, Regional)
+            assert isinstance(source, SupportsCrops)
             read = source.read_crops(wanted, seed=self.how.seed, epoch=crops_of)
         for part, total in zip(parts, totals, strict=True):
             before = time.perf_counter()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import open_regular
-from .source import Dataset, Resident, Split, subset
+from .source import Dataset, InMemoryImages, Split, subset
 
 FOLDERS = ("", "raw", "MNIST/raw", "MNIST")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -71,7 +71,7 @@ def _split(images_path: Path, labels_path: Path, limit: int | None, device: torc
         raise UserError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
     if int(labels.max()) >= len(CLASSES):
         raise UserError(f"{labels_path} has the label {int(labels.max())}: MNIST has the classes 0 ... 9")
-    return Split(Resident(images, device), labels, subset(len(labels), limit))
+    return Split(InMemoryImages(images, device), labels, subset(len(labels), limit))
 
 
 def read_idx(path: Path, magic: int) -> Tensor:

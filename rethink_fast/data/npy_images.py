@@ -24,7 +24,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import open_regular
 from ..stages import stage
-from .source import Images, Resident
+from .source import Images, InMemoryImages
 
 AHEAD = 2
 """Batches that are asked of the disk, or on their way to the device, before they are wanted."""
@@ -87,10 +87,10 @@ class MappedFile:
 def open_mapped(path: Path, device: torch.device) -> Images:
     """The images of a .npy on this device, by sample index. Raises UserError."""
     file = MappedFile(path)
-    return Staged(file, device) if device.type == "cuda" else Mapped(file)
+    return PinnedMemmapImages(file, device) if device.type == "cuda" else MemmapImages(file)
 
 
-class Mapped(Resident):
+class MemmapImages(InMemoryImages):
     """On a CPU: resident, as far as the system has memory for it."""
 
     def __init__(self, file: MappedFile) -> None:
@@ -109,7 +109,7 @@ class Mapped(Resident):
             yield self.images, expected.popleft()
 
 
-class Staged:
+class PinnedMemmapImages:
     """To a GPU: AHEAD batches are on their way while one is in use. Each batch is a fresh tensor on the device."""
 
     resident = False

@@ -54,7 +54,7 @@ def load(
                 f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: leave out with --damaged skip, "
                 f"or mend and pack again"
             )
-        index, named = damaged_files.leave_out(path, names, index, bad, damaged)
+        index, named = damaged_files.drop_samples(path, names, index, bad, damaged)
         images: Images
         if pack.form == "raw":
             images = open_mapped(path / packed.files[0], device)

@@ -37,7 +37,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """Everything `prepare` must know, the same for a whole run.
 
     window: (top, left, height, width) of the fixed crop. corruption: one of PIXEL_KINDS, or "" for none.
@@ -83,7 +83,7 @@ class Preparation:
             raise ValueError("gaussian needs the mean and std of the training set, one float for each channel")
 
 
-def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, epoch: int | Tensor | None) -> Tensor:
+def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, epoch: int | Tensor | None) -> Tensor:
     """The network input for the samples `index`, stored at `rows` of `images`.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
@@ -117,7 +117,7 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preparation, *, ep
     return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, how, now)
 
 
-def _distorted(x: Tensor, index: Tensor, how: Preparation, epoch: Tensor) -> Tensor:
+def _distorted(x: Tensor, index: Tensor, how: Preprocessing, epoch: Tensor) -> Tensor:
     """The stages that the op does not have, on pixels float32 [B, H, W, C], and those that come after them."""
     if how.resized_crop:
         x = random_resized_crop(x, index, seed=how.seed, epoch=epoch)

@@ -9,17 +9,18 @@ import torch
 
 from ..env import free_memory
 from ..errors import UserError, one_of
-from .npy_images import Mapped
-from .source import Dataset, Progress, Regional, Resident, Split
+from ..text import format_bytes
+from .npy_images import MemmapImages
+from .source import Dataset, InMemoryImages, Progress, Split, SupportsCrops
 
 CHOICES = ("auto", "device", "stream")
-SHARE = 0.5
+MAX_CACHE_FRACTION = 0.5
 """Of the free memory, what images may take: the network, its activations and the batches in hand need the rest."""
 DECODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """Whether the images stay, and why. bytes: of all of them, decoded."""
 
     stay: bool
@@ -27,32 +28,27 @@ class Plan:
     reason: str
 
     def __str__(self) -> str:
-        return f"{'stay in memory' if self.stay else 'stream'}, {readable(self.bytes)} decoded: {self.reason}"
+        return f"{'stay in memory' if self.stay else 'stream'}, {format_bytes(self.bytes)} decoded: {self.reason}"
 
 
-def readable(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
-def plan(how: str, needed: int, free: int, device: torch.device) -> Plan:
+def plan(how: str, needed: int, free: int, device: torch.device) -> CachePlan:
     """What becomes of `needed` bytes of images with so much memory free, as asked for: "auto", "device" or "stream"."""
     one_of("residency", how, CHOICES)
-    where = f"{readable(free)} free on {'the CPU' if device.type == 'cpu' else device}"
+    where = f"{format_bytes(free)} free on {'the CPU' if device.type == 'cpu' else device}"
     if how == "stream":
-        return Plan(False, needed, "as asked for")
+        return CachePlan(False, needed, "as asked for")
     if how == "device":
         if needed > free:
             raise UserError(
-                f"--residency device needs {readable(needed)}, and there are {where}: use --residency stream, or a "
+                f"--residency device needs {format_bytes(needed)}, and there are {where}: use --residency stream, or a "
                 f"smaller --limit"
             )
-        return Plan(True, needed, f"as asked for, {where}")
-    fits = needed <= SHARE * free
-    return Plan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")
+        return CachePlan(True, needed, f"as asked for, {where}")
+    fits = needed <= MAX_CACHE_FRACTION * free
+    return CachePlan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")
 
 
-def settle(
+def cache_images(
     dataset: Dataset,
     how: str,
     device: torch.device,
@@ -60,7 +56,7 @@ def settle(
     *,
     windows: bool = False,
     processes: int = 1,
-) -> tuple[Dataset, Plan | None]:
+) -> tuple[Dataset, CachePlan | None]:
     """The data set with its images where they are to stay; and the plan, None where the source leaves no choice.
 
     A set that its reader decodes to the device stays there. One of which random windows are wanted does not, where the
@@ -69,10 +65,10 @@ def settle(
     """
     splits = [split for split in (dataset.train, dataset.test) if split is not None]
     needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
-    if isinstance(dataset.train.images, Mapped) and how != "device":
+    if isinstance(dataset.train.images, MemmapImages) and how != "device":
         one_of("residency", how, CHOICES)
-        return dataset, Plan(False, needed, "read where they lie decoded, and kept in memory by the system")
-    if dataset.train.images.resident and not isinstance(dataset.train.images, Mapped):
+        return dataset, CachePlan(False, needed, "read where they lie decoded, and kept in memory by the system")
+    if dataset.train.images.resident and not isinstance(dataset.train.images, MemmapImages):
         one_of("residency", how, CHOICES)
         if how == "stream":
             raise UserError(
@@ -80,14 +76,14 @@ def settle(
                 f"leave it out, or pack the images and name the pack"
             )
         return dataset, None
-    if windows and isinstance(dataset.train.images, Regional):
+    if windows and isinstance(dataset.train.images, SupportsCrops):
         one_of("residency", how, CHOICES)
         if how == "device":
             raise UserError(
                 "--residency device has no effect with --augment resized-crop, which decodes another window of each "
                 "image for every epoch: leave one out"
             )
-        return dataset, Plan(False, needed, "a window of each image is decoded anew for every epoch")
+        return dataset, CachePlan(False, needed, "a window of each image is decoded anew for every epoch")
     free = free_memory(device) or 0
     made = plan(how, needed, free if device.type == "cuda" else free // processes, device)
     if made.stay:
@@ -107,4 +103,4 @@ def _decoded(split: Split, what: str, device: torch.device, progress: Progress |
         if progress is not None:
             progress(f"decoding {what} images, once", done, len(held))
     everyone = len(held) == len(split.labels)
-    return replace(split, images=Resident(held, device, None if everyone else split.index))
+    return replace(split, images=InMemoryImages(held, device, None if everyone else split.index))

@@ -33,7 +33,7 @@ class Images(Protocol):
 
 
 @runtime_checkable
-class Regional(Images, Protocol):
+class SupportsCrops(Images, Protocol):
     """Images of which a region can be had for less than the whole."""
 
     def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -75,7 +75,7 @@ class Dataset:
         return len(self.classes)
 
 
-class Resident:
+class InMemoryImages:
     """Images that live decoded on the device as uint8 [N, H, W, C]: sample index i is row i.
 
     index: int64 [N], ascending, where only some samples are held: row k is then sample index[k].

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import rng
 from ..stages import stage
-from .source import Dataset, Images, Progress, Resident, Split, subset
+from .source import Dataset, Images, InMemoryImages, Progress, Split, subset
 
 SEED = 161103530
 """The seed of the data, never that of the run: all runs see the same set. (The paper is arXiv 1611.03530.)"""
@@ -72,7 +72,7 @@ def load(
         images: Images = Generated(base, edge, shape.channels, shape.classes, device)
         if len(index) * edge * edge * shape.channels <= RESIDENT_BYTES:
             held = _make(images, index, device, what, progress)
-            images = Resident(held, device, None if len(index) == n else index)
+            images = InMemoryImages(held, device, None if len(index) == n else index)
         return Split(images, labels, index)
 
     train = split("making synthetic training images", shape.train, 0)

@@ -17,13 +17,13 @@ import torch
 from ..bench.record import RUN_SHAPE, SCHEMA_VERSION
 from ..bench.record_folder import FILES, read_curve
 from ..config import affecting
-from ..data import Dataset, Resident
+from ..data import Dataset, InMemoryImages
 from ..data.digest import digest_all, digest_some
 from ..data.source import Split
 from ..files import read_bytes, to_json, write_json
 from ..rng import CONTRACT_VERSION
 from ..schema import BadFile, Each, Maybe, read
-from .spec import Computation, Result, Task
+from .spec import Result, Task, TheoryTask
 
 SEAL = "cache.json"
 SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" else Maybe(str) for name in FILES}}
@@ -41,7 +41,7 @@ def data_identity(dataset: Dataset) -> str:
 def _add(digest: Any, split: Split, source: str) -> None:
     digest.update(split.index.numpy().tobytes())
     digest.update(split.labels[split.index].numpy().tobytes())
-    if isinstance(split.images, Resident):
+    if isinstance(split.images, InMemoryImages):
         digest.update(digest_all(split).encode())
     else:
         digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
@@ -53,7 +53,7 @@ def identity(task: Task, data: str, device: torch.device) -> dict[str, Any]:
     data: from data_identity.
     """
     common = {"contract_version": CONTRACT_VERSION, "schema": SCHEMA_VERSION, "data": data, "device": device.type}
-    if isinstance(task, Computation):
+    if isinstance(task, TheoryTask):
         return {**common, "computation": asdict(task)}
     return {**common, "run": {"dataset": task.dataset, **affecting(task, "results", "length")}}
 
@@ -67,7 +67,7 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def seal(folder: Path, identity: dict[str, Any]) -> None:
+def mark_complete(folder: Path, identity: dict[str, Any]) -> None:
     """Mark what a folder holds as whole. Raises OSError."""
     present = [name for name in FILES if (folder / name).is_file()]
     write_json(folder / SEAL, {"identity": identity, "files": {name: _checksum(folder / name) for name in present}})

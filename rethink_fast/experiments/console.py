@@ -10,22 +10,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.console import Screen, percent
+from ..bench.console import ConsoleProgress, percent
 from ..config import settled
 from ..corruptions import KINDS
 from ..text import duration
-from ..train.loop import Tick
-from ..train.setup import Setup
-from ..train.state import EpochRow, Outcome
+from ..train.loop import StepProgress
+from ..train.setup import RunContext
+from ..train.state import EpochMetrics, TrainState
 from .scales import NAMES
-from .spec import Computation, Task
+from .spec import Task, TheoryTask
 
 STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 
 
 def describe(task: Task) -> str:
     """A task in one line: network, data and what is out of the usual."""
-    if isinstance(task, Computation):
+    if isinstance(task, TheoryTask):
         said = [task.name, task.dataset]
         for name, value in task.options:
             if value is not None:
@@ -49,8 +49,8 @@ def describe(task: Task) -> str:
     return f"{', '.join(words)}, seed {corruption.seed}"
 
 
-class TaskScreen(Screen):
-    """A Screen that says little of each run: the live line tells how far all of them are."""
+class TaskConsole(ConsoleProgress):
+    """A ConsoleProgress that says little of each run: the live line tells how far all of them are."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -88,16 +88,16 @@ class TaskScreen(Screen):
     def on_load(self, what: str, done: int, total: int) -> None:
         self._show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
 
-    def begin(self, setup: Setup) -> None:
+    def begin(self, setup: RunContext) -> None:
         """Nothing: the line of the task says it."""
 
-    def on_ready(self, outcome: Outcome) -> None:
+    def on_ready(self, outcome: TrainState) -> None:
         """Nothing."""
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_progress(self, tick: StepProgress) -> None:
         self._show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         self._show(
             f"{self._head()}  epoch {row.epoch}  train {percent(row.train_accuracy)}  test "
             f"{percent(row.test_accuracy)}  {self._eta()}"
@@ -123,7 +123,7 @@ class TaskScreen(Screen):
             f"{percent(record['test_accuracy'])}"
         )
 
-    def computed(self, task: Computation, record: dict[str, Any]) -> None:
+    def computed(self, task: TheoryTask, record: dict[str, Any]) -> None:
         """A computation has ended."""
         self._end("done")
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from ..config import Run
-from .spec import Failed, Found, NotRun, Series
+from .spec import Failed, NotRun, Results, Series
 
 
 def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
@@ -20,7 +20,7 @@ def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
     return made
 
 
-def over_epochs(found: Found, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
+def over_epochs(found: Results, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
     """A column of curve.csv over the epochs: the mean over the seeds that went so far, and their spread.
 
     unit: epochs in a unit of the axis.

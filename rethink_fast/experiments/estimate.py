@@ -13,7 +13,7 @@ from rich.table import Table
 from ..config import Run, settled
 from ..data.loader import Batch, Loader
 from ..text import duration
-from ..train.setup import Setup, set_up
+from ..train.setup import RunContext, build_run
 from ..train.step import synchronize
 from . import Experiment, Scale
 from .datasets import Sources
@@ -31,7 +31,7 @@ class Rate:
     image: float
 
 
-def probe(setup: Setup) -> Rate:
+def probe(setup: RunContext) -> Rate:
     """Measure a run's rates in about a second, on throw-away weights."""
     step, loader = setup.step, setup.train
 
@@ -45,7 +45,7 @@ def probe(setup: Setup) -> Rate:
             taken.append(time.perf_counter() - start)
         return min(taken[1:])
 
-    training, evaluation = loader.sizes(loader.batch_size)[0], loader.evaluation_sizes()[0]
+    training, evaluation = loader.sizes(loader.batch_size)[0], loader.eval_batch_sizes()[0]
     step.begin_scores()
     return Rate(
         seconds(step.train, loader.example(training), 3),
@@ -68,13 +68,13 @@ class Estimates:
         kind = (task.dataset, task.model.model, train.batch_size, train.precision)
         dataset = self._sources.dataset(task)
         if kind not in self._rates:
-            self._rates[kind] = probe(set_up(task, dataset, self._device))
+            self._rates[kind] = probe(build_run(task, dataset, self._device))
         rate, images = self._rates[kind], len(dataset.train.index)
         steps = -(-images // settled(train.batch_size))
         size = self._scale.size_of(task)
         epochs = settled(train.epochs)
-        if size is not None and size.usual_epochs is not None and train.until_loss:
-            epochs = min(epochs, size.usual_epochs)
+        if size is not None and size.expected_epochs is not None and train.until_loss:
+            epochs = min(epochs, size.expected_epochs)
         tested = len(dataset.test.index) if dataset.test else 0
         evaluations = epochs / settled(train.eval_every)
         return epochs * steps * rate.step + evaluations * (images + tested) * rate.image

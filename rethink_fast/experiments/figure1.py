@@ -10,7 +10,7 @@ from ..config import CorruptionName, ModelName, Run
 from . import measures, paper_values
 from .curves import available, over_epochs
 from .scales import ALL_LEVELS, FIGURE_NAMES, Scale, training
-from .spec import Check, Experiment, Failed, Finding, Found, Measure, NotRun, Plot, Row, Series, Table, Value
+from .spec import Check, Experiment, Failed, Finding, Measure, NotRun, Plot, Results, Row, Series, Table, Value
 from .table1 import TOLERANCE
 
 CONDITIONS: dict[str, CorruptionName] = {
@@ -25,12 +25,12 @@ CONDITIONS: dict[str, CorruptionName] = {
 FIT_TOLERANCE = 0.5
 """Of the paper's epochs to fit. It gives no spread; an independent reproduction of Figure 1a, of one seed a curve, came
 down 1.1 to 1.5 times as late."""
-SLACK = 0.95
+MAX_DIP = 0.95
 """A time to fit may fall to this share of the one at the corruption before it: the paper's own MLP does, from 2.0 to
 1.964 times."""
 
-APART = 1.0
-GROWTH, FACTOR = 1.1, 6.0
+MIN_GAP_EPOCHS = 1.0
+GROWTH, MAX_RATIO = 1.1, 6.0
 """Random labels take the paper's networks 1.55 to 3.6 times as long as true ones, "only by a small constant factor" in
 its words; on few images the two come closer together."""
 
@@ -40,7 +40,7 @@ def _run(scale: Scale, model: ModelName, kind: CorruptionName = "true", *, proba
 
 
 def _curves(scale: Scale) -> Plot:
-    def ours(found: Found) -> list[Series]:
+    def ours(found: Results) -> list[Series]:
         runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
         return available(partial(over_epochs, found, run, label, "train_loss") for label, run in runs.items())
 
@@ -61,10 +61,10 @@ def _curves(scale: Scale) -> Plot:
     )
 
 
-def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[[Found], list[Series]]:
+def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[[Results], list[Series]]:
     """A measure over the corruption, for each network; relative: to that of the true labels."""
 
-    def one(found: Found, label: str, model: ModelName) -> Series:
+    def one(found: Results, label: str, model: ModelName) -> Series:
         unit = found.mean(_run(scale, model, probability=0.0), measure) if relative else 1.0
         points = []
         for level in scale.size(model, figure1=True).levels:
@@ -78,7 +78,7 @@ def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[
         x, y, spread = zip(*points, strict=True)
         return Series(label, x, y, spread if any(spread) else ())
 
-    def ours(found: Found) -> list[Series]:
+    def ours(found: Results) -> list[Series]:
         return available(partial(one, found, label, model) for label, model in FIGURE_NAMES.items())
 
     return ours
@@ -154,35 +154,35 @@ def _levels_table(scale: Scale) -> Table:
     )
 
 
-def _fit_times(scale: Scale, found: Found) -> dict[str, float]:
+def _fit_times(scale: Scale, found: Results) -> dict[str, float]:
     """Epochs to fit each kind of data."""
     runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
     return {label: found.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
 
 
 def _order(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         times = _fit_times(scale, found)
-        held = all(b >= a + APART for a, b in itertools.pairwise(times.values()))
+        held = all(b >= a + MIN_GAP_EPOCHS for a, b in itertools.pairwise(times.values()))
         return Check(held, ", ".join(f"{label} {time:.1f}" for label, time in times.items()))
 
     return Finding(
         "order of the convergence times: true labels, shuffled pixels, gaussian, random pixels, random labels",
-        f"each needs at least {APART:g} epoch more to fit than the one before it; in the paper the least is 2",
+        f"each needs at least {MIN_GAP_EPOCHS:g} epoch more to fit than the one before it; in the paper the least is 2",
         check,
     )
 
 
 def _noise_before_random_labels(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         times = _fit_times(scale, found)
-        held = max(times["gaussian"], times["random pixels"]) + APART <= times["random labels"]
+        held = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
         told = ("gaussian", "random pixels", "random labels")
         return Check(held, ", ".join(f"{label} {times[label]:.1f}" for label in told))
 
     return Finding(
         "random pixels and gaussian noise are fitted sooner than random labels",
-        f"each at least {APART:g} epoch sooner; in the paper 13 and 15",
+        f"each at least {MIN_GAP_EPOCHS:g} epoch sooner; in the paper 13 and 15",
         check,
     )
 
@@ -191,13 +191,13 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
     levels = scale.size(model, figure1=True).levels
     runs = [_run(scale, model, probability=level) for level in levels]
 
-    def time(found: Found) -> Check:
+    def time(found: Results) -> Check:
         times = [found.mean(run, measures.epochs_to_fit) for run in runs]
-        held = all(b >= SLACK * a for a, b in itertools.pairwise(times))
-        held = held and GROWTH <= times[-1] / times[0] <= FACTOR
+        held = all(b >= MAX_DIP * a for a, b in itertools.pairwise(times))
+        held = held and GROWTH <= times[-1] / times[0] <= MAX_RATIO
         return Check(held, " ".join(f"{at:.1f}" for at in times))
 
-    def error(found: Found) -> Check:
+    def error(found: Results) -> Check:
         errors = [100 * found.mean(run, measures.test_error) for run in runs]
         results = found.all(runs[0])
         slack = 3 * 100 * (0.25 / (results[0].record["n_test"] * len(results))) ** 0.5
@@ -208,8 +208,8 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
     return (
         Finding(
             f"{label}: the time to fit grows with the corruption, and stays within a small factor",
-            f"at corruption {names}: epochs to fit never below {SLACK} times those before, and random labels need "
-            f"{GROWTH} to {FACTOR:g} times those of true ones",
+            f"at corruption {names}: epochs to fit never below {MAX_DIP} times those before, and random labels need "
+            f"{GROWTH} to {MAX_RATIO:g} times those of true ones",
             time,
         ),
         Finding(

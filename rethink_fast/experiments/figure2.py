@@ -10,7 +10,7 @@ from ..config import DEFAULTS, ModelName, Run
 from . import measures, paper_values, table2
 from .curves import available, over_epochs
 from .scales import Scale, training
-from .spec import Check, Experiment, Finding, Found, Plot, Row, Series, Table, Value
+from .spec import Check, Experiment, Finding, Plot, Results, Row, Series, Table, Value
 from .table1 import TOLERANCE
 
 NETWORKS: dict[str, ModelName] = {"Inception": "inception_small", "Inception w/o BN": "inception_small_no_bn"}
@@ -31,14 +31,14 @@ PAPER_STEPS = 10_000
 """Length of its axis, in thousands."""
 
 
-def _test_curve(found: Found, run: Run, label: str, unit: float) -> Series:
+def _test_curve(found: Results, run: Run, label: str, unit: float) -> Series:
     """Test accuracy over the epochs, with a mark at the best one."""
     series = over_epochs(found, run, label, "test_accuracy", unit)
     top = max(range(len(series.y)), key=lambda place: series.y[place])
     return replace(series, mark=(series.x[top], series.y[top], "best"))
 
 
-def _ours(runs: dict[str, Run], found: Found, unit: float = 1.0) -> list[Series]:
+def _ours(runs: dict[str, Run], found: Results, unit: float = 1.0) -> list[Series]:
     makers: list[Callable[[], Series]] = []
     for label, run in runs.items():
         makers.append(partial(over_epochs, found, run, f"train({label})", "train_accuracy", unit))
@@ -103,7 +103,7 @@ def _table(scale: Scale) -> Table:
 
 
 def _stopping(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         gains = {}
         for label, model in NETWORKS.items():
             run = training(scale, model)
@@ -125,7 +125,7 @@ def _stopping(scale: Scale) -> Finding:
 def _stopping_on_imagenet() -> Finding:
     plain = {label: run for label, run in _imagenet_runs().items() if not run.train.augment}
 
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         gains = {
             label: found.mean(run, measures.best_test_accuracy) - found.mean(run, measures.test_accuracy)
             for label, run in plain.items()
@@ -142,7 +142,7 @@ def _stopping_on_imagenet() -> Finding:
 
 
 def _batch_norm(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         runs = [training(scale, model) for model in NETWORKS.values()]
         results = found.all(runs[0])
         error = 100 * (0.5 / (results[0].record["n_test"] * len(results))) ** 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import ModelName, Run
 from . import measures
 from .scales import DROPOUT, NAMES, WEIGHT_DECAY, Scale, training
-from .spec import Check, Experiment, Finding, Found, Result, Row, Table, Value
+from .spec import Check, Experiment, Finding, Result, Results, Row, Table, Value
 
 NETWORK: ModelName = "alexnet_small"
 LOSS = 5.0
@@ -57,7 +57,7 @@ def _rows(scale: Scale) -> tuple[Row, ...]:
 
 
 def _none_is_needed(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         plain = training(scale, NETWORK)
         result = found.first(plain)
         score = found.mean(plain, measures.test_accuracy)
@@ -73,7 +73,7 @@ def _none_is_needed(scale: Scale) -> Finding:
 def _none_matters(scale: Scale, name: str, run: Run) -> Finding:
     least = 0.0 if name == "random crops" else -LOSS
 
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         plain = training(scale, NETWORK)
         effect = found.spread(run, measures.test_accuracy, plain)
         error = 100 * (0.5 / (found.first(plain).record["n_test"] * effect.n)) ** 0.5

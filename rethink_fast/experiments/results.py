@@ -14,13 +14,13 @@ from .reproduction import REPRODUCTION, SCHEMA_VERSION, read
 from .spec import Result
 from .verdicts import VERDICTS
 
-ALIKE = ("schema", "contract_version", "scale", "seeds")
+MUST_MATCH = ("schema", "contract_version", "scale", "seeds")
 """What two reproductions must have in common to stand in one report."""
 NOT_REPORTED = ("profile", "step")
 """Keys of a run's record that a report leaves out."""
 
 
-def about(what: str, result: Result | str | None) -> dict[str, Any]:
+def describe_task(what: str, result: Result | str | None) -> dict[str, Any]:
     """What a report says of a task: its scale, seed, time and machine, from its record."""
     if result is None:
         return {"what": what, "status": "not run", "record": None}
@@ -66,6 +66,6 @@ def _with_earlier(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
         runs = {**earlier["runs"], **values["runs"]}
     except (UserError, KeyError, TypeError):
         return values
-    if any(earlier.get(name) != values[name] for name in ALIKE):
+    if any(earlier.get(name) != values[name] for name in MUST_MATCH):
         return values
     return {**values, "experiments": {name: both[name] for name in EXPERIMENTS if name in both}, "runs": runs}

@@ -19,7 +19,7 @@ from rich.console import Console
 from .. import kernels
 from ..bench.record_folder import RecordFolder, read_curve
 from ..bench.run import EXIT_BAD_INPUT, run_one
-from ..bench.signals import Stop
+from ..bench.signals import GracefulStop
 from ..config import Run, Session, resolve
 from ..contention import overloaded
 from ..crash import save_in
@@ -29,14 +29,14 @@ from ..files import write_json
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
 from ..train.checkpoint import Checkpoints
-from ..train.distributed import Ranks
-from ..train.setup import set_up
+from ..train.distributed import Distributed
+from ..train.setup import build_run
 from . import EXPERIMENTS, Experiment, Scale, cache
-from .console import TaskScreen, describe, show_summary
+from .console import TaskConsole, describe, show_summary
 from .datasets import Sources
 from .estimate import Estimates, show_plan
-from .results import about, keep, summary
-from .spec import Computation, Found, Result, Task, seeded
+from .results import describe_task, keep, summary
+from .spec import Result, Results, Task, TheoryTask, with_seed
 from .theory_tasks import compute
 from .verdicts import judge
 
@@ -45,7 +45,7 @@ CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass
-class Entry:
+class TaskEntry:
     """A task with one seed: as declared, with every default filled in, and where its result is kept."""
 
     task: Task
@@ -70,9 +70,9 @@ def reproduce(
     Returns 0 where every task has a result and every finding holds, 1 where not, 2 where data was missing, 128 + N
     after signal N. Raises UserError for bad input.
     """
-    if Ranks.from_environment().several:
+    if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process: start it without torchrun.")
-    stop = Stop()
+    stop = GracefulStop()
     with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
         if folder.note:
             console.print(folder.note, soft_wrap=True)
@@ -92,7 +92,7 @@ class Reproduction:
         scale: Scale,
         out: Path,
         console: Console,
-        stop: Stop,
+        stop: GracefulStop,
         seeds: int,
         paths: dict[str, str],
         download: bool,
@@ -103,14 +103,14 @@ class Reproduction:
         self.experiments: dict[str, Experiment] = {name: EXPERIMENTS[name](scale) for name in names}
         tasks = [task for experiment in self.experiments.values() for task in experiment.tasks]
         self.sources = Sources(tasks, paths, self.device, cores(), download=download)
-        self.entries: dict[Task, Entry] = {}
+        self.entries: dict[Task, TaskEntry] = {}
         self.results: dict[Task, Result | str] = {}
         self.missing: dict[str, str] = {}
 
     def carry_out(self) -> int:
         """Plan, run, judge. Returns the exit code."""
         save_in(self.out)
-        screen = TaskScreen(self.console)
+        screen = TaskConsole(self.console)
         with screen:
             for note in (kernels.slow(self.device), overloaded()):
                 if note is not None:
@@ -134,7 +134,7 @@ class Reproduction:
         show_summary(self.console, values, self.out)
         return self._code(values)
 
-    def _enter(self, name: str, experiment: Experiment, screen: TaskScreen) -> None:
+    def _enter(self, name: str, experiment: Experiment, screen: TaskConsole) -> None:
         """Resolve the tasks of an experiment and look for their results; one whose data is missing is left out."""
 
         def progress(what: str, done: int, total: int) -> None:
@@ -146,7 +146,7 @@ class Reproduction:
         problems = {}
         for number in range(self.seeds):
             for declared in experiment.tasks:
-                task = seeded(declared, number)
+                task = with_seed(declared, number)
                 if task in self.entries or declared.dataset in problems:
                     continue
                 try:
@@ -161,14 +161,14 @@ class Reproduction:
             which = "" if whole else "in part: "
             self.missing[name] = which + "; ".join(problems.values())
 
-    def _entry(self, task: Task) -> Entry:
+    def _entry(self, task: Task) -> TaskEntry:
         resolved: Task = task
         if isinstance(task, Run):
             resolved = resolve(task, on_gpu=self.device.type == "cuda", cores=cores())
         identity = cache.identity(resolved, self.sources.identity(task), self.device)
-        return Entry(task, resolved, identity, self.out / "runs" / cache.key_of(identity))
+        return TaskEntry(task, resolved, identity, self.out / "runs" / cache.key_of(identity))
 
-    def _look_up(self, entry: Entry) -> None:
+    def _look_up(self, entry: TaskEntry) -> None:
         try:
             found = cache.load(entry.folder, entry.identity)
         except ValueError as error:
@@ -183,7 +183,7 @@ class Reproduction:
         counted: set[Task] = set()
 
         def line(experiment: Experiment) -> tuple[int, int, float]:
-            tasks = [seeded(task, number) for number in range(self.seeds) for task in experiment.tasks]
+            tasks = [with_seed(task, number) for number in range(self.seeds) for task in experiment.tasks]
             tasks = [task for task in tasks if task in self.entries]
             new = [task for task in tasks if task in expected and task not in counted]
             counted.update(new)
@@ -193,7 +193,7 @@ class Reproduction:
         self.console.print(said, soft_wrap=True)
         show_plan(self.console, self.experiments, line, self.missing)
 
-    def _carry_out(self, entry: Entry, screen: TaskScreen) -> None:
+    def _carry_out(self, entry: TaskEntry, screen: TaskConsole) -> None:
         """One task, from the start or from where it was stopped. A failure is kept as a sentence, and others go on."""
         screen.start(entry.task)
         try:
@@ -206,12 +206,12 @@ class Reproduction:
             screen.failed(entry.task, str(error))
             return
         with _writing(entry.folder):
-            cache.seal(entry.folder, entry.identity)
+            cache.mark_complete(entry.folder, entry.identity)
         curve = entry.folder / "curve.csv"
         self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
 
-    def _train(self, run: Run, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
-        setup = set_up(run, self.sources.dataset(run), self.device)
+    def _train(self, run: Run, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
+        setup = build_run(run, self.sources.dataset(run), self.device)
         session = Session(checkpoint_every=CHECKPOINT_SECONDS)
         with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:
             checkpoints = Checkpoints(entry.folder)
@@ -229,7 +229,7 @@ class Reproduction:
             checkpoints.remove()
         return record
 
-    def _compute(self, task: Computation, entry: Entry, screen: TaskScreen) -> dict[str, Any]:
+    def _compute(self, task: TheoryTask, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
         def progress(what: str, done: int, total: int) -> None:
             self.stop.check()
             screen.on_load(what, done, total)
@@ -245,14 +245,14 @@ class Reproduction:
 
     def write(self) -> dict[str, Any]:
         """Judge what is there, write it beside what earlier commands left, and return it."""
-        found = Found(self.results, self.seeds)
+        found = Results(self.results, self.seeds)
         keys = {task: entry.folder.name for task, entry in self.entries.items()}
         experiments = {
             name: judge(experiment, found, keys, self.seeds) for name, experiment in self.experiments.items()
         }
         for name, why in self.missing.items():
             experiments[name]["stopped"] = why
-        runs = {keys[task]: about(describe(task), self.results.get(task)) for task in self.entries}
+        runs = {keys[task]: describe_task(describe(task), self.results.get(task)) for task in self.entries}
         values = summary(self.scale, self.seeds, experiments, runs)
         keep(self.out, values)
         return values

@@ -68,7 +68,7 @@ class Size:
 
     until_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
     levels: the label corruptions of Figures 1b and 1c. augmented_epochs: at most, under random augmentation; None for
-    the same. usual_epochs: what a run that ends by until_loss was seen to need, for the plan's expectation. lr: None
+    the same. expected_epochs: what a run that ends by until_loss was seen to need, for the plan's expectation. lr: None
     for the paper's. eval_every: epochs between evaluations, until the online accuracy is near its goal.
     """
 
@@ -79,7 +79,7 @@ class Size:
     until_loss: float = 0.0
     levels: tuple[float, ...] = ALL_LEVELS
     augmented_epochs: int | None = None
-    usual_epochs: int | None = None
+    expected_epochs: int | None = None
     lr: float | None = None
     eval_every: int = 1
 
@@ -142,17 +142,17 @@ LAPTOP = Scale(
             0.05,
             (0.0, 1.0),
             augmented_epochs=140,
-            usual_epochs=25,
+            expected_epochs=25,
             lr=0.03,
             eval_every=2,
         ),
-        "inception_small_no_bn": Size(256, 150, 16, "bf16", 0.05, usual_epochs=85, eval_every=2),
-        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, usual_epochs=24, eval_every=2),
-        "mlp_1x512": Size(6000, 100, 128, None, 0.05, usual_epochs=28),
-        "mlp_3x512": Size(3000, 100, 128, None, 0.05, usual_epochs=35),
+        "inception_small_no_bn": Size(256, 150, 16, "bf16", 0.05, expected_epochs=85, eval_every=2),
+        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, expected_epochs=24, eval_every=2),
+        "mlp_1x512": Size(6000, 100, 128, None, 0.05, expected_epochs=28),
+        "mlp_3x512": Size(3000, 100, 128, None, 0.05, expected_epochs=35),
     },
     figure1_sizes={
-        "alexnet_small": Size(2000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), usual_epochs=20, eval_every=2),
+        "alexnet_small": Size(2000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), expected_epochs=20, eval_every=2),
     },
     kernel_images={"mnist": 10_000, "cifar10": 2_000},
     kernel_filters=1_000,

@@ -14,7 +14,7 @@ from ..config import DatasetName, Run
 
 
 @dataclass(frozen=True)
-class Computation:
+class TheoryTask:
     """A task that is no training run: one result of rethink_fast.theory. options: what its function is given."""
 
     name: str
@@ -23,12 +23,12 @@ class Computation:
     seed: int = 0
 
 
-Task = Run | Computation
+Task = Run | TheoryTask
 
 
-def seeded(task: Task, number: int) -> Task:
+def with_seed(task: Task, number: int) -> Task:
     """The same task with a seed that is `number` further."""
-    if isinstance(task, Computation):
+    if isinstance(task, TheoryTask):
         return replace(task, seed=task.seed + number)
     return replace(task, corruption=replace(task.corruption, seed=task.corruption.seed + number))
 
@@ -46,11 +46,11 @@ Measure = Callable[[Result], float | None]
 
 
 class NotRun(Exception):
-    """Raised by `Found` where a task has no result."""
+    """Raised by `Results` where a task has no result."""
 
 
 class Failed(Exception):
-    """Raised by `Found` where a task has ended without a usable result; says why."""
+    """Raised by `Results` where a task has ended without a usable result; says why."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Spread:
     most: float
 
 
-class Found:
+class Results:
     """The results of a reproduction so far, by task."""
 
     def __init__(self, results: Mapping[Task, Result | str], seeds: int) -> None:
@@ -74,7 +74,7 @@ class Found:
 
     def all(self, task: Task) -> list[Result]:
         """The results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
-        found = [self._results.get(seeded(task, number)) for number in range(self._seeds)]
+        found = [self._results.get(with_seed(task, number)) for number in range(self._seeds)]
         usable = [result for result in found if isinstance(result, Result)]
         if usable:
             return usable
@@ -108,10 +108,12 @@ class Found:
 class Value:
     """One number of a row: the paper's (in words where it is none, None where there is none), and ours.
 
-    tolerance: how far ours may be from the paper's, in the column's unit; reason: why so far. any_scale: whether the
-    paper's number is expected of a smaller scale too (100 % of the training set, chance on the test set).
-    allowance: what a result adds to the tolerance by the size of its own sample. baseline: the task whose measure is
-    subtracted, seed by seed.
+    tolerance: how far ours may be from the paper's, in the column's unit.
+    reason: why the tolerance is so large.
+    comparable_at_any_scale: whether the paper's number is expected of a smaller scale too (100 % of the training set,
+    chance on the test set).
+    extra_tolerance: what a result adds to the tolerance by the size of its own sample.
+    baseline: the task whose measure is subtracted, seed by seed.
     """
 
     column: str
@@ -119,8 +121,8 @@ class Value:
     paper: float | str | None = None
     tolerance: float = 0.0
     reason: str = ""
-    any_scale: bool = False
-    allowance: Measure | None = None
+    comparable_at_any_scale: bool = False
+    extra_tolerance: Measure | None = None
     baseline: Task | None = None
 
 
@@ -164,7 +166,7 @@ class Plot:
     x_label: str
     y_label: str
     paper: tuple[Series, ...]
-    ours: Callable[[Found], list[Series]]
+    ours: Callable[[Results], list[Series]]
     x_limit: float | None = None
     y_limits: tuple[float, float] | None = None
     note: str = ""
@@ -184,7 +186,7 @@ class Finding:
 
     statement: str
     margin: str
-    check: Callable[[Found], Check]
+    check: Callable[[Results], Check]
 
 
 @dataclass(frozen=True)

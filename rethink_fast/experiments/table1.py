@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import ModelName, Run
 from . import measures, paper_values
 from .scales import MODEL_OF, NAMES, NO_BATCH_NORM_LR, WEIGHT_DECAY, Scale, training
-from .spec import Check, Experiment, Finding, Found, Row, Table, Value
+from .spec import Check, Experiment, Finding, Results, Row, Table, Value
 
 TOLERANCE: dict[ModelName, float] = {
     "inception_small": 1.5,
@@ -40,7 +40,7 @@ def _row(scale: Scale, paper: dict[str, object]) -> Row:
         float(str(paper["train_acc"])),
         TRAIN_TOLERANCE,
         "the paper's own rows lie up to 0.7 below the 100 % they aim at",
-        any_scale=True,
+        comparable_at_any_scale=True,
     )
     test = Value(
         "test",
@@ -50,8 +50,8 @@ def _row(scale: Scale, paper: dict[str, object]) -> Row:
         "chance: three standard errors of 10,000 test images, and as many of ours where they are fewer"
         if random
         else "how far the paper's own runs of one configuration, or an independent reproduction, lie apart",
-        any_scale=random,
-        allowance=(lambda result: 3 * measures.sampling_error(result)) if random else None,
+        comparable_at_any_scale=random,
+        extra_tolerance=(lambda result: 3 * measures.sampling_error(result)) if random else None,
     )
     labels = (
         str(paper["model"]),
@@ -65,7 +65,7 @@ def _row(scale: Scale, paper: dict[str, object]) -> Row:
 def _memorize(scale: Scale) -> Finding:
     least = min(row["train_acc"] for row in paper_values.tables()["table1"] if row["labels"] == "random")
 
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         scores = {
             name: found.mean(training(scale, model, "random"), measures.train_accuracy) for model, name in NAMES.items()
         }
@@ -78,7 +78,7 @@ def _memorize(scale: Scale) -> Finding:
 
 
 def _chance(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         off = {}
         for model, name in NAMES.items():
             run = training(scale, model, "random")
@@ -101,7 +101,7 @@ def _chance(scale: Scale) -> Finding:
 
 
 def _generalise(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         gaps = {
             name: found.mean(training(scale, model), measures.test_accuracy)
             - found.mean(training(scale, model, "random"), measures.test_accuracy)

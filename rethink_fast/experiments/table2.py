@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import Corruption, Data, Model, Run, Train
 from . import measures, paper_values
 from .scales import IMAGENET_DROPOUT, IMAGENET_WEIGHT_DECAY, Scale
-from .spec import Check, Experiment, Finding, Found, Measure, Row, Table, Value
+from .spec import Check, Experiment, Finding, Measure, Results, Row, Table, Value
 
 EPOCHS = 100
 TOLERANCE = 3.0
@@ -68,7 +68,7 @@ def _row(row: dict[str, object]) -> Row:
 def _finding() -> Finding:
     rows = runs()
 
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         drop = found.mean(rows["true", 1, 1, 1], measures.test_accuracy) - found.mean(
             rows["true", 0, 0, 0], measures.test_accuracy
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..config import DatasetName
 from .scales import Scale
-from .spec import Check, Computation, Experiment, Finding, Found, Measure, Result, Row, Table, Value
+from .spec import Check, Experiment, Finding, Measure, Result, Results, Row, Table, TheoryTask, Value
 
-RAW, GABOR, CONVOLUTION, RIDGED = "none", "gabor", "random_convolution", "random_convolution_l2"
+RAW, GABOR, CONVOLUTION, WITH_L2 = "none", "gabor", "random_convolution", "random_convolution_l2"
 WORDS = {
     RAW: "none",
     GABOR: "Gabor filters",
     CONVOLUTION: "random convolution",
-    RIDGED: "random convolution, with l2",
+    WITH_L2: "random convolution, with l2",
 }
 Name = tuple[DatasetName, str]
 ERRORS: dict[Name, tuple[float, float, str]] = {
@@ -23,7 +23,7 @@ ERRORS: dict[Name, tuple[float, float, str]] = {
         3.0,
         "the paper gives neither patch, nonlinearity nor pooling, and whole percents",
     ),
-    ("cifar10", RIDGED): (15.0, 3.0, "likewise, nor the strength of its l2; in its text alone"),
+    ("cifar10", WITH_L2): (15.0, 3.0, "likewise, nor the strength of its l2; in its text alone"),
 }
 """Test error in percent: the paper's, the tolerance and its reason."""
 NORMS: dict[Name, tuple[float, float, str]] = {
@@ -32,13 +32,13 @@ NORMS: dict[Name, tuple[float, float, str]] = {
 }
 
 
-def task(scale: Scale, dataset: DatasetName, preprocessing: str) -> Computation:
+def task(scale: Scale, dataset: DatasetName, preprocessing: str) -> TheoryTask:
     """The computation behind a row; that with l2 shares its features, and so its computation, with that without."""
-    rows = (CONVOLUTION, RIDGED) if preprocessing in (CONVOLUTION, RIDGED) else (preprocessing,)
+    rows = (CONVOLUTION, WITH_L2) if preprocessing in (CONVOLUTION, WITH_L2) else (preprocessing,)
     options: tuple[tuple[str, object], ...] = (("rows", rows), ("n_train", scale.kernel_images[dataset]))
     if rows[0] == CONVOLUTION:
         options += (("filters", scale.kernel_filters),)
-    return Computation("table3", dataset, options)
+    return TheoryTask("table3", dataset, options)
 
 
 def _of(row: str, key: str, factor: float = 1.0) -> Measure:
@@ -63,10 +63,10 @@ def _row(scale: Scale, name: Name) -> Row:
 
 
 def _interpolates(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         worst, most = "", -1.0
         for dataset, row in ERRORS:
-            if row != RIDGED:
+            if row != WITH_L2:
                 error = found.mean(task(scale, dataset, row), _of(row, "train_error", 100))
                 if error > most:
                     worst, most = f"{dataset}, {WORDS[row]}", error
@@ -80,7 +80,7 @@ def _interpolates(scale: Scale) -> Finding:
 
 
 def _better(scale: Scale, one: Name, other: Name, by: float, statement: str) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         errors = [found.mean(task(scale, *name), _of(name[1], "test_error", 100)) for name in (one, other)]
         return Check(errors[0] <= errors[1] - by, f"{errors[0]:.2f} % against {errors[1]:.2f} %")
 
@@ -88,7 +88,7 @@ def _better(scale: Scale, one: Name, other: Name, by: float, statement: str) -> 
 
 
 def _generalises(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         error = found.mean(task(scale, "mnist", RAW), _of(RAW, "test_error", 100))
         return Check(error <= 5, f"{error:.2f} %")
 

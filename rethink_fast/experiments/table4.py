@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import Run
 from . import measures, paper_values
 from .scales import AUGMENTED_LR_DECAY, MODEL_OF, STRONG_WEIGHT_DECAY, WEIGHT_DECAY, Scale, training
-from .spec import Check, Experiment, Finding, Found, Measure, Row, Table, Value
+from .spec import Check, Experiment, Finding, Measure, Results, Row, Table, Value
 
 REGULARISERS = {"wd": "weight decay", "random crop": "random cropping", "augmentation": "augmentation"}
 TOLERANCE = 1.0
@@ -33,7 +33,7 @@ def _measure(regulariser: str) -> Measure:
 def _finding(scale: Scale) -> Finding:
     rows = [(row["model"], row["reg"]) for row in paper_values.tables()["table4"]]
 
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         scores = {
             f"{model} with {REGULARISERS[reg]}": found.mean(row_run(scale, model, reg), _measure(reg))
             for model, reg in rows
@@ -50,7 +50,7 @@ def _finding(scale: Scale) -> Finding:
 
 
 def _failure(scale: Scale) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         score = found.mean(row_run(scale, "Alexnet", "wd"), measures.train_accuracy)
         return Check(score < 50, f"{score:.2f} %")
 
@@ -73,7 +73,7 @@ def declare(scale: Scale) -> Experiment:
             "failed to converge" if expected is None else float(expected),
             TOLERANCE,
             "the paper's own rows lie up to 0.8 below the 100 % they aim at",
-            any_scale=expected is not None,
+            comparable_at_any_scale=expected is not None,
         )
         note = "online accuracy, on the augmented images as they came" if reg != "wd" else ""
         rows.append(Row((model, REGULARISERS[reg]), row_run(scale, model, reg), (value,), note))

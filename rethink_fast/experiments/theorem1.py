@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import DatasetName
 from .scales import Scale
-from .spec import Check, Computation, Experiment, Finding, Found, Result, Row, Table, Value
+from .spec import Check, Experiment, Finding, Result, Results, Row, Table, TheoryTask, Value
 
 DATASETS: tuple[DatasetName, ...] = ("cifar10", "mnist")
 LARGEST_MISS = 0.5
@@ -19,13 +19,13 @@ def _share(result: Result) -> float:
     return 100 * result.record["labels_reproduced"] / result.record["n"]
 
 
-def task(dataset: DatasetName) -> Computation:
+def task(dataset: DatasetName) -> TheoryTask:
     """Random labels of every training image of a data set."""
-    return Computation("theorem1", dataset)
+    return TheoryTask("theorem1", dataset)
 
 
 def _exact(dataset: DatasetName) -> Finding:
-    def check(found: Found) -> Check:
+    def check(found: Results) -> Check:
         results = [result.record for result in found.all(task(dataset))]
         record = max(results, key=lambda record: record["deviation"])
         held = all(
@@ -52,7 +52,7 @@ def declare(scale: Scale) -> Experiment:
     rows = []
     for dataset, n, d in (("cifar10", 50_000, 3072), ("mnist", 60_000, 784)):
         values = (
-            Value("labels reproduced, %", _share, 100.0, 0.0, "the theorem is exact", any_scale=True),
+            Value("labels reproduced, %", _share, 100.0, 0.0, "the theorem is exact", comparable_at_any_scale=True),
             Value("weights", _number("weights"), float(2 * n + d), 0.0, "2n + d, counted"),
             Value("largest miss", _number("deviation")),
             Value("build, s", _number("build_seconds")),

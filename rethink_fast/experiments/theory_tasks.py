@@ -7,10 +7,10 @@ from typing import Any
 from ..data import Dataset
 from ..data.source import Progress
 from ..theory import run_table3, run_theorem1
-from .spec import Computation
+from .spec import TheoryTask
 
 
-def compute(task: Computation, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+def compute(task: TheoryTask, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Carry out a computation and return its record. progress may raise to stop it. Raises UserError."""
     if task.name == "theorem1":
         return run_theorem1(dataset, task.seed, progress).as_dict()

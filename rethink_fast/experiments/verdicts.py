@@ -11,17 +11,17 @@ from .spec import (
     Experiment,
     Failed,
     Finding,
-    Found,
     NotRun,
     Plot,
     Result,
+    Results,
     Row,
     Series,
     Spread,
     Table,
     Task,
     Value,
-    seeded,
+    with_seed,
 )
 
 VERDICTS = {
@@ -34,7 +34,7 @@ VERDICTS = {
 }
 
 
-def judge(experiment: Experiment, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+def judge(experiment: Experiment, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
     """One experiment as it stands. keys: the name of each task's folder, of every seed."""
     findings = [_finding(finding, found) for finding in experiment.findings]
     done = [_has_run(found, task) for task in experiment.tasks]
@@ -49,7 +49,7 @@ def judge(experiment: Experiment, found: Found, keys: Mapping[Task, str], seeds:
     }
 
 
-def _has_run(found: Found, task: Task) -> bool:
+def _has_run(found: Results, task: Task) -> bool:
     try:
         found.all(task)
     except NotRun:
@@ -59,7 +59,7 @@ def _has_run(found: Found, task: Task) -> bool:
     return True
 
 
-def _table(table: Table, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+def _table(table: Table, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
     return {
         "title": table.title,
         "labels": list(table.labels),
@@ -68,8 +68,8 @@ def _table(table: Table, found: Found, keys: Mapping[Task, str], seeds: int) -> 
     }
 
 
-def _row(row: Row, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
-    tasks = [seeded(row.task, number) for number in range(seeds)] if row.task is not None else []
+def _row(row: Row, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+    tasks = [with_seed(row.task, number) for number in range(seeds)] if row.task is not None else []
     return {
         "labels": list(row.labels),
         "note": row.note,
@@ -78,7 +78,7 @@ def _row(row: Row, found: Found, keys: Mapping[Task, str], seeds: int) -> dict[s
     }
 
 
-def _value(value: Value, task: Task | None, found: Found) -> dict[str, Any]:
+def _value(value: Value, task: Task | None, found: Results) -> dict[str, Any]:
     spread: Spread | None = None
     tolerance, why = value.tolerance, ""
     try:
@@ -86,8 +86,8 @@ def _value(value: Value, task: Task | None, found: Found) -> dict[str, Any]:
             raise NotRun
         spread = found.spread(task, value.measure, value.baseline)
         first = found.first(task)
-        if value.allowance is not None and not _is_full(first):
-            tolerance += value.allowance(first) or 0.0
+        if value.extra_tolerance is not None and not _is_full(first):
+            tolerance += value.extra_tolerance(first) or 0.0
         verdict = _verdict(value, spread, tolerance, first)
     except NotRun:
         verdict = "not run"
@@ -111,7 +111,7 @@ def _value(value: Value, task: Task | None, found: Found) -> dict[str, Any]:
 def _verdict(value: Value, spread: Spread, tolerance: float, result: Result) -> str:
     if value.paper is None:
         return "no value in the paper"
-    if not value.any_scale and not _is_full(result):
+    if not value.comparable_at_any_scale and not _is_full(result):
         return "smaller scale"
     if isinstance(value.paper, str):
         # "failed to converge": a run that has come to the end counts as that where it has not learnt half.
@@ -127,7 +127,7 @@ def _is_full(result: Result) -> bool:
     return images is not None and images >= DEFAULTS[record["dataset"]].full_size
 
 
-def _plot(plot: Plot, found: Found) -> dict[str, Any]:
+def _plot(plot: Plot, found: Results) -> dict[str, Any]:
     return {
         "name": plot.name,
         "title": plot.title,
@@ -145,7 +145,7 @@ def _series(series: Iterable[Series]) -> list[dict[str, Any]]:
     return [asdict(one) for one in series]
 
 
-def _finding(finding: Finding, found: Found) -> dict[str, Any]:
+def _finding(finding: Finding, found: Results) -> dict[str, Any]:
     try:
         check = finding.check(found)
     except NotRun:

@@ -29,7 +29,7 @@ from .. import rng
 from .triton_rng import key
 from .triton_values import Plan, augmentation, image_words, sources, values
 
-WHOLE = 4096  # elements of an image that one program whitens from its registers
+FULL_BATCH = 4096  # elements of an image that one program whitens from its registers
 BLOCK = 2048  # elements
 PIXELS = 1024  # pixels of a tile, for the permutations
 TILES = 8  # tiles a program of random_pixels: spreads the three draws of its words
@@ -199,7 +199,7 @@ def _plan(
     height, width, channels = stored
     crop = crop and window[2:] != size
     bare = Plan(height, width, channels, *window, *size, corruption, crop, flip, rotation, whiten)
-    if bare.elements <= WHOLE:
+    if bare.elements <= FULL_BATCH:
         block = max(16, triton.next_power_of_2(bare.elements))
         return replace(bare, block=block, pixels=triton.next_power_of_2(size[0] * size[1]))
     if bare.gathers:
@@ -235,7 +235,7 @@ def prepare(
     normalisation: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The network input of a batch: see `Preparation` in data/preprocess.py, whose fields these are.
+    """The network input of a batch: see `Preprocessing` in data/preprocess.py, whose fields these are.
 
     images: uint8 [M, H, W, C]; rows, index: int64 [B]; epoch: int64 []. Returns dtype [B, C, *size], channels_last.
     """

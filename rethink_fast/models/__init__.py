@@ -16,7 +16,7 @@ from .mlp import MLP
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """One network: how to build it and what the paper and its layer plan ask for.
 
     build: takes num_classes, channels, size and dropout (and aux_head where `smallest_aux` is set). learning_rate:
@@ -31,14 +31,14 @@ class Entry:
 
 
 MODELS = {
-    "inception_small": Entry(InceptionSmall, 0.1, 4),
+    "inception_small": ModelEntry(InceptionSmall, 0.1, 4),
     # The paper's text has 0.1 here too. With this initialisation the ReLUs die at 0.1: on random labels the loss stays
     # at ln 10 while the gradient vanishes within 100 steps. 0.01 memorises.
-    "inception_small_no_bn": Entry(partial(InceptionSmall, batch_norm=False), 0.01, 4),
-    "alexnet_small": Entry(AlexNetSmall, 0.01, 4),
-    "mlp_1x512": Entry(partial(MLP, hidden=(512,)), 0.01, 1),
-    "mlp_3x512": Entry(partial(MLP, hidden=(512, 512, 512)), 0.01, 1),
-    "inception_v3": Entry(InceptionV3, 0.045, 75, 299),
+    "inception_small_no_bn": ModelEntry(partial(InceptionSmall, batch_norm=False), 0.01, 4),
+    "alexnet_small": ModelEntry(AlexNetSmall, 0.01, 4),
+    "mlp_1x512": ModelEntry(partial(MLP, hidden=(512,)), 0.01, 1),
+    "mlp_3x512": ModelEntry(partial(MLP, hidden=(512, 512, 512)), 0.01, 1),
+    "inception_v3": ModelEntry(InceptionV3, 0.045, 75, 299),
 }
 
 
@@ -73,4 +73,4 @@ def build_model(
     return entry.build(num_classes=num_classes, channels=channels, size=size, dropout=dropout, **options)
 
 
-__all__ = ["MODELS", "Entry", "build_model"]
+__all__ = ["MODELS", "ModelEntry", "build_model"]

@@ -52,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Tree:
+class PackSource:
     """Everything that is packed. size: to which a pack has brought the images before; notes: about the source."""
 
     classes: tuple[str, ...]
@@ -71,7 +71,7 @@ class Tree:
         return seen.hexdigest()
 
 
-def open_tree(path: Path) -> Tree:
+def open_tree(path: Path) -> PackSource:
     """Find the images of a folder (by layout.find), of WebDataset shards or of a pack of form jpeg.
 
     Raises UserError.
@@ -89,7 +89,7 @@ def open_tree(path: Path) -> Tree:
     splits = {"train": _of_folder(path, *found.train)}
     if found.test is not None:
         splits["test"] = _of_folder(path, *found.test)
-    return Tree(found.classes, splits, notes=found.notes)
+    return PackSource(found.classes, splits, notes=found.notes)
 
 
 def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Source:
@@ -105,10 +105,10 @@ def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Sou
     return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
 
 
-def _of_shards(path: Path, shards: list[str]) -> Tree:
+def _of_shards(path: Path, shards: list[str]) -> PackSource:
     classes, splits = webdataset.read(path, shards)
     number = {name: k for k, name in enumerate(classes)}
-    return Tree(
+    return PackSource(
         classes,
         {
             name: Source(path, s.shards, s.offsets, s.lengths, np.array([number[c] for c in s.labels], np.int32))
@@ -117,7 +117,7 @@ def _of_shards(path: Path, shards: list[str]) -> Tree:
     )
 
 
-def _of_pack(pack: Pack) -> Tree:
+def _of_pack(pack: Pack) -> PackSource:
     if pack.form != "jpeg":
         raise UserError(f"{pack.path} is a pack of form {pack.form}: a pack can be made from a folder or a jpeg pack")
 
@@ -131,4 +131,4 @@ def _of_pack(pack: Pack) -> Tree:
     splits = {"train": source(pack.train)}
     if pack.test is not None:
         splits["test"] = source(pack.test)
-    return Tree(pack.classes, splits, pack.size)
+    return PackSource(pack.classes, splits, pack.size)

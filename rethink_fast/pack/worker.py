@@ -27,7 +27,7 @@ from ..data.pack_format import checksum
 from ..data.pack_schema import BLOCK, INDEX, check_npy_places, check_rows, check_tar_places, file_of
 from ..errors import UserError
 from ..files import read_json, write_atomic
-from ..quiet import quiet
+from ..stderr import suppress_stderr
 from .source import Source
 
 QUALITY, SUBSAMPLING = 90, "4:2:0"
@@ -135,7 +135,7 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
 
 def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size: int | None) -> list[Image]:
     made: list[Image] = []
-    with quiet():  # what the decoders write on stderr is said in the quarantine
+    with suppress_stderr():  # what the decoders write on stderr is said in the quarantine
         examined = _examiner(form, size).decode_one_by_one(encoded)
         for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:

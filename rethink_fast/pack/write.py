@@ -32,23 +32,23 @@ from ..data.source import Progress
 from ..errors import UserError, in_range, one_of
 from ..files import lock, read_json, remove_partial, write_atomic
 from . import worker
-from .source import Source, Tree, open_tree
+from .source import PackSource, Source, open_tree
 from .worker import QUALITY, RECORDS, SUBSAMPLING, Job, begin_process, make_part, read_record
 
 SHARD = 1024
 """Samples in a part: about 110 MB of ImageNet's own photographs, about 30 MB of them at 299 pixels."""
 FEWEST, PARTS = 64, 16
 """A small set is cut finer, into so many parts, so that all processes have work."""
-TRIED = 64
+ESTIMATE_SAMPLES = 64
 """Images that are encoded to foretell how long all of them will be."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackPlan:
     """What is to be made. shape: of every image, of form raw. bytes: what it takes; exact: or foretold from a few."""
 
     dest: Path
-    tree: Tree
+    tree: PackSource
     form: str
     size: int | None
     shape: tuple[int, ...] | None
@@ -75,14 +75,14 @@ class Plan:
         }
 
 
-def plan(src: Path, dest: Path, *, form: str, size: int | None) -> Plan:
+def plan(src: Path, dest: Path, *, form: str, size: int | None) -> PackPlan:
     """Look at the source and say what its pack takes. size: None keeps every image as it is. Raises UserError."""
     one_of("form", form, FORMS)
     if size is not None:
         in_range("--size", size, 1, LARGEST_SIZE)
     if dest.exists():
         raise UserError(f"{dest} exists already: choose another place, or remove it")
-    made = Plan(dest, open_tree(src), form, size, None, 0, True)
+    made = PackPlan(dest, open_tree(src), form, size, None, 0, True)
     if size is not None and made.tree.size is not None:
         raise UserError(f"{src} is a pack of images at --size {made.tree.size} already: leave out --size {size}")
     if form == "raw":
@@ -111,7 +111,7 @@ def _kept_beside(source: Source) -> int:
     return len(source) * (INDEX.itemsize + 64) + (len(source) // FEWEST + 1) * (2 * BLOCK + 256) + 4096
 
 
-def _tried(made: Plan, source: Source, number: int) -> Iterator[tuple[int, worker.Image]]:
+def _tried(made: PackPlan, source: Source, number: int) -> Iterator[tuple[int, worker.Image]]:
     """The first images, or so many evenly spread ones, decoded here."""
     for k in np.unique(np.linspace(0, len(source) - 1, number, dtype=np.int64)).tolist():
         job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.form, made.size, None, 0)
@@ -119,7 +119,7 @@ def _tried(made: Plan, source: Source, number: int) -> Iterator[tuple[int, worke
             yield k, image
 
 
-def _own_shape(made: Plan) -> tuple[int, ...]:
+def _own_shape(made: PackPlan) -> tuple[int, ...]:
     """The shape of the first image that can be decoded."""
     source = made.tree.splits["train"]
     for _, (pixels, _, _) in _tried(made, source, len(source)):
@@ -128,16 +128,22 @@ def _own_shape(made: Plan) -> tuple[int, ...]:
     raise UserError(f"{source.root}: none of the {len(source)} images can be decoded")
 
 
-def _length(made: Plan, source: Source) -> int:
+def _length(made: PackPlan, source: Source) -> int:
     """Bytes of a re-encoded image: the mean of a few, and three standard errors."""
-    found = [len(worker.jpeg_of(pixels)) for _, (pixels, _, _) in _tried(made, source, TRIED) if pixels is not None]
+    found = [
+        len(worker.jpeg_of(pixels))
+        for _, (pixels, _, _) in _tried(made, source, ESTIMATE_SAMPLES)
+        if pixels is not None
+    ]
     if not found:
-        raise UserError(f"{source.root}: none of {min(TRIED, len(source))} images tried can be decoded")
+        raise UserError(f"{source.root}: none of {min(ESTIMATE_SAMPLES, len(source))} images tried can be decoded")
     error = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
     return int(statistics.mean(found) + 3 * error)
 
 
-def write(made: Plan, *, workers: int, progress: Progress | None, note: Callable[[str], None] | None = None) -> Pack:
+def write(
+    made: PackPlan, *, workers: int, progress: Progress | None, note: Callable[[str], None] | None = None
+) -> Pack:
     """Make the pack, or go on making it.
 
     note: takes a line for the user. Raises UserError where the disk lacks the bytes, now or later: what is made by then
@@ -176,7 +182,7 @@ def _alone(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[
             held.close()
 
 
-def _make_all(made: Plan, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
+def _make_all(made: PackPlan, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
     """Make every part that is not there yet."""
     missing = [job for job in jobs if read_record(job) is None]
     for job in missing:
@@ -190,7 +196,7 @@ def _make_all(made: Plan, jobs: Sequence[Job], workers: int, progress: Progress 
             progress("packing images", done, total)
 
 
-def _begin(made: Plan) -> None:
+def _begin(made: PackPlan) -> None:
     """Make the folder what a run of this plan starts from, fresh or left by another."""
     plan_file = made.folder / "plan.json"
     if plan_file.exists():
@@ -216,7 +222,7 @@ def _begin(made: Plan) -> None:
             _lay_out(made.folder / f"{name}.npy", (len(source), *made.shape))
 
 
-def _check_same(made: Plan, identity: Any) -> None:
+def _check_same(made: PackPlan, identity: Any) -> None:
     if identity != made.identity():
         raise UserError(
             f"{made.folder} holds an unfinished pack of other images, --form or --size: remove it, or choose another "
@@ -238,7 +244,7 @@ def _lay_out(path: Path, shape: tuple[int, ...]) -> None:
         file.truncate(len(header) + int(np.prod(shape)))
 
 
-def _check_room(made: Plan, jobs: Sequence[Job]) -> None:
+def _check_room(made: PackPlan, jobs: Sequence[Job]) -> None:
     missing = sum(len(job.source) for job in jobs if not job.record.exists())
     place = next(place for place in made.folder.absolute().parents if place.exists())
     needed, free = made.bytes * missing // made.images, shutil.disk_usage(place).free
@@ -248,7 +254,7 @@ def _check_room(made: Plan, jobs: Sequence[Job]) -> None:
         )
 
 
-def _jobs(made: Plan) -> Iterator[Job]:
+def _jobs(made: PackPlan) -> Iterator[Job]:
     for name, source in made.tree.splits.items():
         per = min(SHARD, max(FEWEST, -(-len(source) // PARTS)))
         header = len(_header((len(source), *made.shape))) if made.shape is not None else 0
@@ -259,7 +265,7 @@ def _jobs(made: Plan) -> Iterator[Job]:
             yield Job(made.folder, name, number, start, part, made.form, made.size, made.shape, place)
 
 
-def _make(jobs: Sequence[Job], workers: int, made: Plan) -> Iterator[int]:
+def _make(jobs: Sequence[Job], workers: int, made: PackPlan) -> Iterator[int]:
     """The images of each part, as it is finished. One worker is this process."""
     if workers == 1 or len(jobs) <= 1:
         yield from map(make_part, jobs)
@@ -285,7 +291,7 @@ def _make(jobs: Sequence[Job], workers: int, made: Plan) -> Iterator[int]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _describe(made: Plan, jobs: Sequence[Job]) -> None:
+def _describe(made: PackPlan, jobs: Sequence[Job]) -> None:
     """From the records of all parts to the index, the quarantine and, last of all, the description."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in made.tree.splits}
     for job in jobs:
@@ -305,7 +311,7 @@ def _describe(made: Plan, jobs: Sequence[Job]) -> None:
     write_manifest(made.folder, values, indexes, quarantine)
 
 
-def _put_in_place(made: Plan) -> Pack:
+def _put_in_place(made: PackPlan) -> Pack:
     """Check the pack, remove what only the making needed, and give the folder its name."""
     try:
         _check_same(made, read_manifest(made.folder).get("plan"))

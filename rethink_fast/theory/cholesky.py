@@ -17,7 +17,7 @@ WIDTH = 2048
 """Columns in a panel: products this deep run at the processor's full rate."""
 
 
-class NotPositive(ArithmeticError):
+class NotPositiveDefinite(ArithmeticError):
     """The matrix is not positive definite in the precision of the factor."""
 
 
@@ -63,7 +63,7 @@ def factorise(
     """The factor of the matrix A whose part A[start:, start:stop] is columns(start, stop), which it may overwrite.
 
     Works in the dtype and on the device of what `columns` returns. progress counts multiply-adds, in millions. Raises
-    NotPositive.
+    NotPositiveDefinite.
     """
     panels: list[Tensor] = []
     starts = range(0, n, width)
@@ -76,7 +76,7 @@ def factorise(
             panel.addmm_(rows, rows[: stop - start].T, alpha=-1)
         top, info = torch.linalg.cholesky_ex(panel[: stop - start])
         if int(info):
-            raise NotPositive(f"pivot {start + int(info)} of {n} is not positive in {panel.dtype}")
+            raise NotPositiveDefinite(f"pivot {start + int(info)} of {n} is not positive in {panel.dtype}")
         panel[: stop - start] = top
         for part in panel[stop - start :].split(width):
             part.copy_(torch.linalg.solve_triangular(top.T, part, upper=True, left=False))

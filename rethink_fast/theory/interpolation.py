@@ -23,7 +23,7 @@ from torch import Tensor
 from ..data.source import Progress
 from ..env import require_memory
 from ..errors import UserError
-from .cholesky import WIDTH, Cholesky, NotPositive, bytes_needed, factorise
+from .cholesky import WIDTH, Cholesky, NotPositiveDefinite, bytes_needed, factorise
 
 EXACT_COLUMNS = 1024
 """Products of bytes less 128 sum to at most 1024 * 2^14 = 2^24: exact in float32, in any order."""
@@ -83,7 +83,7 @@ def _squares(x: Tensor) -> Tensor:
     return torch.cat([part.to(torch.float64).square_().sum(1) for part in x.split(WIDTH)])
 
 
-class Gram:
+class ExplicitGram:
     """The inner products of explicit features, as they were computed: train float64 [n, n], test float64 [m, n]."""
 
     def __init__(self, train: Tensor, test: Tensor) -> None:
@@ -234,7 +234,7 @@ def _factor(kernel: Kernel, ridge: float, dtype: torch.dtype, progress: Progress
 
     try:
         return factorise(columns, kernel.n, progress=progress)
-    except NotPositive as error:
+    except NotPositiveDefinite as error:
         if dtype == torch.float64:
             raise _singular(kernel, str(error)) from None
     return _factor(kernel, ridge, torch.float64, progress)

@@ -19,7 +19,7 @@ from ..data.source import Dataset, Progress, Split, subset
 from ..env import peak_memory
 from ..errors import UserError, one_of
 from . import features
-from .interpolation import Gaussian, Gram, Kernel, interpolate, predict
+from .interpolation import ExplicitGram, Gaussian, Kernel, interpolate, predict
 from .pixels import images_and_labels
 
 GAMMA = {("mnist", "none"): 0.02, ("mnist", "gabor"): 0.1, ("cifar10", "none"): 0.012}
@@ -168,7 +168,7 @@ def _prepare(
     started = time.perf_counter()
     if preprocessing == "random_convolution":
         gram, cross = features.random_convolution_gram(train, test, filters, seed, progress)
-        return Prepared(Gram(gram, cross), 8 * filters, None, filters, time.perf_counter() - started)
+        return Prepared(ExplicitGram(gram, cross), 8 * filters, None, filters, time.perf_counter() - started)
     if preprocessing == "gabor":
         x, y = features.as_bytes(features.gabor(train, progress), features.gabor(test, progress))
     else:

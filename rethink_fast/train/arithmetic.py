@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .setup import Setup
+from .setup import RunContext
 from .throughput import MATRIX, copy_bandwidth, loader_rate, matrix_rate, model_rate, training_flops
 
 LOOP_SHARE = 0.8
@@ -15,7 +15,7 @@ LOOP_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Limits:
+class Rooflines:
     """What was measured before the first step.
 
     step_flops: of a training step of step_images. matrix_rate: FLOP/s of the product that `matrix` names.
@@ -61,12 +61,12 @@ class Limits:
         return {"what": what, "why": f"the {what} is the bottleneck: {rates}"}
 
 
-def measure_limits(setup: Setup) -> Limits:
+def measure_limits(setup: RunContext) -> Rooflines:
     """Measure them, in a few seconds that leave no trace."""
     dtype = torch.bfloat16 if setup.step.autocast else torch.float32
     size = MATRIX[setup.device.type]
     flops, images = training_flops(setup)
-    return Limits(
+    return Rooflines(
         step_flops=flops,
         step_images=images,
         matrix=f"{size} x {size} in {setup.run.train.precision}",

@@ -22,8 +22,8 @@ from ..rng import CONTRACT_VERSION
 from ..schema import Each, check, shown
 from ..text import printable
 from .restore import build
-from .setup import Choice, Setup
-from .state import Outcome
+from .setup import CompileDecision, RunContext
+from .state import TrainState
 from .torch_file import describe_misfit, sealed, unsealed
 
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
@@ -32,7 +32,7 @@ ROOM = 2**28
 """Bytes that a checkpoint may take beside the step's state: its outcome has a row for each epoch."""
 
 
-def identity(setup: Setup) -> dict[str, Any]:
+def identity(setup: RunContext) -> dict[str, Any]:
     """What must be the same for a run to go on: options, the data's labels and pixels, and the contract's version."""
     run, dataset = setup.run, setup.dataset
     kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
@@ -48,7 +48,7 @@ def identity(setup: Setup) -> dict[str, Any]:
     }
 
 
-def shared_facts(setup: Setup) -> dict[str, Any]:
+def shared_facts(setup: RunContext) -> dict[str, Any]:
     """What must be the same on all ranks of a run: its identity, and what decides when they do what."""
     return identity(setup) | affecting(setup.run, "length") | {"kind of device": setup.device.type}
 
@@ -59,7 +59,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, setup: Setup, outcome: Outcome) -> None:
+    def save(self, setup: RunContext, outcome: TrainState) -> None:
         """Write one; the newest and the one before it stay. Raises OSError, and leaves those that are there."""
         content = {"format": FORMAT, "identity": identity(setup), "outcome": outcome.as_dict()}
         write_atomic(self.folder / PARTIAL, sealed(content | {"state": setup.step.state()}))
@@ -73,13 +73,13 @@ class Checkpoints:
         for name in (NEWEST, PREVIOUS, PARTIAL):
             (self.folder / name).unlink(missing_ok=True)
 
-    def load(self, setup: Setup) -> tuple[Outcome, str | None]:
+    def load(self, setup: RunContext) -> tuple[TrainState, str | None]:
         """Put the network back to where the newest usable checkpoint left it, which rank 0 reads for all.
 
         Returns the outcome until then, and a line about one that was passed over. Raises UserError if there is none,
         if it is of another run, naming the difference, or if it has more epochs behind it than the run is to have.
         """
-        outcome, state, note = setup.ranks.from_first(lambda: self._newest(setup))
+        outcome, state, note = setup.ranks.on_rank0(lambda: self._newest(setup))
         setup.step.load_state(state)
         return outcome, note
 
@@ -87,7 +87,7 @@ class Checkpoints:
         """Whether there is one to try."""
         return any((self.folder / name).exists() for name in (NEWEST, PREVIOUS))
 
-    def _newest(self, setup: Setup) -> tuple[Outcome, dict[str, Tensor], str | None]:
+    def _newest(self, setup: RunContext) -> tuple[TrainState, dict[str, Tensor], str | None]:
         problems = []
         ours, state = identity(setup), setup.step.state()
         for name in (NEWEST, PREVIOUS):
@@ -97,7 +97,7 @@ class Checkpoints:
                 theirs = _identity_in(content)
                 if theirs != ours:
                     raise UserError(_difference(theirs, ours, self.folder))
-                outcome = Outcome.from_dict(content["outcome"])
+                outcome = TrainState.from_dict(content["outcome"])
                 _check_state(content["state"], state, setup)
                 _check_place(outcome, content["state"], setup)
             except FileNotFoundError:
@@ -149,12 +149,12 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> s
     )
 
 
-def _check_place(outcome: Outcome, state: dict[str, Tensor], setup: Setup) -> None:
+def _check_place(outcome: TrainState, state: dict[str, Tensor], setup: RunContext) -> None:
     """Raise ValueError where an outcome disagrees with itself, with the network's counters or with the loader."""
     sizes = setup.train.sizes(setup.train.batch_size)
     batches, seen = len(sizes), sum(sizes[: outcome.batch])
     counters = {name: int(state[f"counter.{name}"]) for name in ("epoch", "steps", "seen")}
-    build(Choice, outcome.choice, "outcome.choice")
+    build(CompileDecision, outcome.choice, "outcome.choice")
     right = {
         "batch": outcome.batch <= batches,
         "steps": outcome.steps == outcome.epoch * batches + outcome.batch,
@@ -170,7 +170,7 @@ def _check_place(outcome: Outcome, state: dict[str, Tensor], setup: Setup) -> No
         raise ValueError(f"has {wrong[0]} that do not fit epoch {outcome.epoch}, batch {outcome.batch} of {batches}")
 
 
-def _check_state(given: dict[Any, Any], ours: dict[str, Tensor], setup: Setup) -> None:
+def _check_state(given: dict[Any, Any], ours: dict[str, Tensor], setup: RunContext) -> None:
     """Raise ValueError where tensors cannot be those of this step: by name, shape, type, counter and generator."""
     needed = set(ours) - {"generator.cuda"}  # it is absent from what a CPU wrote
     odd = sorted(map(str, needed - set(given)))

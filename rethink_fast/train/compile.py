@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 import warnings
 
-from .setup import Choice, Setup
+from .setup import CompileDecision, RunContext
 from .step import synchronize
 
 
-def choose(setup: Setup) -> Choice:
+def choose(setup: RunContext) -> CompileDecision:
     """Decide whether the step is compiled, by --compile and the kind of device alone, and set it so."""
     wanted, on_gpu = setup.run.train.compile, setup.device.type == "cuda"
     setup.step.compiled = on_gpu if wanted == "auto" else wanted == "on"
     usual = f" ({'on' if on_gpu else 'off'} on a {'GPU' if on_gpu else 'CPU'})" if wanted == "auto" else ""
-    return Choice(setup.step.compiled, f"--compile {wanted}{usual}")
+    return CompileDecision(setup.step.compiled, f"--compile {wanted}{usual}")
 
 
-def warm_up(setup: Setup) -> float:
+def warm_up(setup: RunContext) -> float:
     """Compile and capture for every batch size to come, leaving network and random state untouched. Returns seconds.
 
     With several ranks a step is made even where nothing is compiled: DistributedDataParallel lays out its buckets again
@@ -30,14 +30,14 @@ def warm_up(setup: Setup) -> float:
     """
     step = setup.step
     lazy = not step.compiled and setup.device.type == "cpu"
-    if lazy and not setup.ranks.several:
+    if lazy and not setup.ranks.is_distributed:
         return 0.0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # fp32 means float32
         return _warm_up(setup, lazy)
 
 
-def _warm_up(setup: Setup, lazy: bool) -> float:
+def _warm_up(setup: RunContext, lazy: bool) -> float:
     step, train = setup.step, setup.train
     start, state = time.perf_counter(), step.state()
     sizes = sorted(set(train.sizes(train.batch_size)), reverse=True)
@@ -45,7 +45,7 @@ def _warm_up(setup: Setup, lazy: bool) -> float:
         step.train(train, train.example(size))
     for loader in () if lazy else (train, setup.test):
         if loader is not None:
-            for size in sorted(set(loader.evaluation_sizes())):
+            for size in sorted(set(loader.eval_batch_sizes())):
                 step.score(loader, loader.example(size))
     step.load_state(state)
     synchronize(setup.device)

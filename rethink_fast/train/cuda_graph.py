@@ -11,7 +11,7 @@ WARM_UPS = 3
 """Calls before the capture: autograd, cuBLAS and cuDNN set themselves up in the first ones."""
 
 
-class Captured:
+class CudaGraphCall:
     """Records `function(*inputs)` once and replays it. It must return nothing and work in place.
 
     inputs: examples, of the shapes to come; those in `fixed` are read where they lie, the others are copied into

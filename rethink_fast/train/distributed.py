@@ -1,6 +1,6 @@
 """One run on several processes, its ranks, which torchrun starts: who they are, and what they tell each other.
 
-    every rank   the same network, optimizer and counters; a share of every batch (data.loader.Share)
+    every rank   the same network, optimizer and counters; a share of every batch (data.loader.BatchShard)
     rank 0       writes the record, the checkpoints and the screen, and decides what a clock has a part in
     Gloo         between the processes: objects, decisions and whether to stop; on a CPU the tensors too
     NCCL         between the GPUs: gradients, batch norm's statistics, losses
@@ -27,7 +27,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.loader import Share
+from ..data.loader import BatchShard
 from ..env import choose_device
 from ..errors import Interrupted, UserError
 
@@ -36,28 +36,35 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for another that is alive but does nothing; one that died is noticed at once."""
 
-LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "pair closure", "NCCL", "Timed out")
+PEER_LOST_MESSAGES = (
+    "gloo",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "pair closure",
+    "NCCL",
+    "Timed out",
+)
 """What the messages of torch's communication say when another rank is gone."""
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among those of a run: `rank` of `count`, `local` of `local_count` on this machine.
+class Distributed:
+    """This process among those of a run: `rank` of `count`, `local` of `local_world_size` on this machine.
 
     restarted: whether the launcher has started all of them anew after a failure; may_restart: whether it would. group:
     the process group of the tensors; None before `joined`, and for a process alone.
     """
 
     rank: int = 0
-    count: int = 1
-    local: int = 0
-    local_count: int = 1
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
     restarted: bool = False
     may_restart: bool = False
     group: Any = None
 
     @classmethod
-    def from_environment(cls) -> Ranks:
+    def from_environment(cls) -> Distributed:
         """As torchrun says; without it a process is alone."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
@@ -67,46 +74,46 @@ class Ranks:
 
         return cls(
             rank=number("RANK"),
-            count=number("WORLD_SIZE"),
-            local=number("LOCAL_RANK"),
-            local_count=number("LOCAL_WORLD_SIZE"),
+            world_size=number("WORLD_SIZE"),
+            local_rank=number("LOCAL_RANK"),
+            local_world_size=number("LOCAL_WORLD_SIZE"),
             restarted=number("TORCHELASTIC_RESTART_COUNT") > 0,
             may_restart=number("TORCHELASTIC_MAX_RESTARTS") > 0,
         )
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is rank 0."""
         return self.rank == 0
 
     @property
-    def several(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there are others."""
-        return self.count > 1
+        return self.world_size > 1
 
     @property
-    def share(self) -> Share:
+    def share(self) -> BatchShard:
         """The part of every batch that this rank loads."""
-        return Share(self.rank, self.count)
+        return BatchShard(self.rank, self.world_size)
 
-    def add_up(self, *tensors: Tensor) -> None:
+    def all_reduce_sum_(self, *tensors: Tensor) -> None:
         """Make each tensor the sum of those of all ranks, in place, without waiting for a GPU."""
-        if self.several:
+        if self.is_distributed:
             for tensor in tensors:
                 dist.all_reduce(tensor, group=self.group)
 
-    def copy_first(self, tensor: Tensor) -> None:
+    def broadcast_(self, tensor: Tensor) -> None:
         """Make a tensor that of rank 0, in place."""
-        if self.several:
+        if self.is_distributed:
             dist.broadcast(tensor, src=0, group=self.group)
 
     @contextmanager
-    def agreeing(self) -> Iterator[None]:
+    def raise_together(self) -> Iterator[None]:
         """A block that every rank goes through: what stops one (UserError, Interrupted) stops all of them.
 
         Rank 0 raises the error of the lowest rank that has one, to be shown once; the others end with its exit code.
         """
-        if not self.several:
+        if not self.is_distributed:
             yield
             return
         mine: UserError | Interrupted | None = None
@@ -114,31 +121,31 @@ class Ranks:
             yield
         except (UserError, Interrupted) as error:
             mine = error
-        errors: list[UserError | Interrupted | None] = [None] * self.count
+        errors: list[UserError | Interrupted | None] = [None] * self.world_size
         dist.all_gather_object(errors, mine)
         for rank, theirs in enumerate(errors):
             if isinstance(theirs, Interrupted):
                 raise theirs
             if theirs is not None:
-                if not self.first:
+                if not self.is_rank0:
                     raise SystemExit(2)
                 raise UserError(f"rank {rank}: {theirs}" if rank else str(theirs))
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def on_rank0(self, make: Callable[[], T]) -> T:
         """What `make` gives on rank 0, the only one to call it, for every rank; its UserError likewise."""
         box: list[Any] = [None]
-        with self.agreeing():
-            if self.first:
+        with self.raise_together():
+            if self.is_rank0:
                 box[0] = make()
-        if self.several:
+        if self.is_distributed:
             dist.broadcast_object_list(box, src=0)
         made: T = box[0]
         return made
 
-    def check_same(self, facts: dict[str, Any]) -> None:
+    def assert_same(self, facts: dict[str, Any]) -> None:
         """Raise UserError where a rank's facts differ from those of rank 0, naming the difference."""
-        theirs = self.from_first(lambda: facts)
-        with self.agreeing():
+        theirs = self.on_rank0(lambda: facts)
+        with self.raise_together():
             differing = [
                 f"{name} {theirs[name]} on rank 0, {facts[name]} here" for name in facts if facts[name] != theirs[name]
             ]
@@ -148,10 +155,10 @@ class Ranks:
                 )
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Distributed()
 
 
-class Poll:
+class DelayedMax:
     """Tells every rank at the same call what any of them gave at the call before: nobody waits for it."""
 
     def __init__(self) -> None:
@@ -170,42 +177,44 @@ class Poll:
         return found
 
 
-def device_of(ranks: Ranks, name: str) -> torch.device:
+def device_for_rank(ranks: Distributed, name: str) -> torch.device:
     """The device of this rank for --device: on GPUs each rank of a machine has its own. Raises UserError."""
-    if not ranks.several:
+    if not ranks.is_distributed:
         return choose_device(name)
     if ":" in name:
-        raise UserError(f"--device {name} cannot serve {ranks.count} ranks: use cuda, and each rank takes its own GPU.")
+        raise UserError(
+            f"--device {name} cannot serve {ranks.world_size} ranks: use cuda, and each rank takes its own GPU."
+        )
     device = choose_device(name)
     if device.type == "cpu":
         return device
-    if ranks.local_count > torch.cuda.device_count():
+    if ranks.local_world_size > torch.cuda.device_count():
         raise UserError(
-            f"{ranks.local_count} ranks on a machine with {torch.cuda.device_count()} GPU(s): give torchrun "
+            f"{ranks.local_world_size} ranks on a machine with {torch.cuda.device_count()} GPU(s): give torchrun "
             f"--nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
         )
-    return torch.device("cuda", ranks.local)
+    return torch.device("cuda", ranks.local_rank)
 
 
 @contextmanager
-def joined(ranks: Ranks) -> Iterator[None]:
+def init_process_group(ranks: Distributed) -> Iterator[None]:
     """Be in touch with the other ranks for the length of a block, and leave only when all have come to its end."""
-    if not ranks.several:
+    if not ranks.is_distributed:
         yield
         return
-    store, rank, count = next(rendezvous("env://", timeout=TIMEOUT))
+    store, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
     # The launcher's store outlives a restart, and holds the addresses of the processes before it.
     store = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=TIMEOUT)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
     yield
     # The launcher ends all ranks once one of them has failed: rank 0 may still be writing.
     dist.barrier()
     dist.destroy_process_group()
 
 
-def with_group(ranks: Ranks, device: torch.device) -> Ranks:
+def make_device_group(ranks: Distributed, device: torch.device) -> Distributed:
     """The ranks with the group that their tensors on this kind of device go through."""
-    if not ranks.several:
+    if not ranks.is_distributed:
         return ranks
     if device.type == "cpu":
         return replace(ranks, group=dist.group.WORLD)
@@ -213,9 +222,9 @@ def with_group(ranks: Ranks, device: torch.device) -> Ranks:
     return replace(ranks, group=dist.new_group(backend="nccl", timeout=TIMEOUT))
 
 
-def shared(model: nn.Module, ranks: Ranks) -> nn.Module:
+def shared(model: nn.Module, ranks: Distributed) -> nn.Module:
     """The network as it is called in training: with several ranks its gradients are averaged over them."""
-    if not ranks.several:
+    if not ranks.is_distributed:
         return model
     network = DistributedDataParallel(model, process_group=ranks.group)
     # Batch norm's statistics are the same everywhere already (train/sync_batch_norm.py).
@@ -224,12 +233,12 @@ def shared(model: nn.Module, ranks: Ranks) -> nn.Module:
 
 
 @contextmanager
-def leaving_when_lost(ranks: Ranks) -> Iterator[None]:
+def exit_on_lost_rank(ranks: Distributed) -> Iterator[None]:
     """End this process with code 1 and one line where another rank is gone: torch's own threads may hang on to it."""
     try:
         yield
     except RuntimeError as error:
-        if not ranks.several or not any(word in str(error) for word in LOST):
+        if not ranks.is_distributed or not any(word in str(error) for word in PEER_LOST_MESSAGES):
             raise
         # torch puts the place in its sources before the reason, and advice after it
         said = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).split(". ")[0]

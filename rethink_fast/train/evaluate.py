@@ -30,10 +30,10 @@ def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
     check: called before each batch, and may raise to stop.
     """
     step.begin_scores()
-    for batch in loader.sweep():
+    for batch in loader.eval_batches():
         check()
         step.score(loader, batch)
-    step.ranks.add_up(step.score_loss, step.score_counts)
+    step.ranks.all_reduce_sum_(step.score_loss, step.score_counts)
     right_all, right_corrupted, corrupted, total, *near = step.score_counts.tolist()
     clean = total - corrupted
     return Scores(

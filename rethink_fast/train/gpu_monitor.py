@@ -31,7 +31,7 @@ def _handle(device: torch.device) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
-def condition(device: torch.device) -> dict[str, Any]:
+def gpu_state(device: torch.device) -> dict[str, Any]:
     """Driver, clocks, temperature, power and what holds the clocks back, now; {"unavailable": reason} without NVML."""
     try:
         import pynvml
@@ -56,18 +56,18 @@ def condition(device: torch.device) -> dict[str, Any]:
         pynvml.nvmlShutdown()
 
 
-HARMLESS = ("GpuIdle", "ApplicationsClocksSetting")
+BENIGN_REASONS = ("GpuIdle", "ApplicationsClocksSetting")
 """Reasons that are no throttling: nothing to do, and clocks that somebody asked for."""
 
 
-class Clocks:
+class ClockSampler:
     """The clock of a GPU and what holds it back, beside each sample of a timing. Use as a context manager."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._handle: Any = None
 
-    def __enter__(self) -> Clocks:
+    def __enter__(self) -> ClockSampler:
         try:
             import pynvml
 
@@ -90,7 +90,7 @@ class Clocks:
         import pynvml
 
         harmless = 0
-        for name in HARMLESS:
+        for name in BENIGN_REASONS:
             harmless |= getattr(pynvml, f"nvmlClocksEventReason{name}", 0)
         try:
             clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
@@ -100,7 +100,7 @@ class Clocks:
         return clock, reasons & ~harmless
 
 
-class Meter:
+class PowerMonitor:
     """Watches a GPU from a thread between `start` and `stop`: five samples a second, and the energy counter."""
 
     def __init__(self, device: torch.device) -> None:

@@ -17,25 +17,25 @@ from ..errors import Interrupted
 from ..stages import stage
 from .compile import choose, warm_up
 from .evaluate import Scores, evaluate
-from .milestones import Moment
+from .milestones import TimePoint
 from .optim import set_learning_rate
-from .setup import Setup
-from .state import EpochRow, Outcome, StopReason
+from .setup import RunContext
+from .state import EpochMetrics, StopReason, TrainState
 from .step import synchronize, trim_heap
 
 TICK_SECONDS = 0.5
 
-NEAR = 0.02
+EVAL_EARLY_MARGIN = 0.02
 """An epoch is evaluated out of turn once its online accuracy is so near the goal: it is a mean over the epoch, and lags
 behind the accuracy at its end, by 0.4 points in the last epochs of the fast recipe of mlp_1x512."""
 
 
-LOOK_EVERY = 50
+FINITE_CHECK_STEPS = 50
 """Steps after which several ranks look whether the loss is finite: each has a clock of its own, and all must agree."""
 
 
 @dataclass(frozen=True)
-class Tick:
+class StepProgress:
     """Where the run stands inside an epoch."""
 
     epoch: int
@@ -45,22 +45,22 @@ class Tick:
     images_per_second: float
 
 
-class Listener(Protocol):
+class Callback(Protocol):
     """Somebody who wants to know how the run goes, and keeps what it found."""
 
-    def on_ready(self, outcome: Outcome) -> None:
+    def on_ready(self, outcome: TrainState) -> None:
         """Called when the step is compiled, before the training clock starts."""
         ...
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_progress(self, tick: StepProgress) -> None:
         """Called about twice a second while training."""
         ...
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None:
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         """Called when an epoch has been trained, and evaluated where its turn had come."""
         ...
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrainState) -> None:
         """Called to write a checkpoint: every so often, and when the run is asked to stop."""
         ...
 
@@ -68,7 +68,7 @@ class Listener(Protocol):
 class _Clock:
     """The training clock of an epoch: it counts into outcome.train_seconds, and stands still while stopped."""
 
-    def __init__(self, setup: Setup, outcome: Outcome) -> None:
+    def __init__(self, setup: RunContext, outcome: TrainState) -> None:
         self._setup, self._outcome = setup, outcome
         self._waited = setup.train.wait_seconds
         self.last = self._start = time.perf_counter()
@@ -103,7 +103,7 @@ class _Clock:
 class _Saver:
     """Asks for a checkpoint every so many seconds, on a clock of its own."""
 
-    def __init__(self, listener: Listener, outcome: Outcome, every: float) -> None:
+    def __init__(self, listener: Callback, outcome: TrainState, every: float) -> None:
         self._listener, self._outcome, self._every = listener, outcome, every
         self._saved = time.perf_counter()
         self.whole = False
@@ -121,20 +121,20 @@ class _Saver:
 
 
 def fit(
-    setup: Setup,
-    listener: Listener,
+    setup: RunContext,
+    listener: Callback,
     check: Callable[[], None],
     *,
-    outcome: Outcome | None = None,
+    outcome: TrainState | None = None,
     checkpoint_every: float = float("inf"),
-) -> Outcome:
+) -> TrainState:
     """Train until the train accuracy is reached, the epochs are over, the loss is not finite, or `check` says stop.
 
     check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
     then is returned. outcome: where an earlier session stood, with the step's state loaded. checkpoint_every: seconds
     between the calls of listener.save. After an error between two steps there is a last one, and the error is raised.
     """
-    resumed, outcome = outcome is not None, outcome or Outcome()
+    resumed, outcome = outcome is not None, outcome or TrainState()
     epochs = settled(setup.run.train.epochs)
     saver = _Saver(listener, outcome, checkpoint_every)
     try:
@@ -151,14 +151,14 @@ def fit(
             outcome.stopped = "epochs"
         for epoch in range(outcome.epoch, epochs):
             _train_epoch(setup, epoch, outcome, listener, check, saver)
-            if outcome.bad_step is not None:
+            if outcome.first_non_finite_step is not None:
                 outcome.stopped = "not_finite"
                 return outcome
             row = _finish_epoch(setup, epoch, outcome, check)
             outcome.rows.append(row)
             outcome.epoch, outcome.batch = epoch + 1, 0
             if row.train_accuracy is not None and row.train_loss is not None:
-                moment = Moment(outcome.train_seconds, epoch + 1, outcome.steps)
+                moment = TimePoint(outcome.train_seconds, epoch + 1, outcome.steps)
                 outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
             outcome.stopped = _stopped(setup, row)
             listener.on_epoch(row, outcome)
@@ -177,7 +177,7 @@ def fit(
     return outcome
 
 
-def _stopped(setup: Setup, row: EpochRow) -> StopReason:
+def _stopped(setup: RunContext, row: EpochMetrics) -> StopReason:
     """Why the run ends with this epoch; "interrupted" if it goes on, for what is written until its end."""
     train = setup.run.train
     if row.train_accuracy is not None and row.train_loss is not None:
@@ -187,7 +187,7 @@ def _stopped(setup: Setup, row: EpochRow) -> StopReason:
     return "epochs" if row.epoch == train.epochs else "interrupted"
 
 
-def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
+def _make_ready(setup: RunContext, outcome: TrainState, resumed: bool) -> None:
     """Compile. A resumed run goes on as it began: another choice would change the last bits of every sum."""
     with stage("compile"):
         if resumed:
@@ -198,10 +198,10 @@ def _make_ready(setup: Setup, outcome: Outcome, resumed: bool) -> None:
 
 
 def _train_epoch(
-    setup: Setup,
+    setup: RunContext,
     epoch: int,
-    outcome: Outcome,
-    listener: Listener,
+    outcome: TrainState,
+    listener: Callback,
     check: Callable[[], None],
     saver: _Saver,
 ) -> None:
@@ -224,29 +224,33 @@ def _train_epoch(
             outcome.images += len(batch)
             saver.whole = True
             if clock.ticks():
-                loss, bad = step.glance()
-                listener.on_tick(Tick(epoch, outcome.batch, steps, loss, clock.rate()))
-                if bad and not setup.ranks.several:
+                loss, bad = step.poll_loss()
+                listener.on_progress(StepProgress(epoch, outcome.batch, steps, loss, clock.rate()))
+                if bad and not setup.ranks.is_distributed:
                     break
                 if saver.due():
                     clock.stop()
                     saver.save()
                     clock.start()
-            if setup.ranks.several and outcome.batch % LOOK_EVERY == 0 and step.bad_step.item() >= 0:
+            if (
+                setup.ranks.is_distributed
+                and outcome.batch % FINITE_CHECK_STEPS == 0
+                and step.first_non_finite_step.item() >= 0
+            ):
                 break
     finally:
         clock.stop()
-    bad_step = int(step.bad_step.item())
-    if bad_step >= 0:
+    first_non_finite_step = int(step.first_non_finite_step.item())
+    if first_non_finite_step >= 0:
         # A clock decides when it is seen: what was made of it until then does not count.
-        outcome.bad_step = outcome.steps = bad_step
+        outcome.first_non_finite_step = outcome.steps = first_non_finite_step
 
 
-def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[], None]) -> EpochRow:
+def _finish_epoch(setup: RunContext, epoch: int, outcome: TrainState, check: Callable[[], None]) -> EpochMetrics:
     online_loss, online_accuracy = setup.step.online()
     train = setup.run.train
     due = (epoch + 1) % settled(train.eval_every) == 0 or epoch + 1 == train.epochs
-    due = due or online_accuracy >= train.until - NEAR
+    due = due or online_accuracy >= train.until - EVAL_EARLY_MARGIN
     start = time.perf_counter()
     scores: Scores | None = None
     test: Scores | None = None
@@ -259,7 +263,7 @@ def _finish_epoch(setup: Setup, epoch: int, outcome: Outcome, check: Callable[[]
         finally:
             outcome.eval_seconds += time.perf_counter() - start
     trim_heap(setup.device)
-    return EpochRow(
+    return EpochMetrics(
         epoch=epoch + 1,
         step=outcome.steps,
         train_seconds=outcome.train_seconds,

@@ -16,7 +16,7 @@ PAPER_LOSS = 0.05
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimePoint:
     """When: seconds of training alone (without evaluation and compilation), epochs, and steps."""
 
     seconds: float
@@ -24,14 +24,14 @@ class Moment:
     steps: int
 
 
-class Milestones:
+class TimeToMemorize:
     """Keeps the first moment each milestone was passed; None while it was not."""
 
     def __init__(self) -> None:
-        self.moments: dict[str, Moment | None] = {f"accuracy>={level}": None for level in ACCURACIES}
+        self.moments: dict[str, TimePoint | None] = {f"accuracy>={level}": None for level in ACCURACIES}
         self.moments[f"loss<={PAPER_LOSS}"] = None
 
-    def pass_epoch(self, accuracy: float, loss: float, moment: Moment) -> None:
+    def pass_epoch(self, accuracy: float, loss: float, moment: TimePoint) -> None:
         """Take note of the full-pass train accuracy and loss at the end of an epoch."""
         passed = {f"accuracy>={level}": accuracy >= level for level in ACCURACIES}
         passed[f"loss<={PAPER_LOSS}"] = loss <= PAPER_LOSS
@@ -44,10 +44,10 @@ class Milestones:
         return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}
 
     @classmethod
-    def from_dict(cls, values: Any) -> Milestones:
+    def from_dict(cls, values: Any) -> TimeToMemorize:
         """Return the milestones that `as_dict` described. Raises ValueError for anything that it cannot have given."""
         made = cls()
         check(values, dict.fromkeys(made.moments), "milestones")
         for name in made.moments:
-            made.moments[name] = build(Moment, values[name], f"milestones.{name}") if values[name] else None
+            made.moments[name] = build(TimePoint, values[name], f"milestones.{name}") if values[name] else None
         return made

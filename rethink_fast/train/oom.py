@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .setup import Setup
+from .setup import RunContext
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -14,11 +14,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def advice(setup: Setup) -> str:
+def advice(setup: RunContext) -> str:
     """One line for a run that ran out of memory, with the largest half, quarter, ... of the batch that trains."""
     size = setup.run.train.batch_size
     assert size is not None
-    if setup.ranks.several:
+    if setup.ranks.is_distributed:
         return f"--batch-size {size} does not fit in the memory of rank {setup.ranks.rank}: choose a smaller one."
     where = "the GPU's memory" if setup.device.type == "cuda" else "memory"
     fitting = _fitting(setup, size)
@@ -29,8 +29,8 @@ def advice(setup: Setup) -> str:
     return f"--batch-size {size} does not fit in {where}: {fitting} does."
 
 
-def _fitting(setup: Setup, size: int) -> int | None:
-    setup.step.forget_graphs()
+def _fitting(setup: RunContext, size: int) -> int | None:
+    setup.step.reset_graphs()
     setup.step.compiled = False
     while size > 2:
         size //= 2

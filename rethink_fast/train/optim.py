@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     return PreconditionedAdam(model, groups, dtype=dtype, **adam)
 
 
-def materialise(optimizer: torch.optim.Optimizer) -> None:
+def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimizer's state as the first step finds it, so that it can be kept, put back and captured.
 
     A step of gradients of zero at a learning rate of zero makes it, and zeros are how each kind begins: the first step

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 
 from ..files import write_atomic
-from ..quiet import quiet
 from ..stages import STAGES
-from .arithmetic import Limits, measure_limits
-from .gpu_monitor import Meter
-from .setup import Setup
-from .state import Outcome
+from ..stderr import suppress_stderr
+from .arithmetic import Rooflines, measure_limits
+from .gpu_monitor import PowerMonitor
+from .setup import RunContext
+from .state import TrainState
 from .step import synchronize
 
 PROFILING = "profiling"
@@ -35,7 +35,7 @@ PROFILING = "profiling"
 
 DEVICE_STAGES = ("copy", "corruption and augmentation", "forward", "backward", "update")
 OVERLAPPED = ("order", "load", "decode")
-WHOLE = ("evaluation", "checkpoint", "compile", PROFILING)
+FULL_BATCH = ("evaluation", "checkpoint", "compile", PROFILING)
 """Stages that are one thing, whatever they go through inside."""
 
 WARM_STEPS, TRACED_STEPS = 3, 10
@@ -67,7 +67,7 @@ class Profile:
     ready: before the first step. end_epoch: after each epoch and what belongs to it. finish: after the last.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: RunContext) -> None:
         self._setup = setup
         self._on_device = DEVICE_STAGES if setup.device.type == "cuda" else ()
         self._spans = {name: _Span(self, name) for name in (*STAGES, PROFILING)}
@@ -81,9 +81,9 @@ class Profile:
         self._rows: list[dict[str, Any]] = []
         self._row_start = time.perf_counter()
         self._images = 0
-        self._begin = Outcome()
-        self._limits: Limits | None = None
-        self._meter = Meter(setup.device) if setup.device.type == "cuda" else None
+        self._begin = TrainState()
+        self._limits: Rooflines | None = None
+        self._meter = PowerMonitor(setup.device) if setup.device.type == "cuda" else None
         self._gpu: dict[str, Any] | None = None
 
         self._steps = 0
@@ -95,8 +95,8 @@ class Profile:
         self._clocked = 0.0  # seconds of the training clock that went into the trace
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """As stages.Watch.span."""
-        if self._stack and self._stack[-1] in WHOLE:
+        """As stages.StageTimer.span."""
+        if self._stack and self._stack[-1] in FULL_BATCH:
             return _NOTHING
         return self._spans[name]
 
@@ -153,7 +153,7 @@ class Profile:
         synchronize(self._setup.device)
         self._tracing = False
         start = time.perf_counter()
-        with self.span(PROFILING), quiet():  # the tracing library reports both on stderr
+        with self.span(PROFILING), suppress_stderr():  # the tracing library reports both on stderr
             if on:
                 self._profiler = torch.profiler.profile()
                 self._profiler.start()
@@ -162,25 +162,25 @@ class Profile:
         self._tracing = on
         return time.perf_counter() - start
 
-    def ready(self, outcome: Outcome) -> None:
+    def ready(self, outcome: TrainState) -> None:
         """Measure the limits, and begin with the run as it stands: an earlier session's part is not counted."""
-        self._begin = Outcome(images=outcome.images, train_seconds=outcome.train_seconds, sessions=outcome.sessions)
+        self._begin = TrainState(images=outcome.images, train_seconds=outcome.train_seconds, sessions=outcome.sessions)
         self._images = outcome.images
         with self.span(PROFILING):
             self._limits = measure_limits(self._setup)
             if self._setup.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self._setup.device)
-            with quiet(), torch.profiler.profile():
+            with suppress_stderr(), torch.profiler.profile():
                 pass  # the first start of a process takes a second, which is better spent here than between two steps
         self._end_row(0, outcome)
         if self._meter is not None:
             self._meter.start()
 
-    def end_epoch(self, outcome: Outcome) -> None:
+    def end_epoch(self, outcome: TrainState) -> None:
         """Close the books of the epoch that was finished last."""
         self._end_row(outcome.epoch, outcome)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: TrainState) -> None:
         """Close them for good; an epoch broken off has a row of its own."""
         if self._tracing:
             self._turn_trace(on=False)
@@ -188,7 +188,7 @@ class Profile:
             self._gpu = self._meter.stop(outcome.images - self._begin.images)
         self._end_row(outcome.epoch + 1 if outcome.images > self._images else outcome.epoch, outcome)
 
-    def _end_row(self, epoch: int, outcome: Outcome) -> None:
+    def _end_row(self, epoch: int, outcome: TrainState) -> None:
         synchronize(self._setup.device)
         self._resolve()
         now = time.perf_counter()
@@ -225,14 +225,14 @@ class Profile:
             return
         with tempfile.TemporaryDirectory() as folder:
             exported = Path(folder) / "trace.json"
-            with quiet():
+            with suppress_stderr():
                 self._profiler.export_chrome_trace(str(exported))
             content = exported.read_bytes()
         if not content.rstrip().endswith(b"}"):  # torch says nothing of a disk that is full
             raise OSError(errno.ENOSPC, f"the trace did not fit into {tempfile.gettempdir()}")
         write_atomic(path, content)
 
-    def as_dict(self, outcome: Outcome) -> dict[str, Any]:
+    def as_dict(self, outcome: TrainState) -> dict[str, Any]:
         """The profile for the record, after `finish`."""
         assert self._limits is not None
         images = outcome.images - self._begin.images

@@ -15,19 +15,19 @@ from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader, pixel_statistics
-from ..data.preprocess import PIXEL_KINDS, Preparation
-from ..data.source import Regional
+from ..data.preprocess import PIXEL_KINDS, Preprocessing
+from ..data.source import SupportsCrops
 from ..errors import UserError
 from ..models import build_model
-from .distributed import ALONE, Ranks
+from .distributed import SINGLE_PROCESS, Distributed
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
 from .step import TOP_5_ABOVE, Step
-from .sync_batch_norm import share_batch_norm
+from .sync_batch_norm import convert_sync_batchnorm
 
 
 @dataclass(frozen=True)
-class Choice:
+class CompileDecision:
     """Whether the step is compiled, and why."""
 
     compiled: bool
@@ -35,7 +35,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Setup:
+class RunContext:
     """A run ready to start.
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
@@ -53,7 +53,7 @@ class Setup:
     original: Tensor
     labels: Tensor
     corrupted: Tensor
-    ranks: Ranks = ALONE
+    ranks: Distributed = SINGLE_PROCESS
 
     @property
     def parameters(self) -> int:
@@ -83,16 +83,16 @@ class Setup:
             loader = self.train.whole()
             optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
             # Its last bits depend on the processor, and must not on the rank.
-            self.ranks.copy_first(optimizer.matrix)
+            self.ranks.broadcast_(optimizer.matrix)
 
 
-def set_up(
+def build_run(
     run: Run,
     dataset: Dataset,
     device: torch.device,
-    like: Setup | None = None,
-    ranks: Ranks = ALONE,
-) -> Setup:
+    like: RunContext | None = None,
+    ranks: Distributed = SINGLE_PROCESS,
+) -> RunContext:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
     run: resolved (config.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
@@ -127,7 +127,7 @@ def set_up(
         like.step.restart(model)
         model, step = like.model, like.step
     else:
-        share_batch_norm(model, ranks)
+        convert_sync_batchnorm(model, ranks)
         optimizer = make_optimizer(model, train)
         step = Step(
             model,
@@ -160,20 +160,20 @@ def set_up(
             base=rng.TEST_INDEX,
             share=ranks.share,
         )
-    return Setup(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks)
+    return RunContext(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks)
 
 
-def check_ranks(run: Run, ranks: Ranks) -> None:
+def check_ranks(run: Run, ranks: Distributed) -> None:
     """Raise UserError for a run that its number of ranks would change, or leave without work."""
-    if settled(run.train.batch_size) < ranks.count:
+    if settled(run.train.batch_size) < ranks.world_size:
         raise UserError(
             f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
-            f"{ranks.count}: choose a larger one, or fewer ranks."
+            f"{ranks.world_size}: choose a larger one, or fewer ranks."
         )
-    if run.model.dropout and ranks.several:
+    if run.model.dropout and ranks.is_distributed:
         raise UserError(
             f"--dropout {run.model.dropout} draws from one generator over the whole batch, so that the losses would "
-            f"depend on the number of ranks, {ranks.count}: leave it out, or use one rank."
+            f"depend on the number of ranks, {ranks.world_size}: leave it out, or use one rank."
         )
 
 
@@ -184,10 +184,10 @@ def wants_windows(run: Run) -> bool:
 
 def source_crops(run: Run, dataset: Dataset) -> bool:
     """Whether the source decodes the windows of a resized crop alone."""
-    return wants_windows(run) and isinstance(dataset.train.images, Regional)
+    return wants_windows(run) and isinstance(dataset.train.images, SupportsCrops)
 
 
-def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation:
+def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preprocessing:
     """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
     height, width, channels = dataset.train.images.shape
     size = settled(run.data.size)
@@ -209,7 +209,7 @@ def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preparation
         )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
-    return Preparation(
+    return Preprocessing(
         window=(0, 0, height, width) if crop else center_window(height, width, (size, size)),
         corruption=kind if kind in PIXEL_KINDS else "",
         seed=run.corruption.seed,

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from .milestones import Milestones
+from .milestones import TimeToMemorize
 from .restore import build
 
 StopReason = Literal["until", "epochs", "interrupted", "not_finite"]
 
 
 @dataclass(frozen=True)
-class EpochRow:
+class EpochMetrics:
     """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
@@ -44,7 +44,7 @@ def utc_now() -> str:
 
 
 @dataclass
-class Outcome:
+class TrainState:
     """All that a run has found so far; complete in itself at the end of every epoch.
 
     epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
@@ -52,8 +52,8 @@ class Outcome:
     first began. busy: whether other work disturbed an earlier one. choice: whether the step is compiled, and why.
     """
 
-    rows: list[EpochRow] = field(default_factory=list)
-    milestones: Milestones = field(default_factory=Milestones)
+    rows: list[EpochMetrics] = field(default_factory=list)
+    milestones: TimeToMemorize = field(default_factory=TimeToMemorize)
     epoch: int = 0
     batch: int = 0
     steps: int = 0
@@ -65,17 +65,17 @@ class Outcome:
     wait_seconds: float = 0.0
     sessions: int = 1
     stopped: StopReason = "interrupted"
-    bad_step: int | None = None
+    first_non_finite_step: int | None = None
     started_at: str = field(default_factory=utc_now)
     busy: bool = False
     choice: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def evaluated(self) -> EpochRow | None:
+    def evaluated(self) -> EpochMetrics | None:
         """The last row that was evaluated."""
         return next((row for row in reversed(self.rows) if row.train_accuracy is not None), None)
 
-    def best(self, column: Literal["test_accuracy", "test_top5_accuracy"]) -> EpochRow | None:
+    def best(self, column: Literal["test_accuracy", "test_top5_accuracy"]) -> EpochMetrics | None:
         """The first row where this was highest: what early stopping could have at most. None if it was not measured."""
         seen = [row for row in self.rows if getattr(row, column) is not None]
         return max(seen, key=lambda row: getattr(row, column), default=None)
@@ -86,9 +86,9 @@ class Outcome:
         return {**values, "rows": [asdict(row) for row in self.rows], "milestones": self.milestones.as_dict()}
 
     @classmethod
-    def from_dict(cls, values: Any) -> Outcome:
+    def from_dict(cls, values: Any) -> TrainState:
         """Return the outcome that `as_dict` described. Raises ValueError for anything that it cannot have given."""
         made = build(cls, values)
-        made.rows = [build(EpochRow, row, f"rows[{place}]") for place, row in enumerate(values["rows"])]
-        made.milestones = Milestones.from_dict(values["milestones"])
+        made.rows = [build(EpochMetrics, row, f"rows[{place}]") for place, row in enumerate(values["rows"])]
+        made.milestones = TimeToMemorize.from_dict(values["milestones"])
         return made

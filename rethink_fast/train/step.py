@@ -22,17 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loader import Batch, Loader
-from ..stages import stage, watched
-from .cuda_graph import Captured
-from .distributed import ALONE, Ranks, shared
-from .optim import materialise, optimizer_state
+from ..stages import is_profiling, stage
+from .cuda_graph import CudaGraphCall
+from .distributed import SINGLE_PROCESS, Distributed, shared
+from .optim import init_optimizer_state, optimizer_state
 
 AUX_WEIGHT = 0.4
 
 LEAD = 4
 """Steps that the host may be ahead of a GPU: enough to keep it busy, and few enough that no batches pile up on it."""
 
-COUNTERS = ("epoch", "steps", "bad_step", "loss_sum", "right", "score_loss", "score_counts")
+COUNTERS = ("epoch", "steps", "first_non_finite_step", "loss_sum", "right", "score_loss", "score_counts")
 
 TOP_5_ABOVE = 10
 """Top-5 accuracy is measured where there are more classes than these: the paper has it for ImageNet alone."""
@@ -54,7 +54,7 @@ class Step:
         precision: str,
         compiled: bool,
         top5: bool = False,
-        ranks: Ranks = ALONE,
+        ranks: Distributed = SINGLE_PROCESS,
     ) -> None:
         self.model = model
         self.ranks = ranks
@@ -64,7 +64,7 @@ class Step:
         self.top5 = top5
         self.device = next(model.parameters()).device
         self.seen = 0
-        self._graphs: dict[tuple[str, int, int], Captured] = {}
+        self._graphs: dict[tuple[str, int, int], CudaGraphCall] = {}
         self._lead: list[torch.cuda.Event] = []
         self._glance: tuple[Tensor, torch.cuda.Event, int] | None = None
         self._glanced = math.nan, False
@@ -74,27 +74,27 @@ class Step:
 
         self.epoch = counter(torch.int64)
         self.steps = counter(torch.int64)
-        self.bad_step = counter(torch.int64) - 1
+        self.first_non_finite_step = counter(torch.int64) - 1
         self.loss_sum = counter(torch.float64)
         self.right = counter(torch.int64)
         self.score_loss = counter(torch.float64)
         self.score_counts = counter(torch.int64, 5 if top5 else 4)
-        materialise(optimizer)
+        init_optimizer_state(optimizer)
         network = shared(model, ranks)
-        self._loss_of = _make_loss(network, self.device.type, self.autocast, "sum" if ranks.several else "mean")
+        self._loss_of = _make_loss(network, self.device.type, self.autocast, "sum" if ranks.is_distributed else "mean")
         self._score_of = _make_score(model, self.device.type, self.autocast, top5)
         # DistributedDataParallel cannot be one graph.
-        self._compiled_loss = _compile(self._loss_of, fullgraph=not ranks.several)
+        self._compiled_loss = _compile(self._loss_of, fullgraph=not ranks.is_distributed)
         self._compiled_score = _compile(self._score_of, fullgraph=True)
 
     def restart(self, model: nn.Module) -> None:
         """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
-        self.forget_graphs()
+        self.reset_graphs()
         self.model.load_state_dict(model.state_dict())
         for value in optimizer_state(self.optimizer).values():
             value.zero_()
         self.steps.zero_()
-        self.bad_step.fill_(-1)
+        self.first_non_finite_step.fill_(-1)
         self._forget_glances()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -110,7 +110,7 @@ class Step:
         self.score_counts.zero_()
 
     def train(self, loader: Loader, batch: Batch) -> None:
-        """One update. The first step whose loss is not finite is kept in `bad_step`."""
+        """One update. The first step whose loss is not finite is kept in `first_non_finite_step`."""
         if not self.model.training:
             self.model.train()
         self.seen += len(batch)
@@ -128,16 +128,16 @@ class Step:
             self._run("score", self._score, loader, batch)
 
     def _run(self, name: str, function: Callable[..., None], loader: Loader, batch: Batch) -> None:
-        if self.ranks.several:
+        if self.ranks.is_distributed:
             return function(loader, batch.images, batch.rows, batch.index, len(batch))
-        if self.device.type != "cuda" or watched():
+        if self.device.type != "cuda" or is_profiling():
             return function(loader, batch.images, batch.rows, batch.index)
         self._wait_for_lead()
         key = (name, id(loader), len(batch.index))
         if key not in self._graphs:
             state, resident = self.state(), loader.split.images.resident
             self.optimizer.zero_grad(set_to_none=True)
-            self._graphs[key] = Captured(
+            self._graphs[key] = CudaGraphCall(
                 lambda *tensors: function(loader, *tensors),
                 (batch.images, batch.rows, batch.index),
                 fixed=(resident, False, False),
@@ -156,14 +156,14 @@ class Step:
 
     def repeatable(self, inputs: Tensor, labels: Tensor) -> Callable[[], None]:
         """Return the update on these inputs as a run makes it, on a GPU in a graph; it leaves no trace until called."""
-        if self.device.type != "cuda" or self.ranks.several:
+        if self.device.type != "cuda" or self.ranks.is_distributed:
             return lambda: self.update(inputs, labels)
         state = self.state()
         self.optimizer.zero_grad(set_to_none=True)
-        graph = Captured(self.update, (inputs, labels), fixed=(True, True), restore=lambda: self.load_state(state))
+        graph = CudaGraphCall(self.update, (inputs, labels), fixed=(True, True), restore=lambda: self.load_state(state))
         return lambda: graph(inputs, labels)
 
-    def forget_graphs(self) -> None:
+    def reset_graphs(self) -> None:
         """Drop what was captured: for loaders that are replaced."""
         self._graphs.clear()
 
@@ -180,21 +180,21 @@ class Step:
         """
         ranks = self.ranks
         # What runs compiled must do so everywhere, so that all ranks communicate in one order; empty shares cannot.
-        compiled = self.compiled and not (ranks.several and total is not None and total < ranks.count)
+        compiled = self.compiled and not (ranks.is_distributed and total is not None and total < ranks.world_size)
         with stage("forward"):
             loss, right = (self._compiled_loss if compiled else self._loss_of)(inputs, labels)
         with stage("backward"):
             self.optimizer.zero_grad(set_to_none=True)
-            (loss if total is None else loss * (ranks.count / total)).backward()
+            (loss if total is None else loss * (ranks.world_size / total)).backward()
         with stage("update"):
             self.optimizer.step()
             self.steps += 1
-            loss_sum = loss.detach().double() if ranks.several else loss.detach().double() * len(labels)
-            ranks.add_up(loss_sum, right)
+            loss_sum = loss.detach().double() if ranks.is_distributed else loss.detach().double() * len(labels)
+            ranks.all_reduce_sum_(loss_sum, right)
             self.loss_sum += loss_sum
             self.right += right
-            first = ~torch.isfinite(loss_sum) & (self.bad_step < 0)
-            self.bad_step.copy_(torch.where(first, self.steps, self.bad_step))
+            first = ~torch.isfinite(loss_sum) & (self.first_non_finite_step < 0)
+            self.first_non_finite_step.copy_(torch.where(first, self.steps, self.first_non_finite_step))
 
     @torch.no_grad()
     def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
@@ -209,13 +209,13 @@ class Step:
         seen = max(1, self.seen)
         return self.loss_sum.item() / seen, self.right.item() / seen
 
-    def glance(self) -> tuple[float, bool]:
+    def poll_loss(self) -> tuple[float, bool]:
         """Mean loss of this epoch and whether one was not finite, as far as the device has come: it is not waited for.
 
         On a GPU they are as old as the call before this one, and before the first they are NaN and False.
         """
         if self.device.type != "cuda":
-            return self.online()[0], self.bad_step.item() >= 0
+            return self.online()[0], self.first_non_finite_step.item() >= 0
         if self._glance is None:
             values, event = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event()
         else:
@@ -224,7 +224,7 @@ class Step:
                 return self._glanced
             self._glanced = values[0].item() / seen, values[1].item() >= 0
         values[0:1].copy_(self.loss_sum[None], non_blocking=True)
-        values[1:2].copy_(self.bad_step[None].double(), non_blocking=True)
+        values[1:2].copy_(self.first_non_finite_step[None].double(), non_blocking=True)
         event.record()
         self._glance = values, event, max(1, self.seen)
         return self._glanced

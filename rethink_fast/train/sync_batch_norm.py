@@ -14,13 +14,13 @@ import torch
 import torch.distributed._functional_collectives as functional
 from torch import Tensor, nn
 
-from .distributed import Ranks
+from .distributed import Distributed
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class CompilableSyncBatchNorm(nn.BatchNorm2d):
     """Takes the place of a BatchNorm2d, with its parameters, buffers and names. A rank's share may be empty."""
 
-    def __init__(self, norm: nn.BatchNorm2d, ranks: Ranks) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, ranks: Distributed) -> None:
         assert norm.momentum is not None
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self._ranks = ranks
@@ -48,11 +48,11 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Distributed
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         channels = x.shape[1]
         values = x if x.dtype == torch.float64 else x.float()
-        rows = values.new_zeros(ranks.count, 3, channels)
+        rows = values.new_zeros(ranks.world_size, 3, channels)
         if x.numel():
             variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
             samples = torch.full_like(mean, x.numel() // channels)
@@ -85,15 +85,15 @@ def _each(values: Tensor) -> Tensor:
     return values[None, :, None, None]
 
 
-def _add_up(tensor: Tensor, ranks: Ranks) -> Tensor:
+def _add_up(tensor: Tensor, ranks: Distributed) -> Tensor:
     return functional.wait_tensor(functional.all_reduce(tensor, "sum", ranks.group))
 
 
-def share_batch_norm(model: nn.Module, ranks: Ranks) -> None:
-    """Put a SharedBatchNorm in the place of every batch norm of a network, where there are several ranks."""
-    if not ranks.several:
+def convert_sync_batchnorm(model: nn.Module, ranks: Distributed) -> None:
+    """Put a CompilableSyncBatchNorm in the place of every batch norm of a network, where there are several ranks."""
+    if not ranks.is_distributed:
         return
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, SharedBatchNorm(child, ranks))
+                setattr(module, name, CompilableSyncBatchNorm(child, ranks))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .setup import Setup
+from .setup import RunContext
 from .step import synchronize
 
 RATE_SECONDS = 1.0
@@ -73,7 +73,7 @@ def copy_bandwidth(device: torch.device, clock: Clock = time.perf_counter) -> fl
 
 
 @contextmanager
-def untouched(setup: Setup) -> Iterator[None]:
+def restore_after(setup: RunContext) -> Iterator[None]:
     """Put network, optimizer, counters, generators and the loader's clock back after a block."""
     state, waited = setup.step.state(), setup.train.wait_seconds
     try:
@@ -83,7 +83,7 @@ def untouched(setup: Setup) -> Iterator[None]:
         setup.train.wait_seconds = waited
 
 
-def _prepared(setup: Setup) -> tuple[Tensor, Tensor]:
+def _prepared(setup: RunContext) -> tuple[Tensor, Tensor]:
     loader = setup.train
     batch = loader.example(loader.sizes(loader.batch_size)[0])
     inputs, labels, _ = loader.prepared(batch, setup.step.epoch)
@@ -91,13 +91,13 @@ def _prepared(setup: Setup) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
-def training_flops(setup: Setup) -> tuple[int, int]:
+def training_flops(setup: RunContext) -> tuple[int, int]:
     """Floating-point operations of one training step (matrix products and convolutions alone), and its images."""
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton
 
     step = setup.step
     compiled = step.compiled
-    with untouched(setup):
+    with restore_after(setup):
         inputs, labels = _prepared(setup)
         step.compiled = False
         with FlopCounterMode(display=False) as counter:
@@ -106,9 +106,9 @@ def training_flops(setup: Setup) -> tuple[int, int]:
     return counter.get_total_flops(), len(labels)
 
 
-def model_rate(setup: Setup) -> float:
+def model_rate(setup: RunContext) -> float:
     """Images a second of training on one prepared batch, again and again: a loader that costs nothing."""
-    with untouched(setup):
+    with restore_after(setup):
         inputs, labels = _prepared(setup)
         update = setup.step.repeatable(inputs, labels)
         update()
@@ -121,10 +121,10 @@ def model_rate(setup: Setup) -> float:
         return steps * len(labels) / (time.perf_counter() - start)
 
 
-def loader_rate(setup: Setup) -> float:
+def loader_rate(setup: RunContext) -> float:
     """Images a second of reading and preparing batches, the first left out: a network that costs nothing."""
     loader, seen, start = setup.train, 0, 0.0
-    with untouched(setup):
+    with restore_after(setup):
         for batch in itertools.chain.from_iterable(loader.epoch(0) for _ in itertools.count()):
             loader.prepared(batch, setup.step.epoch)
             if not start:

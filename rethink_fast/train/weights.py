@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.preprocess import NORMALISATIONS, PIXEL_KINDS, Preparation, prepare
+from ..data.preprocess import NORMALISATIONS, PIXEL_KINDS, Preprocessing, prepare
 from ..errors import UserError
 from ..files import read_bytes, user_path, write_atomic, write_json
 from ..models import build_model
 from ..rng import CONTRACT_VERSION
 from ..schema import Maybe, Number, check, read, shown
 from ..text import printable
-from .setup import Setup
-from .state import Outcome
+from .setup import RunContext
+from .state import TrainState
 from .torch_file import describe_misfit, loaded
 
 WEIGHTS, MODEL = "model.pt", "model.json"
@@ -53,7 +53,7 @@ _SHAPE = {
 }
 
 
-def save_weights(folder: Path, setup: Setup, outcome: Outcome) -> None:
+def save_weights(folder: Path, setup: RunContext, outcome: TrainState) -> None:
     """Write the network of a run as it stands. Raises OSError."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in setup.model.state_dict().items()}
     file = io.BytesIO()
@@ -62,7 +62,7 @@ def save_weights(folder: Path, setup: Setup, outcome: Outcome) -> None:
     write_json(folder / MODEL, _description(setup, outcome) | {"sha256": hashlib.sha256(file.getbuffer()).hexdigest()})
 
 
-def _description(setup: Setup, outcome: Outcome) -> dict[str, Any]:
+def _description(setup: RunContext, outcome: TrainState) -> dict[str, Any]:
     run, how, dataset = setup.run, setup.train.how, setup.dataset
     last = outcome.evaluated
     return {
@@ -161,7 +161,7 @@ def _built(about: dict[str, Any]) -> nn.Module:
     return build_model(options.pop("name"), **{**options, "size": tuple(options["size"])})
 
 
-def _preparation(about: dict[str, Any]) -> Preparation:
+def _preparation(about: dict[str, Any]) -> Preprocessing:
     network, how = about["architecture"], about["preprocessing"]
     mean, std = (None if how[name] is None else torch.tensor(how[name]) for name in ("mean", "std"))
     height, width, channels = how["image_shape"]
@@ -174,7 +174,7 @@ def _preparation(about: dict[str, Any]) -> Preparation:
     }
     if not all(fits.values()):
         raise ValueError(f"its {next(name for name, held in fits.items() if not held)} cannot belong to the rest")
-    return Preparation(
+    return Preprocessing(
         window=tuple(how["window"]),
         corruption=how["corruption"],
         seed=how["seed"],
@@ -185,7 +185,7 @@ def _preparation(about: dict[str, Any]) -> Preparation:
     )
 
 
-def _preprocess(how: Preparation, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None) -> Tensor:
+def _preprocess(how: Preprocessing, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None) -> Tensor:
     if tuple(images.shape[1:]) != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"images of {list(images.shape)} are not allowed: give uint8 [B, {wanted}]")

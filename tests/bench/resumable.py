@@ -11,32 +11,32 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.checkpoint import Checkpoints
-from rethink_fast.train.loop import Tick, fit
-from rethink_fast.train.setup import Setup, set_up, wants_windows
-from rethink_fast.train.state import EpochRow, Outcome
+from rethink_fast.train.loop import StepProgress, fit
+from rethink_fast.train.setup import RunContext, build_run, wants_windows
+from rethink_fast.train.state import EpochMetrics, TrainState
 
 CPU = torch.device("cpu")
 
 
 class Saving:
-    """Listener that writes checkpoints into a folder."""
+    """Callback that writes checkpoints into a folder."""
 
-    def __init__(self, setup: Setup, folder: Path) -> None:
+    def __init__(self, setup: RunContext, folder: Path) -> None:
         self.setup, self.checkpoints = setup, Checkpoints(folder)
 
-    def on_ready(self, outcome: Outcome) -> None: ...
+    def on_ready(self, outcome: TrainState) -> None: ...
 
-    def on_tick(self, tick: Tick) -> None: ...
+    def on_progress(self, tick: StepProgress) -> None: ...
 
-    def on_epoch(self, row: EpochRow, outcome: Outcome) -> None: ...
+    def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None: ...
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrainState) -> None:
         self.checkpoints.save(self.setup, outcome)
 
 
 def made(
     dataset: str = "mnist", *, data: str = "synthetic", size: int | None = None, limit: int = 40, **given: Any
-) -> Setup:
+) -> RunContext:
     """A run that is set up. given: residency, and options of Corruption, Model and Train by name."""
     residency = given.pop("residency", "auto")
     seed, kind = given.pop("seed", 0), given.pop("corruption", "random")
@@ -58,10 +58,10 @@ def made(
         residency=residency,
         windows=wants_windows(run),
     )
-    return set_up(run, opened, CPU)
+    return build_run(run, opened, CPU)
 
 
-def trained(setup: Setup, folder: Path, *, stop_after: int | None = None, resumed: bool = False) -> Outcome:
+def trained(setup: RunContext, folder: Path, *, stop_after: int | None = None, resumed: bool = False) -> TrainState:
     """Train, from the folder's checkpoint if resumed. stop_after: steps of this session before it is interrupted."""
     outcome = Checkpoints(folder).load(setup)[0] if resumed else None
     calls = 0
@@ -75,7 +75,7 @@ def trained(setup: Setup, folder: Path, *, stop_after: int | None = None, resume
     return fit(setup, Saving(setup, folder), check, outcome=outcome)
 
 
-def figures(outcome: Outcome) -> list[dict[str, Any]]:
+def figures(outcome: TrainState) -> list[dict[str, Any]]:
     """The rows of the curve without what a clock measured."""
     timed = ("train_seconds", "images_per_second")
     return [{k: v for k, v in row.items() if k not in timed} for row in outcome.as_dict()["rows"]]

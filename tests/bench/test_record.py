@@ -23,7 +23,7 @@ from rethink_fast.bench.console import percent
 from rethink_fast.bench.record import SCHEMA, TIMINGS
 from rethink_fast.cli.app import main
 from rethink_fast.data import synthetic
-from rethink_fast.train.loop import EpochRow
+from rethink_fast.train.loop import EpochMetrics
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
 SMALL = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "partial", "--probability", "0.5"]
@@ -90,7 +90,7 @@ def test_the_curve_has_a_row_for_every_epoch_and_agrees_with_the_record(finished
     record = load(finished)
     with (finished / "curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [field.name for field in fields(EpochRow)]
+    assert list(rows[0]) == [field.name for field in fields(EpochMetrics)]
     assert [int(row["epoch"]) for row in rows] == list(range(1, record["epochs"] + 1))
     assert float(rows[-1]["train_accuracy"]) == record["train_accuracy"]
     assert float(rows[-1]["train_loss"]) == record["train_loss"]

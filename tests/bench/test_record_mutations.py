@@ -112,7 +112,7 @@ def test_a_seeds_record_and_a_cache_entry_survive_mutations(real: Path, tmp_path
     identity = {"run": {"dataset": "mnist"}}
     (tmp_path / "result.json").write_text(json.dumps(whole))
     (tmp_path / "curve.csv").write_bytes((real / "curve.csv").read_bytes())
-    cache.seal(tmp_path, identity)
+    cache.mark_complete(tmp_path, identity)
     seal = json.loads((tmp_path / cache.SEAL).read_text())
     assert cache.load(tmp_path, identity) is not None
     for values in mutations(seal, 100):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from rethink_fast.bench import run as run_module
-from rethink_fast.bench.console import Screen
+from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.bench.record_folder import FILES, RecordFolder, read_curve
 from rethink_fast.bench.signals import ALWAYS, UNLESS_IGNORED
 from rethink_fast.cli.app import main
@@ -97,14 +97,14 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], obj
     """Do something at the end of an epoch of a run."""
 
     def at(epoch: int, act: Callable[[], object]) -> None:
-        shown = Screen.on_epoch
+        shown = ConsoleProgress.on_epoch
 
-        def on_epoch(self: Screen, row: Any, outcome: Any) -> None:
+        def on_epoch(self: ConsoleProgress, row: Any, outcome: Any) -> None:
             if row.epoch == epoch:
                 act()
             shown(self, row, outcome)
 
-        monkeypatch.setattr(Screen, "on_epoch", on_epoch)
+        monkeypatch.setattr(ConsoleProgress, "on_epoch", on_epoch)
 
     return at
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from rethink_fast.augment import random_flip
-from rethink_fast.bench.console import Screen
+from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.cli.app import main
 from rethink_fast.cli.show import Sheet, sheet
 from rethink_fast.cli.show_view import _Canvas, save
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def made(dataset: str = "cifar10", corruption: tuple[str, ...] = ("all",), samples: int = 3, **changes) -> Sheet:
     options = {"data": "synthetic", "size": None, "augment": (), "seed": 4, "probability": None, **changes}
-    return sheet(dataset, corruption, samples, **options, screen=Screen(Console(file=io.StringIO())))
+    return sheet(dataset, corruption, samples, **options, screen=ConsoleProgress(Console(file=io.StringIO())))
 
 
 def stored(dataset: str, index: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from benchmarks import timing
-from benchmarks.timing import Made, Wrong, by_turns, checked, times_for
+from benchmarks.timing import IncorrectResult, PreparedCase, calls_per_sample, checked, interleaved
 from rethink_fast import corruptions
-from rethink_fast.compare.statistics import LOOKS, Verdict, best_of, decide, log_ratios
+from rethink_fast.compare.statistics import ROUNDS_SCHEDULE, Verdict, log_ratios, min_of_each, sequential_test
 
 RECORDINGS = json.loads((Path(__file__).parent / "recorded_noise.json").read_text())["recordings"]
 NOISE = [
-    {name: log_ratios([best_of(pairs) for pairs in rounds]) for name, rounds in recording["rounds"].items()}
+    {name: log_ratios([min_of_each(pairs) for pairs in rounds]) for name, rounds in recording["rounds"].items()}
     for recording in RECORDINGS
 ]
 """Of each recording the value of each round, of a kernel with itself."""
@@ -37,7 +37,7 @@ def simulated(noise: list[float], slowdown: float, rng: random.Random) -> Verdic
     def more(count: int) -> list[float]:
         return [rng.choice((-1, 1)) * rng.choice(noise) + math.log1p(slowdown) for _ in range(count)]
 
-    return decide(more, looks=LOOKS)[1]
+    return sequential_test(more, looks=ROUNDS_SCHEDULE)[1]
 
 
 def test_the_noise_is_that_of_a_shared_machine() -> None:
@@ -79,8 +79,8 @@ def noise_of(images: int) -> Any:
 
 
 def timed(old: Any, new: Any) -> Verdict:
-    more = by_turns(old, new, time.process_time)
-    return decide(lambda count: log_ratios(more(count)))[1]
+    more = interleaved(old, new, time.process_time)
+    return sequential_test(lambda count: log_ratios(more(count)))[1]
 
 
 @pytest.mark.timing
@@ -96,8 +96,8 @@ def test_the_same_work_does_not() -> None:
 
 def test_what_is_wrong_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    wrong = Made(lambda: calls.append(1), lambda: "3 of 9 values differ")
-    with pytest.raises(Wrong, match=r"^op: 3 of 9 values differ: not timed$"):
+    wrong = PreparedCase(lambda: calls.append(1), lambda: "3 of 9 values differ")
+    with pytest.raises(IncorrectResult, match=r"^op: 3 of 9 values differ: not timed$"):
         checked("op", wrong)
     assert not calls
 
@@ -110,7 +110,7 @@ def test_an_empty_case_costs_less_than_a_hundredth_of_a_sample() -> None:
         pass
 
     kernel = noise_of(40)
-    times = times_for(kernel)
+    times = calls_per_sample(kernel)
     shares = []
     for _ in range(20):
         overhead = timing.sample(nothing, times) * times

@@ -86,8 +86,8 @@ def test_a_run_has_a_rate_for_each_epoch_but_the_first(run: Path) -> None:
     assert list(figure.values) == rates
     assert len(rates) >= 5
     assert figure.costs() == [1 / rate for rate in rates]
-    assert not figure.travels
-    assert found.figures["epochs to accuracy>=0.5"].travels
+    assert not figure.machine_independent
+    assert found.figures["epochs to accuracy>=0.5"].machine_independent
 
 
 def test_a_slower_run_is_told_and_ends_with_1(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

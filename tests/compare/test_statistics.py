@@ -10,15 +10,15 @@ import pytest
 
 from rethink_fast.compare.statistics import (
     CONFIDENCE,
-    FEW,
-    LOOKS,
+    MIN_FOR_RANKS,
+    ROUNDS_SCHEDULE,
     Estimate,
-    decide,
-    doubled,
+    doubling_schedule,
     estimate,
     estimate_unpaired,
     log_ratios,
     median_interval,
+    sequential_test,
     t_quantile,
     verdict,
     worst,
@@ -65,9 +65,9 @@ def test_few_samples_are_taken_as_normal() -> None:
 
 
 def test_many_samples_are_compared_by_ranks_and_single_ones_have_no_interval() -> None:
-    old, new = [float(n) for n in range(1, FEW + 1)], [10.0 * n for n in range(1, FEW + 1)]
+    old, new = [float(n) for n in range(1, MIN_FOR_RANKS + 1)], [10.0 * n for n in range(1, MIN_FOR_RANKS + 1)]
     found = estimate_unpaired(old, new)
-    assert (found.ratio, found.low, found.high) == (10.0, 10.0 / FEW, 10.0 * FEW)
+    assert (found.ratio, found.low, found.high) == (10.0, 10.0 / MIN_FOR_RANKS, 10.0 * MIN_FOR_RANKS)
     assert estimate_unpaired([2.0], [3.0]) == Estimate(1.5, 1.5, 1.5, 0)
     spread = math.log(1.2) / math.sqrt(2) * math.sqrt(1 + 1 / 2)
     assert estimate_unpaired([2.0], [3.0, 3.6]).high == pytest.approx(
@@ -107,7 +107,7 @@ def test_an_ambiguous_verdict_asks_for_more_and_a_clear_one_does_not() -> None:
         asked.append(count)
         return [0.1] * count
 
-    assert decide(clear)[1] == "slower"
+    assert sequential_test(clear)[1] == "slower"
     assert asked == [32]
     asked.clear()
     wide = itertools.cycle([-0.5, 0.5])
@@ -116,12 +116,12 @@ def test_an_ambiguous_verdict_asks_for_more_and_a_clear_one_does_not() -> None:
         asked.append(count)
         return [next(wide) for _ in range(count)]
 
-    found, said = decide(hopeless)
+    found, said = sequential_test(hopeless)
     assert said == "ambiguous"
     assert asked == [32, 32, 64, 128, 256, 512]
-    assert found.values == doubled()[-1] == 1024
+    assert found.values == doubling_schedule()[-1] == 1024
     asked.clear()
-    assert decide(hopeless, looks=LOOKS)[0].values == LOOKS[-1]
+    assert sequential_test(hopeless, looks=ROUNDS_SCHEDULE)[0].values == ROUNDS_SCHEDULE[-1]
     assert asked == [8, 6, 6, 8]
 
 

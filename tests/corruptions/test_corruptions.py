@@ -228,8 +228,8 @@ def test_random_pixels_differs_between_images_and_seeds(neighbour: str) -> None:
         "seed": lambda: random_pixels(images, index, seed=21),
         "test image": lambda: random_pixels(images, index + rng.TEST_INDEX, seed=20),
     }[neighbour]()
-    agreeing = (moved == sources(other)).sum(dim=1).double()
-    assert abs(agreeing.mean().item() - 1) < 5 / math.sqrt(2000)
+    raise_together = (moved == sources(other)).sum(dim=1).double()
+    assert abs(raise_together.mean().item() - 1) < 5 / math.sqrt(2000)
     joint = torch.bincount(moved[:, 0] * 49 + sources(other)[:, 0], minlength=49**2)
     # 2,401 cells of 0.8 expected each are too thin for the tail bound, but the statistic's variance is below twice
     # its freedom at any expectation.

@@ -20,7 +20,7 @@ from rethink_fast.data.examine import find_undecodable
 from rethink_fast.data.image_formats import is_image, structural_damage
 from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.errors import UserError
-from rethink_fast.quiet import quiet
+from rethink_fast.stderr import suppress_stderr
 
 pytest.importorskip("nvidia.dali")
 CPU = torch.device("cpu")
@@ -248,7 +248,7 @@ def test_silence_in_many_threads_ends(capfd: pytest.CaptureFixture[str]) -> None
 
     def speak() -> None:
         for _ in range(50):
-            with quiet():
+            with suppress_stderr():
                 together.wait()
                 os.write(2, b"noise\n")
 

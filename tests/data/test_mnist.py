@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import Resident, mnist
+from rethink_fast.data import InMemoryImages, mnist
 from rethink_fast.errors import UserError
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_the_real_files(shared_data: Path) -> None:
     made = mnist.load(shared_data / "mnist", limit=None, device=CPU)
     assert made.test is not None
     assert (len(made.train.index), len(made.test.index)) == (60_000, 10_000)
-    assert isinstance(made.train.images, Resident)
+    assert isinstance(made.train.images, InMemoryImages)
     content = idx(made.train.images.images.squeeze(-1).numpy())
     assert hashlib.md5(content).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
     assert torch.bincount(made.train.labels).tolist()[:3] == [5923, 6742, 5958]

@@ -21,7 +21,7 @@ from rethink_fast.augment import (
     random_rotation,
 )
 from rethink_fast.corruptions import gaussian, random_pixels, shuffled_pixels
-from rethink_fast.data.preprocess import PIXEL_KINDS, Preparation, prepare
+from rethink_fast.data.preprocess import PIXEL_KINDS, Preprocessing, prepare
 
 KINDS = ("", *PIXEL_KINDS)
 SEED = 41
@@ -29,7 +29,7 @@ STORED = torch.randint(256, (10, 16, 18, 3), generator=torch.Generator().manual_
 INDEX = torch.tensor([4, 0, 9, 2, rng.TEST_INDEX + 1, 7])
 ROWS = torch.tensor([4, 0, 9, 2, 1, 7])
 EPS = 2.0**-23
-PLAIN = Preparation(
+PLAIN = Preprocessing(
     window=(2, 3, 12, 12),
     corruption="",
     seed=SEED,

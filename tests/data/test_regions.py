@@ -21,7 +21,7 @@ from rethink_fast.data.dali import decode
 from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.data.preprocess import PIXEL_KINDS
 from rethink_fast.errors import UserError
-from rethink_fast.train.setup import set_up
+from rethink_fast.train.setup import build_run
 
 CPU = torch.device("cpu")
 pytest.importorskip("nvidia.dali")
@@ -165,7 +165,7 @@ def test_pixels_are_corrupted_before_anything_random(
     augmented = replace(plain, train=replace(plain.train, augment=("resized-crop", "flip", "colour")))
     how = {"margin": False, "limit": None, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
     dataset = open_dataset("imagenet", str(tree), size=32, windows=from_the_file, **how)
-    loader, without = set_up(augmented, dataset, CPU).train, set_up(plain, dataset, CPU).train
+    loader, without = build_run(augmented, dataset, CPU).train, build_run(plain, dataset, CPU).train
     assert loader.crops == from_the_file
     assert loader.how.resized_crop != from_the_file
     batch, fixed = next(loader.epoch(0)), next(without.epoch(0))
@@ -174,7 +174,7 @@ def test_pixels_are_corrupted_before_anything_random(
     assert not torch.equal(loader.prepared(batch, 0).inputs, without.prepared(fixed, 0).inputs)
     assert loader.how.corruption == ("" if from_the_file else corruption.replace("-", "_"))
     assert (loader.how.corruption in PIXEL_KINDS) != from_the_file
-    swept, plainly = next(loader.sweep()), next(without.sweep())
+    swept, plainly = next(loader.eval_batches()), next(without.eval_batches())
     assert torch.equal(loader.prepared(swept, None).inputs, without.prepared(plainly, None).inputs)
 
 

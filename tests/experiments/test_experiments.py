@@ -12,7 +12,7 @@ from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, pap
 from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.figure2 import IMAGENET
 from rethink_fast.experiments.scales import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
-from rethink_fast.experiments.spec import Computation, Failed, Found, NotRun, Result, Task, seeded
+from rethink_fast.experiments.spec import Failed, NotRun, Result, Results, Task, TheoryTask, with_seed
 from rethink_fast.experiments.table1 import row_run as table1_run
 from rethink_fast.experiments.table4 import row_run as table4_run
 from rethink_fast.experiments.verdicts import judge
@@ -40,7 +40,7 @@ def made(run: Run, **changes: Any) -> Result:
 
 def verdicts(experiment: Experiment, results: dict[Task, Result | str]) -> tuple[list[str], list[str]]:
     """Of all values, and of all findings."""
-    judged = judge(experiment, Found(results, 1), {}, 1)
+    judged = judge(experiment, Results(results, 1), {}, 1)
     values = [value["verdict"] for table in judged["tables"] for row in table["rows"] for value in row["values"]]
     return values, [finding["verdict"] for finding in judged["findings"]]
 
@@ -60,7 +60,7 @@ def test_every_row_stands_on_a_task_of_its_experiment(scale: Scale) -> None:
         for task in experiment.tasks:
             if isinstance(task, Run):
                 resolve(task, on_gpu=scale.full, cores=2)
-        judged = judge(experiment, Found({}, 1), {}, 1)
+        judged = judge(experiment, Results({}, 1), {}, 1)
         assert judged["status"] == "not run"
         assert all(finding["verdict"] == "not run" for finding in judged["findings"])
 
@@ -193,7 +193,7 @@ def test_figure_2a_is_drawn_from_the_runs_of_table_2_and_the_paper_passes() -> N
 
     paper = {label: paper_values.curve("fig2a", f"test({label})")[1] for label in of}
     ends = {label: (0.1, max(seen), seen[-1]) for label, seen in paper.items()}
-    judged = judge(experiment, Found(results(ends), 1), {}, 1)
+    judged = judge(experiment, Results(results(ends), 1), {}, 1)
     plot, (finding, *_) = judged["plots"][0], judged["findings"]
     assert finding["verdict"] == "pass"
     assert {series["label"] for series in plot["ours"]} == {series["label"] for series in plot["paper"]}
@@ -202,7 +202,7 @@ def test_figure_2a_is_drawn_from_the_runs_of_table_2_and_the_paper_passes() -> N
     flat = {**ends, "w/o aug, dropout": (0.1, 0.68, 0.675)}
     assert verdicts(experiment, results(flat))[1][0] == "fail"
     del of["w/o aug, dropout"]
-    judged = judge(experiment, Found(results(ends), 1), {}, 1)
+    judged = judge(experiment, Results(results(ends), 1), {}, 1)
     assert judged["findings"][0]["verdict"] == "not run"
     assert len(judged["plots"][0]["ours"]) == 4
 
@@ -220,21 +220,21 @@ def test_a_smaller_scale_is_not_held_against_the_papers_test_accuracy() -> None:
 def test_found_tells_what_was_not_run_from_what_failed() -> None:
     run = training(FULL, "mlp_1x512")
     with pytest.raises(NotRun):
-        Found({}, 2).all(run)
+        Results({}, 2).all(run)
     with pytest.raises(Failed, match="broken"):
-        Found({run: "broken"}, 2).all(run)
-    second = seeded(run, 1)
-    assert len(Found({run: "broken", second: made(second)}, 2).all(run)) == 1
+        Results({run: "broken"}, 2).all(run)
+    second = with_seed(run, 1)
+    assert len(Results({run: "broken", second: made(second)}, 2).all(run)) == 1
     never = made(run, time_to_memorize={"loss<=0.05": None})
     from rethink_fast.experiments import measures
 
     with pytest.raises(Failed, match="not reached"):
-        Found({run: never}, 1).spread(run, measures.epochs_to_fit)
+        Results({run: never}, 1).spread(run, measures.epochs_to_fit)
 
 
 def test_seeds_are_apart() -> None:
-    for task in (training(FULL, "mlp_1x512"), Computation("theorem1", "cifar10")):
-        assert len({seeded(task, number) for number in range(3)}) == 3
+    for task in (training(FULL, "mlp_1x512"), TheoryTask("theorem1", "cifar10")):
+        assert len({with_seed(task, number) for number in range(3)}) == 3
 
 
 def test_the_curves_agree_with_the_table_of_thresholds() -> None:

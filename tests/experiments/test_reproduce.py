@@ -38,7 +38,7 @@ def tiny(epochs: int) -> Scale:
 def small(scale: Scale) -> Experiment:
     """Two runs of an MLP, a row each, and a finding that holds."""
     runs = [training(scale, "mlp_1x512", kind) for kind in ("true", "random")]
-    value = Value("train", measures.train_accuracy, 100.0, 1.0, "a reason", any_scale=True)
+    value = Value("train", measures.train_accuracy, 100.0, 1.0, "a reason", comparable_at_any_scale=True)
     rows = tuple(Row((name,), run, (value,)) for name, run in zip(("true", "random"), runs, strict=True))
 
     def above_chance(found: object) -> Check:

@@ -26,7 +26,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data.preprocess import Preparation, prepare
+from rethink_fast.data.preprocess import Preprocessing, prepare
 
 PACKAGE = Path(rethink_fast.__file__).parent
 SOURCES = PACKAGE.parent / "csrc"
@@ -87,7 +87,7 @@ IMAGES = torch.zeros((4, 6, 5, 3), dtype=torch.uint8)
 INDEX = torch.arange(4)
 LABELS = torch.zeros(4, dtype=torch.int64)
 MEAN = torch.ones(3)
-HOW = Preparation((0, 0, 6, 5), "", 1, (6, 5))
+HOW = Preprocessing((0, 0, 6, 5), "", 1, (6, 5))
 
 
 def labels(labels: Tensor = LABELS, index: Tensor = INDEX, n: int = 10, p: float = 0.5, seed: int = 1) -> Tensor:

@@ -312,7 +312,7 @@ def test_random_changes_are_refused_or_change_nothing(copy: Path) -> None:
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[write.Plan, dict[str, bytes]]:
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[write.PackPlan, dict[str, bytes]]:
     """All parts are made, and the run ended before the description; and the pack that it is to become."""
     src = tree(tmp_path / "src", train=70, val=5)
     expected = contents(made(src, tmp_path / "expected", size=14).path)
@@ -368,7 +368,7 @@ RECORDS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", RECORDS)
 def test_a_record_that_is_not_right_has_its_part_made_again(
-    interrupted: tuple[write.Plan, dict[str, bytes]], form: str
+    interrupted: tuple[write.PackPlan, dict[str, bytes]], form: str
 ) -> None:
     plan, expected = interrupted
     record = plan.folder / "parts" / "train-00000.json"
@@ -381,7 +381,7 @@ def test_a_record_that_is_not_right_has_its_part_made_again(
 
 @pytest.mark.parametrize("change", ["gone", "shorter", "longer"])
 def test_a_part_whose_file_is_not_right_is_made_again(
-    interrupted: tuple[write.Plan, dict[str, bytes]], change: str
+    interrupted: tuple[write.PackPlan, dict[str, bytes]], change: str
 ) -> None:
     plan, expected = interrupted
     shard = plan.folder / "train-00000.tar"
@@ -393,7 +393,9 @@ def test_a_part_whose_file_is_not_right_is_made_again(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '"x"', "[" * 100_000, "fifo", "folder"])
-def test_a_plan_that_is_not_right_is_refused(interrupted: tuple[write.Plan, dict[str, bytes]], content: str) -> None:
+def test_a_plan_that_is_not_right_is_refused(
+    interrupted: tuple[write.PackPlan, dict[str, bytes]], content: str
+) -> None:
     plan, _ = interrupted
     file = plan.folder / "plan.json"
     file.unlink()
@@ -419,7 +421,7 @@ def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path) -> None:
 
 
 def test_a_finished_pack_that_went_bad_keeps_its_name_partial(
-    interrupted: tuple[write.Plan, dict[str, bytes]], tmp_path: Path
+    interrupted: tuple[write.PackPlan, dict[str, bytes]], tmp_path: Path
 ) -> None:
     plan, _ = interrupted
     write.write(plan, workers=1, progress=None).path.rename(plan.folder)

@@ -16,11 +16,11 @@ import torch
 from rethink_fast import rng
 from rethink_fast.config import Corruption
 from rethink_fast.data import Dataset, open_dataset, residency
-from rethink_fast.data.npy_images import Mapped, MappedFile, Staged, open_mapped
+from rethink_fast.data.npy_images import MappedFile, MemmapImages, PinnedMemmapImages, open_mapped
 from rethink_fast.data.pack_images import PackedJpegs, PackedOriginals
-from rethink_fast.data.source import Regional, Resident
+from rethink_fast.data.source import InMemoryImages, SupportsCrops
 from rethink_fast.errors import UserError
-from rethink_fast.train.setup import set_up
+from rethink_fast.train.setup import build_run
 from tests.pack.test_pack import CLASSES, cache, flip, made, tree
 from tests.train.test_loop import run_of, train
 
@@ -48,7 +48,7 @@ def src(tmp_path: Path) -> Path:
 def test_every_form_gives_the_folders_images_by_index(tmp_path: Path, src: Path) -> None:
     """To the bit, in any order, also of a rank's share alone, also a few at a time."""
     expected = opened(src)
-    kinds = {("jpeg", None): PackedOriginals, ("raw", 14): Mapped}
+    kinds = {("jpeg", None): PackedOriginals, ("raw", 14): MemmapImages}
     for (form, size), kind in kinds.items():
         found = opened(made(src, tmp_path / f"{form} {size}", form, size).path)
         assert isinstance(found.train.images, kind)
@@ -73,10 +73,10 @@ def test_random_windows_are_the_folders_or_of_what_the_pack_holds(tmp_path: Path
     originals = opened(made(src, tmp_path / "originals", "jpeg", None).path).train.images
     small, decoded = (opened(made(src, tmp_path / form, form, 14).path).train.images for form in ("jpeg", "raw"))
     folder = expected.images
-    assert isinstance(folder, Regional)
-    assert isinstance(originals, Regional)
-    assert isinstance(small, Regional)
-    assert not isinstance(decoded, Regional)
+    assert isinstance(folder, SupportsCrops)
+    assert isinstance(originals, SupportsCrops)
+    assert isinstance(small, SupportsCrops)
+    assert not isinstance(decoded, SupportsCrops)
     parts = expected.index.split(7)
     for epoch in range(2):
         reads = [images.read_crops(parts, seed=3, epoch=epoch) for images in (folder, originals, small)]
@@ -93,7 +93,7 @@ def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: s
     def curve(path: Path, where: str = "stream") -> list[float]:
         run = run_of(batch_size=8, lr=0.01, limit=30)
         run = replace(run, data=replace(run.data, size=14), corruption=Corruption(corruption))
-        return train(set_up(run, opened(path, limit=30, residency=where), CPU), epochs=3)
+        return train(build_run(run, opened(path, limit=30, residency=where), CPU), epochs=3)
 
     def packed(form: str, size: int | None, of: Path = src) -> Path:
         return made(of, tmp_path / f"{of.name} {form} {size}", form, size).path
@@ -105,7 +105,7 @@ def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: s
     assert curve(raw) == curve(raw, "device") == expected
     assert curve(original) == curve(original, "device") == expected
     assert isinstance(opened(encoded).train.images, PackedJpegs)
-    assert isinstance(opened(decoded).train.images, Mapped)
+    assert isinstance(opened(decoded).train.images, MemmapImages)
     assert curve(encoded) == curve(encoded, "device") == curve(decoded) != expected
 
 
@@ -195,15 +195,15 @@ def test_residency_of_every_source(tmp_path: Path, src: Path) -> None:
     for path, streaming in ((src, True), (made(src, tmp_path / "jpeg").path, True)):
         for where, stays in (("auto", True), ("device", True), ("stream", False)):
             dataset = opened(path, residency=where)
-            assert isinstance(dataset.train.images, Resident) == stays
+            assert isinstance(dataset.train.images, InMemoryImages) == stays
             assert dataset.train.images.resident == stays
             assert any("decoded" in note for note in dataset.notes) == streaming
     raw = made(src, tmp_path / "raw", "raw", 14).path
-    assert isinstance(opened(raw, residency="auto").train.images, Mapped)
+    assert isinstance(opened(raw, residency="auto").train.images, MemmapImages)
     assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, residency="auto").notes[-1]
     held = opened(raw, residency="device").train.images
-    assert isinstance(held, Resident)
-    assert not isinstance(held, Mapped)
+    assert isinstance(held, InMemoryImages)
+    assert not isinstance(held, MemmapImages)
     root = tree(tmp_path / "small", same_size=True)
     (root / "val").rename(root / "test")
     with pytest.raises(UserError, match=r"--residency stream has no effect with jpeg folder .*, which is decoded when"):
@@ -240,7 +240,7 @@ def test_staged_images_come_in_order_and_whole(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", images)
     device = torch.device("cuda")
     staged, whole = open_mapped(tmp_path / "a.npy", device), torch.from_numpy(images).to(device)
-    assert isinstance(staged, Staged)
+    assert isinstance(staged, PinnedMemmapImages)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     for epoch in range(20):
         order = rng.order(0, epoch, 300)
@@ -255,13 +255,13 @@ MEMORY = """
 import sys, torch
 from rethink_fast.data import open_dataset
 from rethink_fast.data.loader import Loader
-from rethink_fast.data.preprocess import Preparation
+from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.train.step import trim_heap
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
 data = open_dataset("imagenet", sys.argv[1], size=64, margin=False, limit=None, device=cpu, workers=1, download=False,
                     damaged="stop", residency="stream").train
-how = Preparation((0, 0, 64, 64), "random_pixels", 0, (64, 64))
+how = Preprocessing((0, 0, 64, 64), "random_pixels", 0, (64, 64))
 loader = Loader(data, data.labels, torch.zeros(len(data.labels), dtype=torch.bool), how, batch_size=64)
 for epoch in range(50):
     for batch in loader.epoch(epoch):

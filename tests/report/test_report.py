@@ -19,7 +19,7 @@ from rethink_fast.env import environment
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS
 from rethink_fast.experiments.scales import FULL
-from rethink_fast.experiments.spec import Found, Result, Task
+from rethink_fast.experiments.spec import Result, Results, Task
 from rethink_fast.experiments.verdicts import VERDICTS, judge
 from rethink_fast.markdown import bullets, heading, paragraph, table
 from rethink_fast.report import write_report
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results[tasks[1]] = "the loss became NaN <or> infinite"
     results[tasks[2]] = made_up(tasks[2], 0.5)
     keys = {task: f"{place:016x}" for place, task in enumerate(dict.fromkeys(tasks))}
-    found = Found(results, 1)
+    found = Results(results, 1)
     judged = {name: judge(experiment, found, keys, 1) for name, experiment in experiments.items()}
     judged["table2"]["stopped"] = "no imagenet found"
     values = {

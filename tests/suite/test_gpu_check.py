@@ -21,7 +21,7 @@ from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, t
 from benchmarks.reference_loop import open_cifar10
 from rethink_fast.data.source import Dataset, Split
 from rethink_fast.errors import Interrupted
-from rethink_fast.train.gpu_monitor import Clocks
+from rethink_fast.train.gpu_monitor import ClockSampler
 
 SMALL = [
     Case("corrupt_labels", 9),
@@ -106,7 +106,7 @@ def test_throttled_samples_are_dropped() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_clocks_are_unknown_without_nvml() -> None:
-    with Clocks(torch.device("cpu")) as clocks:
+    with ClockSampler(torch.device("cpu")) as clocks:
         assert clocks.now() == (None, None)
 
 
@@ -162,7 +162,7 @@ class Device:
         monkeypatch.setattr(gpu_check, "build", list)
         monkeypatch.setattr(gpu_measure, "copy_bandwidth", lambda: 1000.0)
         monkeypatch.setattr("rethink_fast.train.throughput.matrix_rate", lambda *_: 1e12)
-        monkeypatch.setattr("rethink_fast.train.gpu_monitor.condition", lambda *_: {})
+        monkeypatch.setattr("rethink_fast.train.gpu_monitor.gpu_state", lambda *_: {})
         monkeypatch.setattr(gpu_check, "engine", lambda device, rate, keep: keep({"runs": [1]}))
         monkeypatch.setattr(gpu_check, "imagenet", lambda device, rate, keep: keep({"sources": [2]}))
         monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0)))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import peers
-from benchmarks.peers import OURS, PEERS, Peer, by_turns, cells, loading, markdown, per_core
+from benchmarks.peers import OURS, PEERS, Peer, cells, interleaved, loading, markdown, per_core
 from rethink_fast.data import open_dataset
 from rethink_fast.env import version_of
 
@@ -48,7 +48,7 @@ def test_the_absent_are_named_and_the_present_are_timed(monkeypatch: pytest.Monk
 
 def test_ratios_are_of_neighbours() -> None:
     speeds = itertools.count(1)
-    ours, theirs = by_turns({OURS: lambda: 10.0 * next(speeds), "other": lambda: 5.0}, 8)
+    ours, theirs = interleaved({OURS: lambda: 10.0 * next(speeds), "other": lambda: 5.0}, 8)
     assert ours.ours_over is None
     assert theirs.images_per_second == 5.0
     assert theirs.ours_over is not None

@@ -14,8 +14,8 @@ from rethink_fast import env
 from rethink_fast.data import mnist
 from rethink_fast.errors import UserError
 from rethink_fast.theory import cholesky, interpolation
-from rethink_fast.theory.cholesky import NotPositive, bytes_needed, factorise
-from rethink_fast.theory.interpolation import Gaussian, Gram, interpolate, multiply, predict
+from rethink_fast.theory.cholesky import NotPositiveDefinite, bytes_needed, factorise
+from rethink_fast.theory.interpolation import ExplicitGram, Gaussian, interpolate, multiply, predict
 
 EPS32 = torch.finfo(torch.float32).eps
 EPS64 = torch.finfo(torch.float64).eps
@@ -78,7 +78,7 @@ def test_the_factor_takes_half_the_memory() -> None:
 def test_a_matrix_that_is_not_positive_definite_is_named(bad: int) -> None:
     matrix = torch.eye(50, dtype=torch.float64)
     matrix[bad, bad] = -1.0
-    with pytest.raises(NotPositive, match=f"pivot {bad + 1} of 50"):
+    with pytest.raises(NotPositiveDefinite, match=f"pivot {bad + 1} of 50"):
         factorise(lambda start, stop: matrix[start:, start:stop].clone(), 50, width=16)
 
 
@@ -188,10 +188,10 @@ def test_float64_takes_over_where_float32_breaks_down() -> None:
     matrix = q * values @ q.T
     matrix = (matrix + matrix.T) / 2
     targets = torch.ones(200, 1, dtype=torch.float64)
-    found = interpolate(Gram(matrix, matrix[:3]), matrix @ targets)
+    found = interpolate(ExplicitGram(matrix, matrix[:3]), matrix @ targets)
     assert found.factor_dtype == "float64"
     assert found.residual <= interpolation.TOLERANCE
-    assert torch.allclose(predict(Gram(matrix, matrix[:3]), found.alpha), (matrix @ targets)[:3], atol=1e-9)
+    assert torch.allclose(predict(ExplicitGram(matrix, matrix[:3]), found.alpha), (matrix @ targets)[:3], atol=1e-9)
 
 
 def test_images_held_twice_are_refused() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from rethink_fast import env
 from rethink_fast.data import mnist, synthetic
-from rethink_fast.data.source import Dataset, Resident, Split
+from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.theory import KernelResult, features, run_table3, table3
 
@@ -89,7 +89,7 @@ def test_as_bytes() -> None:
 
 def test_random_patches_whiten() -> None:
     images = synthetic.load("cifar10", edge=None, limit=300, device=CPU, progress=None).train.images
-    assert isinstance(images, Resident)
+    assert isinstance(images, InMemoryImages)
     pixels = images.images[:300]
     patches = features.random_patches(pixels, 40, seed=1)
     assert torch.allclose(patches.filters.norm(dim=1), torch.ones(40), atol=1e-5)
@@ -244,7 +244,7 @@ def test_bad_input() -> None:
     with pytest.raises(UserError, match="dataset 'imagenet' is unknown: choose one of mnist, cifar10"):
         run_table3(imagenet)
     twice = torch.cat((random_images(10, 32, 3), random_images(10, 32, 3)))
-    split = Split(Resident(twice, CPU), torch.arange(20) % 10, torch.arange(20))
+    split = Split(InMemoryImages(twice, CPU), torch.arange(20) % 10, torch.arange(20))
     with pytest.raises(UserError, match="may hold an image twice"):
         run_table3(Dataset("cifar10", "here", dataset.classes, split, split), rows=("none",))
 

@@ -13,7 +13,7 @@ import torch
 
 from rethink_fast.corruptions import random_labels
 from rethink_fast.data import mnist
-from rethink_fast.data.source import Dataset, Resident, Split
+from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import UserError
 from rethink_fast.theory import run_theorem1, theorem1
 from rethink_fast.theory.theorem1 import fit, project, projection
@@ -186,7 +186,7 @@ def in_memory(n: int, duplicate: bool = False) -> Dataset:
     images = distinct(n, 3 * 16).view(n, 4, 4, 3)
     if duplicate:
         images[1:5] = images[0]
-    split = Split(Resident(images, CPU), random_values(n), torch.arange(n))
+    split = Split(InMemoryImages(images, CPU), random_values(n), torch.arange(n))
     return Dataset("cifar10", "made for a test", tuple("0123456789"), split, None)
 
 
@@ -231,11 +231,11 @@ def test_an_image_held_twice_is_named() -> None:
 def test_images_that_do_not_live_on_the_device() -> None:
     dataset = in_memory(30)
 
-    class Streamed(Resident):
+    class Streamed(InMemoryImages):
         resident = False
 
     images = dataset.train.images
-    assert isinstance(images, Resident)
+    assert isinstance(images, InMemoryImages)
     streamed = replace(dataset.train, images=Streamed(images.images, CPU))
     with pytest.raises(UserError, match="need all images in memory at once: choose cifar10 or mnist"):
         run_theorem1(replace(dataset, train=streamed), 0)

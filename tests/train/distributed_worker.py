@@ -17,9 +17,9 @@ from torch import Tensor
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import Images, open_dataset
 from rethink_fast.train.compile import choose, warm_up
-from rethink_fast.train.distributed import Ranks, joined, with_group
+from rethink_fast.train.distributed import Distributed, init_process_group, make_device_group
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.setup import set_up
+from rethink_fast.train.setup import build_run
 
 CPU = torch.device("cpu")
 MODELS = ("mlp_1x512", "inception_small", "alexnet_small")
@@ -36,15 +36,15 @@ class Watched:
         self.asked: list[Tensor] = []
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        def watched() -> Iterator[Tensor]:
+        def is_profiling() -> Iterator[Tensor]:
             for batch in batches:
                 self.asked.append(batch.clone())
                 yield batch
 
-        return self._images.read(watched())
+        return self._images.read(is_profiling())
 
 
-def work(model: str, ranks: Ranks) -> dict[str, Any]:
+def work(model: str, ranks: Distributed) -> dict[str, Any]:
     """A short run: what was read and fed in its first epoch, loss by step, scores, weights and statistics.
 
     The network computes in float64, so that what differs by more than rounding shows.
@@ -60,7 +60,7 @@ def work(model: str, ranks: Ranks) -> dict[str, Any]:
     images = Watched(dataset.train.images)
     dataset = replace(dataset, train=replace(dataset.train, images=images))
     torch.set_default_dtype(torch.float64)
-    setup = set_up(run, dataset, CPU, ranks=ranks)
+    setup = build_run(run, dataset, CPU, ranks=ranks)
     torch.set_default_dtype(torch.float32)
     setup.model.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     step, loader = setup.step, setup.train
@@ -85,7 +85,7 @@ def work(model: str, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def resumed_is_unbroken(ranks: Ranks) -> bool:
+def resumed_is_unbroken(ranks: Distributed) -> bool:
     """Whether a session that starts from another's state makes the same next steps, to the bit."""
     run = resolve(
         Run("cifar10", Data(limit=400), Corruption("random"), Model("mlp_1x512"), Train(batch_size=100)),
@@ -96,7 +96,7 @@ def resumed_is_unbroken(ranks: Ranks) -> bool:
     dataset = open_dataset("cifar10", "synthetic", size=28, limit=400, **options)  # type: ignore[arg-type]
 
     def session(epochs: range, state: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        setup = set_up(run, dataset, CPU, ranks=ranks)
+        setup = build_run(run, dataset, CPU, ranks=ranks)
         if state is not None:
             setup.step.load_state(state)
         choose(setup)
@@ -113,9 +113,9 @@ def resumed_is_unbroken(ranks: Ranks) -> bool:
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    ranks = Ranks.from_environment()
-    with joined(ranks):
-        ranks = with_group(ranks, CPU)
+    ranks = Distributed.from_environment()
+    with init_process_group(ranks):
+        ranks = make_device_group(ranks, CPU)
         for model in MODELS:
             torch.save(work(model, ranks), out / f"{model}-{ranks.rank}.pt")
         (out / f"resumed-{ranks.rank}").write_text(str(resumed_is_unbroken(ranks)))

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from rethink_fast import rng
 from rethink_fast.data import preprocess
 from rethink_fast.train.optim import set_learning_rate
-from rethink_fast.train.setup import Setup
+from rethink_fast.train.setup import RunContext
 
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
 
@@ -123,7 +123,7 @@ def stream(_: Stream) -> Iterator[None]:
     yield
 
 
-def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Setup], Setup]]:
+def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RunContext], RunContext]]:
     """A fixture: a function that lets a setup on the CPU take the way of a GPU, eagerly, with the doubles above."""
     for name, double in (
         ("CUDAGraph", Graph),
@@ -147,7 +147,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Setup], Setup
     Graph.made.clear()
     Event.made.clear()
 
-    def moved(setup: Setup) -> Setup:
+    def moved(setup: RunContext) -> RunContext:
         device = torch.device("cuda")
         setup.step.device = device
         for group in setup.step.optimizer.param_groups:

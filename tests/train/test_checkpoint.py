@@ -129,7 +129,7 @@ def changed(words: list[str], name: str, value: str) -> list[str]:
     return [*words[:place], value, *words[place + 1 :]]
 
 
-OTHERS = {
+IGNORED_FILES = {
     "corruption": (changed(WORDS, "--corruption", "true"), "corruption random there, true here"),
     "model": ([*WORDS[:-1], "--model", "mlp_3x512", "--epochs"], "model mlp_1x512 there, mlp_3x512 here"),
     "data set": (["cifar10", *WORDS[1:]], "dataset mnist there, cifar10 here"),
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_its_difference(
 ) -> None:
     folder = tmp_path / "o"
     stopped(folder, epochs="1")
-    for words, difference in OTHERS.values():
+    for words, difference in IGNORED_FILES.values():
         assert difference in refused(capfd, *words, "30", "--resume", str(folder))
     monkeypatch.setattr("rethink_fast.train.checkpoint.CONTRACT_VERSION", 99)
     assert "contract version 1 there, 99 here" in refused(capfd, *WORDS, "30", "--resume", str(folder))

@@ -17,8 +17,8 @@ import torch
 from rethink_fast.config import Train
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST, PREVIOUS, Checkpoints, identity
-from rethink_fast.train.setup import Setup
-from rethink_fast.train.state import EpochRow, Outcome
+from rethink_fast.train.setup import RunContext
+from rethink_fast.train.state import EpochMetrics, TrainState
 from rethink_fast.train.torch_file import seal, sealed, unsealed
 from tests.bench.resumable import figures, made, trained
 
@@ -50,7 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
 SLOW = {"top 5, auxiliary head"}
 
 
-def same(ours: Setup, theirs: Setup) -> None:
+def same(ours: RunContext, theirs: RunContext) -> None:
     state, other = ours.step.state(), theirs.step.state()
     assert state.keys() == other.keys()
     assert [name for name in state if not torch.equal(state[name], other[name])] == []
@@ -147,7 +147,7 @@ def test_flipped_bits_of_a_real_checkpoint_are_found(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Setup, Path]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, Path]:
     """A folder with two checkpoints, of one and of two epochs."""
     folder = tmp_path_factory.mktemp("two")
     for epochs in (1, 2):
@@ -224,7 +224,7 @@ CHANGED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", [*REPLACED, *CHANGED])
 def test_strange_content_is_passed_over_for_the_checkpoint_before(
-    name: str, two: tuple[Setup, Path], tmp_path: Path
+    name: str, two: tuple[RunContext, Path], tmp_path: Path
 ) -> None:
     setup, folder = two
     content = torch.load(folder / NEWEST, weights_only=True)
@@ -264,7 +264,7 @@ def archives(content: bytes) -> dict[str, bytes]:
     }
 
 
-def test_archives_that_torch_cannot_read_are_one_line(two: tuple[Setup, Path], tmp_path: Path) -> None:
+def test_archives_that_torch_cannot_read_are_one_line(two: tuple[RunContext, Path], tmp_path: Path) -> None:
     setup, folder = two
     data = (folder / NEWEST).read_bytes()
     for name, wrong in archives(data[: len(data) // 2]).items():
@@ -274,7 +274,7 @@ def test_archives_that_torch_cannot_read_are_one_line(two: tuple[Setup, Path], t
         assert "\n" not in str(refused.value), name
 
 
-def test_what_is_no_file_is_passed_over(two: tuple[Setup, Path], tmp_path: Path) -> None:
+def test_what_is_no_file_is_passed_over(two: tuple[RunContext, Path], tmp_path: Path) -> None:
     setup, folder = two
     (tmp_path / PREVIOUS).write_bytes((folder / PREVIOUS).read_bytes())
     os.mkfifo(tmp_path / NEWEST)
@@ -302,7 +302,7 @@ def test_other_pixels_under_the_same_labels_are_another_run(tmp_path: Path) -> N
 
 def test_plain_values_are_those_of_the_outcome() -> None:
     fields = {"epoch": 1, "step": 2, "train_seconds": 3.0, "learning_rate": 0.1, "online_loss": INF}
-    given = EpochRow(
+    given = EpochMetrics(
         **fields,
         train_loss=NAN,
         train_accuracy=1.0,
@@ -313,8 +313,8 @@ def test_plain_values_are_those_of_the_outcome() -> None:
         online_accuracy=0.5,
         images_per_second=3.0,
     )
-    values = Outcome(rows=[given], epoch=1, steps=2, choice={"compiled": False, "why": "asked"}).as_dict()
-    assert repr(Outcome.from_dict(values).as_dict()) == repr(values)
+    values = TrainState(rows=[given], epoch=1, steps=2, choice={"compiled": False, "why": "asked"}).as_dict()
+    assert repr(TrainState.from_dict(values).as_dict()) == repr(values)
 
 
 def test_a_run_ends_for_its_reason(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.errors import Interrupted
-from rethink_fast.stages import watching
+from rethink_fast.stages import profiling
 from rethink_fast.train import loop
 from rethink_fast.train.checkpoint import Checkpoints
-from rethink_fast.train.loop import Tick, fit
-from rethink_fast.train.setup import Setup, set_up
-from rethink_fast.train.state import Outcome
+from rethink_fast.train.loop import StepProgress, fit
+from rethink_fast.train.setup import RunContext, build_run
+from rethink_fast.train.state import TrainState
 from rethink_fast.train.step import LEAD
 from rethink_fast.train.throughput import model_rate
 from tests.train import fake_cuda
@@ -31,24 +31,24 @@ cuda = pytest.fixture(fake_cuda.doubles)
 CPU = torch.device("cpu")
 OPTIONS: Any = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
 DATA = open_dataset("cifar10", "synthetic", size=28, limit=70, **OPTIONS)
-Moved = Callable[[Setup], Setup]
+Moved = Callable[[RunContext], RunContext]
 
 
 class Quiet:
     """A listener that keeps the ticks."""
 
     def __init__(self) -> None:
-        self.ticks: list[Tick] = []
+        self.ticks: list[StepProgress] = []
         self.saved = 0
 
-    def on_ready(self, outcome: Outcome) -> None: ...
+    def on_ready(self, outcome: TrainState) -> None: ...
 
-    def on_tick(self, tick: Tick) -> None:
+    def on_progress(self, tick: StepProgress) -> None:
         self.ticks.append(tick)
 
-    def on_epoch(self, row: Any, outcome: Outcome) -> None: ...
+    def on_epoch(self, row: Any, outcome: TrainState) -> None: ...
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrainState) -> None:
         self.saved += 1
 
 
@@ -65,29 +65,33 @@ class TwoHeads(nn.Module):
         return (self.head(x), self.aux(x)) if self.training else self.head(x)
 
 
-def made(*, seed: int = 0, model: str = "mlp_1x512", dropout: float = 0.0, like: Setup | None = None, **train: Any):
+def made(
+    *, seed: int = 0, model: str = "mlp_1x512", dropout: float = 0.0, like: RunContext | None = None, **train: Any
+):
     train = {"batch_size": 32, "epochs": 3, "compile": "off", "lr": 0.02} | train
     run = Run("cifar10", Data(limit=70), Corruption("random", seed=seed), Model(model, dropout), Train(**train))  # type: ignore[arg-type]
-    return set_up(resolve(run, on_gpu=False, cores=1), DATA, CPU, like=like)
+    return build_run(resolve(run, on_gpu=False, cores=1), DATA, CPU, like=like)
 
 
-def rates_as_tensors(setup: Setup) -> Setup:
+def rates_as_tensors(setup: RunContext) -> RunContext:
     """The eager run rounds its learning rates as the captured one does."""
     for group in setup.step.optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]))
     return setup
 
 
-def trained(setup: Setup, *, check: Callable[[], None] = lambda: None, outcome: Outcome | None = None) -> Outcome:
+def trained(
+    setup: RunContext, *, check: Callable[[], None] = lambda: None, outcome: TrainState | None = None
+) -> TrainState:
     return fit(setup, Quiet(), check, outcome=outcome)
 
 
-def numbers(outcome: Outcome) -> list[dict[str, Any]]:
+def numbers(outcome: TrainState) -> list[dict[str, Any]]:
     timed = ("train_seconds", "images_per_second")
     return [{k: v for k, v in vars(row).items() if k not in timed} for row in outcome.rows]
 
 
-def same(one: Setup, other: Setup) -> None:
+def same(one: RunContext, other: RunContext) -> None:
     ours, theirs = one.step.state(), other.step.state()
     ours.pop("generator.cuda", None), theirs.pop("generator.cuda", None)
     assert ours.keys() == theirs.keys()
@@ -160,7 +164,7 @@ def test_seeds_in_a_row(cuda: Moved) -> None:
     rows = [numbers(trained(first))]
     first.step._glanced = math.inf, True
     second = replace(made(seed=1, like=first), device=first.device)
-    assert not second.step.glance()[1]
+    assert not second.step.poll_loss()[1]
     rows.append(numbers(trained(second)))
     assert rows == expected
 
@@ -181,18 +185,18 @@ def test_a_first_epoch_longer_than_a_tick_is_trained_to_its_end(
     losses = [tick.loss for tick in listener.ticks]
     assert math.isnan(losses[0])
     assert all(0.1 < loss < 20 for loss in losses[1 + lag :])
-    assert setup.step.glance()[1] is False
+    assert setup.step.poll_loss()[1] is False
 
 
 def test_a_loss_that_is_not_finite_is_seen_at_the_next_look(cuda: Moved) -> None:
     setup = cuda(made())
     step = setup.step
     step.begin_epoch(0)
-    assert math.isnan(step.glance()[0])
-    step.bad_step.fill_(3)
-    assert [step.glance()[1] for _ in range(2)] == [False, True]
+    assert math.isnan(step.poll_loss()[0])
+    step.first_non_finite_step.fill_(3)
+    assert [step.poll_loss()[1] for _ in range(2)] == [False, True]
     step.load_state(step.state())
-    assert step.glance()[1] is False, "what was seen before belongs to another state"
+    assert step.poll_loss()[1] is False, "what was seen before belongs to another state"
 
 
 def test_the_first_evaluation_counts_each_sample_once(cuda: Moved) -> None:
@@ -200,7 +204,7 @@ def test_the_first_evaluation_counts_each_sample_once(cuda: Moved) -> None:
     setup = cuda(made())
     setup.step.begin_scores()
     for _ in range(2):
-        for batch in setup.train.sweep():
+        for batch in setup.train.eval_batches():
             setup.step.score(setup.train, batch)
     assert setup.step.score_counts[3].item() == 2 * 70
 
@@ -219,12 +223,12 @@ def test_the_host_is_a_few_steps_ahead_at_most(cuda: Moved) -> None:
 def test_profiling_runs_the_same_steps(cuda: Moved) -> None:
     """Watched, the stages run one by one and no graph is made."""
 
-    class Watch:
+    class StageTimer:
         def span(self, name: str) -> Any:
             return nullcontext()
 
     expected = numbers(trained(rates_as_tensors(made())))
-    with watching(Watch()):
+    with profiling(StageTimer()):
         found = trained(cuda(made()))
     assert not fake_cuda.Graph.made
     assert numbers(found) == expected
@@ -243,7 +247,7 @@ def test_the_rate_of_the_model_is_that_of_its_graph(cuda: Moved, monkeypatch: py
 def test_a_capture_may_not_wait_for_the_device(cuda: Moved) -> None:
     """The double refuses what CUDA refuses."""
     setup = cuda(made())
-    setup.step.update = lambda *_: setup.step.bad_step.item()  # type: ignore[method-assign]
+    setup.step.update = lambda *_: setup.step.first_non_finite_step.item()  # type: ignore[method-assign]
     batch = setup.train.example(10)
     with pytest.raises(RuntimeError, match="not permitted while a graph is captured"):
         setup.step.train(setup.train, batch)

@@ -21,10 +21,10 @@ import torch
 from rethink_fast.bench.restart import check_launch
 from rethink_fast.cli.app import app, main
 from rethink_fast.config import Data, Model, Run, Session, resolve
-from rethink_fast.data.loader import Share
+from rethink_fast.data.loader import BatchShard
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST
-from rethink_fast.train.distributed import ALONE, Ranks, device_of
+from rethink_fast.train.distributed import SINGLE_PROCESS, Distributed, device_for_rank
 from rethink_fast.train.setup import check_ranks
 from tests.train.distributed_worker import LIMIT, MODELS, work
 
@@ -102,7 +102,7 @@ class Running:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, list[Any]]]:
     """What one, two and four ranks read, fed and computed: by their number, by model, by rank."""
-    results = {1: {model: [work(model, ALONE)] for model in MODELS}}
+    results = {1: {model: [work(model, SINGLE_PROCESS)] for model in MODELS}}
     for count in (2, 4):
         out = tmp_path_factory.mktemp(f"ranks-{count}")
         done = launch(count, str(HERE / "distributed_worker.py"), str(out))
@@ -153,7 +153,7 @@ def test_a_resumed_session_makes_the_steps_of_an_unbroken_one(count: int, found:
 def test_a_share_is_part_of_a_partition() -> None:
     for size in (0, 1, 3, 7, 8, 128):
         for ranks in (1, 2, 3, 8):
-            parts = [Share(rank, ranks).of(torch.arange(size)) for rank in range(ranks)]
+            parts = [BatchShard(rank, ranks).of(torch.arange(size)) for rank in range(ranks)]
             assert torch.equal(torch.cat(parts), torch.arange(size))
 
 
@@ -258,7 +258,7 @@ def test_the_commands_in_the_docs_parse() -> None:
         assert app.parse_args(["bench", *shlex.split(words)], exit_on_error=False, print_error=False)[1].arguments
 
 
-TWO = Ranks(rank=1, count=2)
+TWO = Distributed(rank=1, world_size=2)
 
 
 @pytest.mark.parametrize(
@@ -267,23 +267,23 @@ TWO = Ranks(rank=1, count=2)
         (Session(profile=True), Data(), TWO, "--profile takes a step apart in one process, and here are 2"),
         (Session(seeds=3), Data(), TWO, "--seeds 3 has no effect on 2 ranks"),
         (Session(), Data(download=True), TWO, "--download would be done by 2 ranks at once"),
-        (Session(), Data(), Ranks(may_restart=True), "--max-restarts needs --out DIR"),
+        (Session(), Data(), Distributed(may_restart=True), "--max-restarts needs --out DIR"),
     ],
     ids=["profile", "seeds", "download", "restarts"],
 )
-def test_what_ranks_cannot_do_is_refused(session: Session, data: Data, ranks: Ranks, line: str) -> None:
+def test_what_ranks_cannot_do_is_refused(session: Session, data: Data, ranks: Distributed, line: str) -> None:
     with pytest.raises(UserError, match=line):
         check_launch(session, Run("cifar10", data=data), ranks)
 
 
 def test_dropout_would_depend_on_the_ranks() -> None:
     run = resolve(Run("cifar10", model=Model(dropout=0.5)), on_gpu=False, cores=1)
-    check_ranks(run, ALONE)
+    check_ranks(run, SINGLE_PROCESS)
     with pytest.raises(UserError, match=r"--dropout 0\.5 draws from one generator"):
         check_ranks(run, TWO)
 
 
 def test_a_device_by_number_is_for_one_rank() -> None:
-    assert device_of(TWO, "cpu").type == "cpu"
+    assert device_for_rank(TWO, "cpu").type == "cpu"
     with pytest.raises(UserError, match="cuda:1 cannot serve 2 ranks"):
-        device_of(TWO, "cuda:1")
+        device_for_rank(TWO, "cuda:1")

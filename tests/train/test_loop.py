@@ -23,7 +23,7 @@ from rethink_fast.recipes import FAST
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.determinism import deterministic
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.setup import RunContext, build_run
 
 CPU = torch.device("cpu")
 
@@ -33,15 +33,15 @@ def run_of(model: str = "mlp_1x512", *, limit: int = 100, seed: int = 0, **train
     return resolve(run, on_gpu=False, cores=1)
 
 
-def setup_of(run: Run, like: Setup | None = None) -> Setup:
+def setup_of(run: Run, like: RunContext | None = None) -> RunContext:
     if like is not None:
-        return set_up(run, like.dataset, CPU, like=like)
+        return build_run(run, like.dataset, CPU, like=like)
     options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
     dataset = open_dataset("cifar10", "synthetic", size=28, limit=run.data.limit, **options)  # type: ignore[arg-type]
-    return set_up(run, dataset, CPU)
+    return build_run(run, dataset, CPU)
 
 
-def train(setup: Setup, epochs: int) -> list[float]:
+def train(setup: RunContext, epochs: int) -> list[float]:
     """Mean loss of each epoch, as it was seen in training."""
     losses = []
     for epoch in range(epochs):
@@ -52,7 +52,7 @@ def train(setup: Setup, epochs: int) -> list[float]:
     return losses
 
 
-def scored(setup: Setup) -> float:
+def scored(setup: RunContext) -> float:
     return evaluate(setup.step, setup.train, lambda: None).loss
 
 

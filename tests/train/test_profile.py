@@ -17,20 +17,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rethink_fast.bench.console import Screen
+from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.bench.profile_view import COLOURS, DOTS, INCHES, picture
 from rethink_fast.bench.record_folder import RecordFolder
 from rethink_fast.bench.run import run_one
-from rethink_fast.bench.signals import Stop
+from rethink_fast.bench.signals import GracefulStop
 from rethink_fast.cli.app import main
 from rethink_fast.config import Data, Run, Session, Train, resolve
 from rethink_fast.data import open_dataset
 from rethink_fast.data.source import Images
-from rethink_fast.stages import STAGES, STEP_STAGES, stage, watching
-from rethink_fast.train.arithmetic import Limits
-from rethink_fast.train.gpu_monitor import condition
+from rethink_fast.stages import STAGES, STEP_STAGES, profiling, stage
+from rethink_fast.train.arithmetic import Rooflines
+from rethink_fast.train.gpu_monitor import gpu_state
 from rethink_fast.train.profile import TRACED_STEPS, WARM_STEPS, Profile
-from rethink_fast.train.setup import Setup, set_up
+from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ class SlowImages:
             yield found
 
 
-def small_setup(*, slow: float = 0.0, epochs: int = 2) -> Setup:
+def small_setup(*, slow: float = 0.0, epochs: int = 2) -> RunContext:
     given = Run("mnist", Data("synthetic", limit=500), train=Train(epochs=epochs, batch_size=100))
     options = resolve(given, on_gpu=False, cores=1)
     dataset = open_dataset(
@@ -89,14 +89,14 @@ def small_setup(*, slow: float = 0.0, epochs: int = 2) -> Setup:
     )
     if slow:
         dataset = replace(dataset, train=replace(dataset.train, images=SlowImages(dataset.train.images, slow)))
-    return set_up(options, dataset, CPU)
+    return build_run(options, dataset, CPU)
 
 
-def profiled(setup: Setup, out: Path, **session: Any) -> dict[str, Any]:
+def profiled(setup: RunContext, out: Path, **session: Any) -> dict[str, Any]:
     """The record of a run, made as the command line makes it."""
-    screen = Screen(Console(file=io.StringIO()))
+    screen = ConsoleProgress(Console(file=io.StringIO()))
     with RecordFolder(out) as folder:
-        return run_one(setup, folder, Session(profile=True, **session), screen, Stop(), resumed=False)
+        return run_one(setup, folder, Session(profile=True, **session), screen, GracefulStop(), resumed=False)
 
 
 @pytest.mark.timing
@@ -154,7 +154,7 @@ def test_a_source_that_sleeps_is_seen_and_named(tmp_path: Path) -> None:
 @pytest.mark.timing
 def test_nested_stages_count_for_themselves_alone() -> None:
     profile = Profile(small_setup())
-    with watching(profile):
+    with profiling(profile):
         with stage("decode"):
             time.sleep(0.02)
             with stage("load"):
@@ -171,7 +171,7 @@ def test_nested_stages_count_for_themselves_alone() -> None:
 
 
 def test_the_bottleneck_is_named_by_the_three_rates() -> None:
-    limits = Limits(2 * 10**9, 10, "2048 x 2048 in fp32", 1e12, 1e10, model_rate=1000.0, loader_rate=9000.0)
+    limits = Rooflines(2 * 10**9, 10, "2048 x 2048 in fp32", 1e12, 1e10, model_rate=1000.0, loader_rate=9000.0)
     assert limits.figures(890.0)["bottleneck"]["what"] == "model"
     assert replace(limits, loader_rate=100.0).figures(90.0)["bottleneck"]["what"] == "loader"
     assert limits.figures(600.0)["bottleneck"]["what"] == "loop"
@@ -211,12 +211,12 @@ def test_a_profiled_run_learns_the_same(folders: tuple[Path, Path], tmp_path: Pa
         curves.append([[row[column] for column in keep] for row in rows])
     assert curves[0] == curves[1]
     assert len(curves[0]) == 6
-    watched, plain = small_setup(), small_setup()
-    profiled(watched, tmp_path / "watched")
-    screen = Screen(Console(file=io.StringIO()))
+    is_profiling, plain = small_setup(), small_setup()
+    profiled(is_profiling, tmp_path / "watched")
+    screen = ConsoleProgress(Console(file=io.StringIO()))
     with RecordFolder(tmp_path / "plain") as folder:
-        run_one(plain, folder, Session(), screen, Stop(), resumed=False)
-    there, here = watched.step.state(), plain.step.state()
+        run_one(plain, folder, Session(), screen, GracefulStop(), resumed=False)
+    there, here = is_profiling.step.state(), plain.step.state()
     assert all(torch.equal(there[name], here[name]) for name in here)
 
 
@@ -295,5 +295,5 @@ def test_a_resumed_run_is_profiled_from_where_it_goes_on(tmp_path: Path, capfd: 
 def test_where_nvml_is_missing_it_says_why() -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
-    assert list(condition(CPU)) == ["unavailable"]
-    assert condition(CPU)["unavailable"]
+    assert list(gpu_state(CPU)) == ["unavailable"]
+    assert gpu_state(CPU)["unavailable"]

@@ -16,13 +16,13 @@ from torch._dynamo.testing import CompileCounter
 from rethink_fast import rng
 from rethink_fast.config import Run, Train, resolve
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.preprocess import Preparation
-from rethink_fast.data.source import Resident, Split, subset
+from rethink_fast.data.preprocess import Preprocessing
+from rethink_fast.data.source import InMemoryImages, Split, subset
 from rethink_fast.models import build_model
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.milestones import Milestones, Moment
+from rethink_fast.train.milestones import TimePoint, TimeToMemorize
 from rethink_fast.train.optim import learning_rate, make_optimizer
-from rethink_fast.train.state import EpochRow, Outcome
+from rethink_fast.train.state import EpochMetrics, TrainState
 from rethink_fast.train.step import Step
 
 CPU = torch.device("cpu")
@@ -31,12 +31,12 @@ CPU = torch.device("cpu")
 def split(n: int = 23, limit: int | None = None) -> Split:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return Split(Resident(images, CPU), torch.arange(n) % 10, subset(n, limit))
+    return Split(InMemoryImages(images, CPU), torch.arange(n) % 10, subset(n, limit))
 
 
 def loader(n: int = 23, batch_size: int = 5, limit: int | None = None, seed: int = 3) -> Loader:
     data = split(n, limit)
-    how = Preparation((2, 2, 28, 28), "", seed, (28, 28))
+    how = Preprocessing((2, 2, 28, 28), "", seed, (28, 28))
     return Loader(data, data.labels, torch.arange(n) % 3 == 0, how, batch_size=batch_size)
 
 
@@ -75,11 +75,11 @@ def test_weight_decay_leaves_biases_and_batch_norm_alone() -> None:
 
 
 def test_a_milestone_keeps_the_first_moment_it_was_passed() -> None:
-    milestones = Milestones()
-    milestones.pass_epoch(0.6, 1.0, Moment(1.0, 1, 10))
-    milestones.pass_epoch(0.4, 1.2, Moment(2.0, 2, 20))
-    milestones.pass_epoch(0.95, 0.05, Moment(3.0, 3, 30))
-    milestones.pass_epoch(1.0, 0.01, Moment(4.0, 4, 40))
+    milestones = TimeToMemorize()
+    milestones.pass_epoch(0.6, 1.0, TimePoint(1.0, 1, 10))
+    milestones.pass_epoch(0.4, 1.2, TimePoint(2.0, 2, 20))
+    milestones.pass_epoch(0.95, 0.05, TimePoint(3.0, 3, 30))
+    milestones.pass_epoch(1.0, 0.01, TimePoint(4.0, 4, 40))
     epochs = {name: moment and moment["epochs"] for name, moment in milestones.as_dict().items()}
     assert epochs == {
         "accuracy>=0.5": 1,
@@ -126,18 +126,18 @@ def test_a_sample_has_the_same_input_label_and_mask_in_every_batch_size() -> Non
 
 def test_a_test_image_shares_no_permutation_with_the_training_image_of_its_place() -> None:
     data = split()
-    how = Preparation((2, 2, 28, 28), "random_pixels", 0, (28, 28))
+    how = Preprocessing((2, 2, 28, 28), "random_pixels", 0, (28, 28))
     mask = torch.zeros(23, dtype=torch.bool)
     train = Loader(data, data.labels, mask, how, batch_size=5)
     test = Loader(data, data.labels, mask, how, batch_size=5, base=rng.TEST_INDEX)
-    inputs = [part.prepared(next(iter(part.sweep())), None).inputs for part in (train, test)]
+    inputs = [part.prepared(next(iter(part.eval_batches())), None).inputs for part in (train, test)]
     same = [torch.equal(a, b) for a, b in zip(*inputs, strict=True)]
     assert not any(same)
 
 
 def test_pixel_statistics_are_those_of_the_samples_that_take_part() -> None:
     data = split(limit=11)
-    assert isinstance(data.images, Resident)
+    assert isinstance(data.images, InMemoryImages)
     mean, std = pixel_statistics(data, CPU)
     pixels = data.images.images[data.index].double().flatten(0, 2)
     # float32 of an exact float64 result: half a unit in the last place of values below 128
@@ -152,7 +152,7 @@ def test_evaluation_counts_every_sample_and_each_subset() -> None:
     step = a_step(model, lr=0.1)
     for _ in range(2):
         scores = evaluate(step, part, lambda: None)
-        inputs, labels, corrupted = part.prepared(next(iter(part.sweep())), None)
+        inputs, labels, corrupted = part.prepared(next(iter(part.eval_batches())), None)
         logits = model.eval()(inputs).detach()
         right = logits.argmax(1) == labels
         assert scores.accuracy == right.double().mean().item()
@@ -170,7 +170,7 @@ def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
     assert evaluate(a_step(model, lr=0.1), part, lambda: None).top5_accuracy is None
     scores = evaluate(a_step(model, lr=0.1, top5=True), part, lambda: None)
     logits, labels = [], []
-    for batch in part.sweep():
+    for batch in part.eval_batches():
         inputs, label, _ = part.prepared(batch, None)
         logits.append(model.eval()(inputs).detach())
         labels.append(label)
@@ -182,12 +182,12 @@ def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
 
 
 def test_the_best_row_is_the_first_that_was_highest() -> None:
-    row = EpochRow(**{field.name: 1 for field in fields(EpochRow)})
+    row = EpochMetrics(**{field.name: 1 for field in fields(EpochMetrics)})
     accuracies = (None, 0.5, 0.7, None, 0.7, 0.6)
     rows = [replace(row, epoch=n, test_accuracy=value, test_top5_accuracy=None) for n, value in enumerate(accuracies)]
-    best = Outcome(rows=rows).best("test_accuracy")
+    best = TrainState(rows=rows).best("test_accuracy")
     assert best == rows[2]
-    assert Outcome(rows=rows).best("test_top5_accuracy") is Outcome().best("test_accuracy") is None
+    assert TrainState(rows=rows).best("test_top5_accuracy") is TrainState().best("test_accuracy") is None
 
 
 def test_the_step_is_sgd_with_momentum() -> None:
@@ -215,10 +215,10 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_kept() -> None:
     step = a_step(model, lr=0.1)
     labels = torch.tensor([0, 1])
     step.update(torch.ones(2, 1, 2, 2), labels)
-    assert step.bad_step.item() == -1
+    assert step.first_non_finite_step.item() == -1
     step.update(torch.full((2, 1, 2, 2), math.nan), labels)
     step.update(torch.full((2, 1, 2, 2), math.nan), labels)
-    assert step.bad_step.item() == 2
+    assert step.first_non_finite_step.item() == 2
 
 
 def test_the_steps_of_a_process_do_not_use_up_what_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,12 @@ import rethink_fast
 from rethink_fast.cli.app import main
 from rethink_fast.data import open_dataset
 from rethink_fast.data.loader import Loader
-from rethink_fast.data.preprocess import Preparation
+from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.setup import Setup
-from rethink_fast.train.state import Outcome
+from rethink_fast.train.setup import RunContext
+from rethink_fast.train.state import TrainState
 from rethink_fast.train.step import Step
 from rethink_fast.train.weights import MODEL, WEIGHTS, load_model, save_weights
 from tests.bench.resumable import CPU, made, trained
@@ -46,20 +46,20 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def scored(model: nn.Module, how: Preparation, setup: Setup, *, precision: str) -> float:
+def scored(model: nn.Module, how: Preprocessing, setup: RunContext, *, precision: str) -> float:
     """The accuracy on the training set with its corrupted labels, by the project's own evaluation."""
     loader = Loader(setup.dataset.train, setup.labels, setup.corrupted, how, batch_size=16)
     step = Step(model, torch.optim.SGD(model.parameters(), lr=1.0), precision=precision, compiled=False)
     return evaluate(step, loader, lambda: None).accuracy
 
 
-def preparation(model: nn.Module) -> Preparation:
+def preparation(model: nn.Module) -> Preprocessing:
     how = model.preprocess.args[0]  # type: ignore[union-attr,operator]
-    assert isinstance(how, Preparation)
+    assert isinstance(how, Preprocessing)
     return how
 
 
-def kept(folder: Path, **options: Any) -> tuple[Setup, Outcome]:
+def kept(folder: Path, **options: Any) -> tuple[RunContext, TrainState]:
     setup = made(**options)
     outcome = trained(setup, folder)
     save_weights(folder, setup, outcome)

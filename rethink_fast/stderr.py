@@ -14,7 +14,7 @@ _blocks = 0
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_stderr() -> Iterator[None]:
     """Drop what is written to the process's stderr for the length of a block, in any number of threads at once."""
     global _kept, _blocks
     with _lock:
