@@ -1,4 +1,4 @@
-"""What a run is: frozen and typed. A value of None stands for the default of the data set, filled in by `resolve`.
+"""What a run is: frozen and typed. `Run` is what was asked for; `resolve` makes of it a `ResolvedRun`, without gaps.
 
 The command line is made from these classes: a field is an option, the string below it is its help, and its metadata
 say what it affects and what range it has.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -16,8 +16,6 @@ from .errors import UserError, in_range
 from .files import user_path
 from .models import MODELS
 from .recipes import recipe
-
-T = TypeVar("T")
 
 DatasetName = Literal["imagenet", "cifar10", "mnist"]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
@@ -165,17 +163,70 @@ class Session:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, complete. recipe_changes: where options given beside a recipe differ from it, in words."""
+    """One run as it is asked for. None stands for the default of the data set, the network or the recipe."""
 
     dataset: DatasetName
     data: Data = Data()
     corruption: Corruption = Corruption()
     model: Model = Model()
     train: Train = Train()
+
+
+OPTIONS = {option.name: option for section in (Data, Corruption, Model, Train, Session) for option in fields(section)}
+"""Every option by name, with its metadata."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedData(Data):
+    """`Data` with its defaults."""
+
+    size: int
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedCorruption(Corruption):
+    """`Corruption` with its defaults. probability: that a label is replaced, 0 where none is."""
+
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel(Model):
+    """`Model` with its defaults."""
+
+    model: ModelName
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTrain(Train):
+    """`Train` with its defaults. recipe and until_loss may still be None: no recipe, no goal for the loss."""
+
+    epochs: int
+    eval_every: int
+    batch_size: int
+    optimizer: OptimizerName
+    lr: float
+    schedule: ScheduleName
+    lr_decay: float
+    momentum: float
+    weight_decay: float
+    precision: PrecisionName
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """One run, complete. recipe_changes: where options given beside a recipe differ from it, in words."""
+
+    dataset: DatasetName
+    data: ResolvedData
+    corruption: ResolvedCorruption
+    model: ResolvedModel
+    train: ResolvedTrain
     recipe_changes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The run as plain values, for config.json."""
+        """Return the run as plain values, for config.json."""
         return asdict(self)
 
 
@@ -208,7 +259,7 @@ def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
     return IMAGENET_ON_CPU if dataset == "imagenet" and not on_gpu else DEFAULTS[dataset]
 
 
-def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
+def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
     """Fill in every default: what is given goes before the recipe, and the recipe before the usual.
 
     Raises UserError for a value out of range, or an option that would have no effect.
@@ -218,23 +269,8 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
     model = run.model.model or default.model
     if run.model.aux_head and model != "inception_v3":
         raise UserError(f"--aux-head has no effect with --model {model}: use inception_v3.")
-    corruption = run.corruption
-    if corruption.corruption == "partial":
-        if corruption.probability is None:
-            raise UserError("--corruption partial needs --probability P, with P in [0, 1].")
-    elif corruption.probability is not None:
-        raise UserError(f"--probability has no effect with --corruption {corruption.corruption}: use partial.")
-    else:
-        chance = 1.0 if corruption.corruption == "random" else 0.0
-        corruption = replace(corruption, probability=chance)
     if {"crop", "resized-crop"} <= set(run.train.augment):
         raise UserError("--augment crop and --augment resized-crop both cut a window: leave one out.")
-    run = replace(
-        run,
-        data=replace(run.data, size=run.data.size or default.size, workers=run.data.workers or cores),
-        corruption=corruption,
-        model=replace(run.model, model=model),
-    )
     usual: dict[str, Any] = {
         "epochs": 100,
         "eval_every": 1,
@@ -251,22 +287,40 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> Run:
     given = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
     changed = {name: value for name, value in ordered.items() if given.get(name, value) != value}
     changes = tuple(f"{name} {given[name]} in place of {value}" for name, value in changed.items())
-    return replace(run, train=replace(run.train, **{**usual, **ordered, **given}), recipe_changes=changes)
+    return ResolvedRun(
+        run.dataset,
+        ResolvedData(
+            **{**_values(run.data), "size": run.data.size or default.size, "workers": run.data.workers or cores}
+        ),
+        ResolvedCorruption(**{**_values(run.corruption), "probability": _probability(run.corruption)}),
+        ResolvedModel(**{**_values(run.model), "model": model}),
+        ResolvedTrain(**{**_values(run.train), **usual, **ordered, **given}),
+        changes,
+    )
 
 
-def settled(value: T | None) -> T:
-    """A value of a run that `resolve` has filled in."""
-    assert value is not None
-    return value
+def _values(section: Any) -> dict[str, Any]:
+    return {option.name: getattr(section, option.name) for option in fields(section)}
 
 
-def affecting(run: Run, *kinds: Affects) -> dict[str, Any]:
+def _probability(corruption: Corruption) -> float:
+    """Return the probability that a label is replaced. Raises UserError."""
+    if corruption.corruption == "partial":
+        if corruption.probability is None:
+            raise UserError("--corruption partial needs --probability P, with P in [0, 1].")
+        return corruption.probability
+    if corruption.probability is not None:
+        raise UserError(f"--probability has no effect with --corruption {corruption.corruption}: use partial.")
+    return 1.0 if corruption.corruption == "random" else 0.0
+
+
+def affecting(run: ResolvedRun, *kinds: Affects) -> dict[str, Any]:
     """Return the options of a run that affect one of these, by name, as plain values."""
     return {
         option.name: list(value) if isinstance(value := getattr(section, option.name), tuple) else value
         for section in (run.data, run.corruption, run.model, run.train)
         for option in fields(section)
-        if option.metadata["affects"] in kinds
+        if OPTIONS[option.name].metadata["affects"] in kinds
     }
 
 

@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.table import Table
 
 from .. import kernels
-from ..config import settled
 from ..contention import overloaded
 from ..corruptions import KINDS
 from ..text import duration
@@ -73,7 +72,7 @@ class ConsoleProgress:
                 self.note(line)
         self._begun = True
         run, dataset = setup.run, setup.dataset
-        self._epochs = settled(run.train.epochs)
+        self._epochs = run.train.epochs
         n_test = len(dataset.test.index) if dataset.test else 0
         self.note(
             f"{dataset.name}: {len(dataset.train.index):,} training and {n_test:,} test images, "

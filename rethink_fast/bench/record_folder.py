@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Run, affecting, settled
+from ..config import ResolvedRun, affecting
 from ..crash import TRACEBACK
 from ..errors import UserError
 from ..files import open_regular, read_bytes, to_json, write_atomic, write_json
@@ -99,7 +99,7 @@ class RecordFolder(OwnedFolder):
         """Return the record, or None where there is none that is whole. Raises UserError for strange content."""
         return _or_none(lambda: read(self.path / "result.json", RUN_SHAPE, "restore it, or choose another folder"))
 
-    def finished(self, run: Run) -> dict[str, Any] | None:
+    def finished(self, run: ResolvedRun) -> dict[str, Any] | None:
         """Return the record of a run that has ended, with no more epochs to come; else None.
 
         run: resolved. Raises UserError if the folder is another run's.
@@ -107,12 +107,12 @@ class RecordFolder(OwnedFolder):
         record = self.record()
         if record is None or record["interrupted"]:
             return None
-        if record["stopped"] == "epochs" and record["epochs"] < settled(run.train.epochs):
+        if record["stopped"] == "epochs" and record["epochs"] < run.train.epochs:
             return None
         self._compare(run)
         return record
 
-    def has_checkpoint(self, run: Run) -> bool:
+    def has_checkpoint(self, run: ResolvedRun) -> bool:
         """Whether a run that is resumed here has a checkpoint. If not, it may start over in place.
 
         run: resolved. Raises UserError where it may not: if the folder holds another run, a finished one, or none.
@@ -140,7 +140,7 @@ class RecordFolder(OwnedFolder):
             raise UserError(f"--resume {self.path} is no run's folder: it holds {shown(foreign[0])}.")
         return False
 
-    def _compare(self, run: Run) -> bool:
+    def _compare(self, run: ResolvedRun) -> bool:
         """Whether there is a whole config.json. Raises UserError if it is another run's."""
         config = _or_none(lambda: read(self.path / "config.json", CONFIG_SHAPE, "restore it, or choose another folder"))
         differing = differences(config, run) if config is not None else []
@@ -161,7 +161,7 @@ def _or_none(load: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         return None
 
 
-def differences(config: Mapping[str, Any], run: Run) -> list[str]:
+def differences(config: Mapping[str, Any], run: ResolvedRun) -> list[str]:
     """Return, in words, the options in a config.json that affect the results and are not those of a run."""
     sections = ("data", "corruption", "model", "train")
     theirs = {"dataset": config["dataset"], **{k: v for each in sections for k, v in config[each].items()}}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..config import DEFAULTS, IMAGENET_ON_CPU, Run, Session, check_session, resolve
+from ..config import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, Run, Session, check_session, resolve
 from ..crash import save_in
 from ..data import Dataset, open_dataset
 from ..env import cores
@@ -82,21 +82,21 @@ def _run(
         check_launch(session, run, ranks)
         device = device_for_rank(ranks, run.train.device)
         smaller = _smaller_scale(run, device)
-        run = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
+        resolved = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
     ranks = make_device_group(ranks, device)
     session = ranks.on_rank0(lambda: after_restart(session, ranks))
     owned: list[RecordFolder] = []
     with ExitStack() as stack:
 
         def own() -> Path:
-            owned.append(stack.enter_context(_folder(session, run)))
+            owned.append(stack.enter_context(_folder(session, resolved)))
             return owned[0].path
 
         path = ranks.on_rank0(own)
         save_in(path)
-        with deterministic(run.train.deterministic), ConsoleProgress(console) as screen:
+        with deterministic(resolved.train.deterministic), ConsoleProgress(console) as screen:
             with ranks.raise_together():
-                dataset = _open(run, device, screen, stop, processes=ranks.local_world_size)
+                dataset = _open(resolved, device, screen, stop, processes=ranks.local_world_size)
             for note in (
                 *dataset.notes,
                 smaller,
@@ -105,11 +105,11 @@ def _run(
                 if note:
                     screen.note(note)
             if not ranks.is_distributed:
-                return _run_seeds(run, dataset, device, owned[0], session, screen, stop), owned[0].kept
+                return _run_seeds(resolved, dataset, device, owned[0], session, screen, stop), owned[0].kept
             with ranks.raise_together():
-                setup = build_run(run, dataset, device, ranks=ranks)
+                setup = build_run(resolved, dataset, device, ranks=ranks)
             ranks.assert_same(shared_facts(setup))
-            resumed = ranks.on_rank0(lambda: _goes_on(owned[0], run, session, screen))
+            resumed = ranks.on_rank0(lambda: _goes_on(owned[0], resolved, session, screen))
             if owned:
                 return run_one(setup, owned[0], session, screen, stop, resumed=resumed), owned[0].kept
             outcome = Checkpoints(path).load(setup)[0] if resumed else None
@@ -117,7 +117,7 @@ def _run(
             return result(setup, outcome, interrupted=outcome.stopped == "interrupted"), True
 
 
-def _folder(session: Session, run: Run) -> RecordFolder:
+def _folder(session: Session, run: ResolvedRun) -> RecordFolder:
     """The folder of the run, or of the runs with several seeds: as the options say, or a new one."""
     if session.resume is not None:
         folder = RecordFolder(session.resume, resumed=True)
@@ -128,7 +128,7 @@ def _folder(session: Session, run: Run) -> RecordFolder:
     return RecordFolder(session.out) if session.out is not None else RecordFolder(default_folder(run), made=True)
 
 
-def default_folder(run: Run) -> Path:
+def default_folder(run: ResolvedRun) -> Path:
     """Make runs/DATE-TIME-DATASET-CORRUPTION in the current folder, with a number where that is taken."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{run.dataset}-{run.corruption.corruption}"
     for number in itertools.count(1):
@@ -145,7 +145,7 @@ def default_folder(run: Run) -> Path:
     return path
 
 
-def _goes_on(folder: RecordFolder, run: Run, session: Session, screen: ConsoleProgress) -> bool:
+def _goes_on(folder: RecordFolder, run: ResolvedRun, session: Session, screen: ConsoleProgress) -> bool:
     """Whether the run goes on from a checkpoint in its folder; else it starts over there. Raises UserError."""
     if session.resume is None or folder.made:
         return False
@@ -156,7 +156,7 @@ def _goes_on(folder: RecordFolder, run: Run, session: Session, screen: ConsolePr
 
 
 def _run_seeds(
-    run: Run,
+    run: ResolvedRun,
     dataset: Dataset,
     device: torch.device,
     group: RecordFolder,
@@ -279,13 +279,13 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def _open(run: Run, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int) -> Dataset:
+def _open(
+    run: ResolvedRun, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int
+) -> Dataset:
     def progress(what: str, done: int, total: int) -> None:
         stop.check()
         screen.on_load(what, done, total)
 
-    assert run.data.workers is not None
-    assert run.data.size is not None
     return open_dataset(
         run.dataset,
         run.data.data,

@@ -13,7 +13,18 @@ from rich.console import Console
 from torch import Tensor
 
 from ..bench.console import ConsoleProgress
-from ..config import DEFAULTS, AugmentName, Corruption, CorruptionName, Data, DatasetName, Run, Train, resolve, settled
+from ..config import (
+    DEFAULTS,
+    AugmentName,
+    Corruption,
+    CorruptionName,
+    Data,
+    DatasetName,
+    ResolvedRun,
+    Run,
+    Train,
+    resolve,
+)
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset, open_dataset, subset
 from ..data.loader import Batch, Loader
@@ -88,7 +99,7 @@ def sheet(
     opened = open_dataset(
         dataset,
         data,
-        size=settled(runs[0].data.size),
+        size=runs[0].data.size,
         margin="crop" in augment,
         limit=OPENED,
         device=CPU,
@@ -111,10 +122,10 @@ def _named(name: CorruptionName, seed: int, probability: float | None) -> Corrup
     return Corruption(name, chance if name == "partial" else None, seed)
 
 
-def _row(run: Run, dataset: Dataset, index: Tensor) -> SheetRow:
+def _row(run: ResolvedRun, dataset: Dataset, index: Tensor) -> SheetRow:
     # Whitening cannot be undone from its output: what is to be looked at is scaled, and nothing else is different.
     how = replace(preparation(run, dataset, CPU), normalisation="unit_range", dtype=torch.float32)
-    chance, seed = settled(run.corruption.probability), run.corruption.seed
+    chance, seed = run.corruption.probability, run.corruption.seed
     original, everyone = dataset.train.labels, torch.arange(len(dataset.train.labels))
     labels = partially_corrupted_labels(
         original, everyone, num_classes=dataset.num_classes, probability=chance, seed=seed

@@ -23,7 +23,7 @@ from ..data.source import Split
 from ..files import read_bytes, to_json, write_json
 from ..rng import CONTRACT_VERSION
 from ..schema import BadFile, Each, Maybe, read
-from .spec import Result, Task, TheoryTask
+from .spec import ResolvedTask, Result, TheoryTask
 
 SEAL = "cache.json"
 SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" else Maybe(str) for name in FILES}}
@@ -47,8 +47,8 @@ def _add(digest: Any, split: Split, source: str) -> None:
         digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
 
 
-def identity(task: Task, data: str, device: torch.device) -> dict[str, Any]:
-    """Everything that the numbers of a task depend on, as plain values. task: resolved, if it is a run.
+def identity(task: ResolvedTask, data: str, device: torch.device) -> dict[str, Any]:
+    """Everything that the numbers of a task depend on, as plain values.
 
     data: from data_identity.
     """

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ..bench.console import ConsoleProgress, percent
-from ..config import settled
 from ..corruptions import KINDS
 from ..text import duration
 from ..train.loop import StepProgress
@@ -34,7 +33,7 @@ def describe(task: Task) -> str:
         return ", ".join([*said, f"seed {task.seed}"])
     corruption, train = task.corruption, task.train
     words = [
-        NAMES.get(settled(task.model.model), settled(task.model.model)),
+        NAMES[task.model.model] if task.model.model in NAMES else str(task.model.model),
         KINDS[corruption.corruption].replace("_", " "),
     ]
     if corruption.probability is not None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import torch
 
-from ..config import DEFAULTS, Run, data_path
+from ..config import DEFAULTS, data_path
 from ..data import DATASETS, Dataset, open_dataset, search_path, subset
 from ..data.source import Progress, Split
 from ..errors import UserError, one_of
 from ..train.setup import wants_windows
 from .cache import data_identity
-from .spec import Task
+from .spec import ResolvedTask, Task, TheoryTask
 
 
 def parse(data: Sequence[str]) -> dict[str, str]:
@@ -46,7 +46,7 @@ class Sources:
         self._open: dict[tuple[str, bool], Dataset | UserError] = {}
         self._identities: dict[tuple[str, bool, int | None], str] = {}
 
-    def dataset(self, task: Task, progress: Progress | None = None) -> Dataset:
+    def dataset(self, task: Task | ResolvedTask, progress: Progress | None = None) -> Dataset:
         """The data of a task, as large as the task wants it. Raises UserError where it cannot be had."""
         name, windows, limit = _wanted(task)
         if (name, windows) not in self._open:
@@ -59,7 +59,7 @@ class Sources:
             raise found
         return replace(found, train=_limited(found.train, limit), test=found.test and _limited(found.test, limit))
 
-    def identity(self, task: Task) -> str:
+    def identity(self, task: Task | ResolvedTask) -> str:
         """The identity of that data (experiments/cache.py)."""
         wanted = _wanted(task)
         if wanted not in self._identities:
@@ -86,9 +86,9 @@ class Sources:
         )
 
 
-def _wanted(task: Task) -> tuple[str, bool, int | None]:
+def _wanted(task: Task | ResolvedTask) -> tuple[str, bool, int | None]:
     """Data set, whether random windows of its images are wanted (which only ImageNet's opening has to know), limit."""
-    if isinstance(task, Run):
+    if not isinstance(task, TheoryTask):
         return task.dataset, task.dataset == "imagenet" and wants_windows(task), task.data.limit
     return task.dataset, False, None
 

@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..config import Run, settled
+from ..config import ResolvedRun
 from ..data.loader import Batch, Loader
 from ..text import duration
 from ..train.setup import RunContext, build_run
 from ..train.step import synchronize
 from . import Experiment, Scale
 from .datasets import Sources
-from .spec import Task
+from .spec import ResolvedTask
 
 COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}
 """What the computations of rethink_fast.theory took on two cores: they cannot be probed."""
@@ -60,9 +60,9 @@ class Estimates:
         self._scale, self._sources, self._device = scale, sources, device
         self._rates: dict[tuple[object, ...], Rate] = {}
 
-    def seconds(self, task: Task) -> float:
-        """Expected seconds of a task; a run is taken to need its network's usual epochs. task: resolved if a run."""
-        if not isinstance(task, Run):
+    def seconds(self, task: ResolvedTask) -> float:
+        """Expected seconds of a task; a run is taken to need its network's usual epochs."""
+        if not isinstance(task, ResolvedRun):
             return COMPUTATION_SECONDS[task.name]
         train = task.train
         kind = (task.dataset, task.model.model, train.batch_size, train.precision)
@@ -70,13 +70,13 @@ class Estimates:
         if kind not in self._rates:
             self._rates[kind] = probe(build_run(task, dataset, self._device))
         rate, images = self._rates[kind], len(dataset.train.index)
-        steps = -(-images // settled(train.batch_size))
+        steps = -(-images // train.batch_size)
         size = self._scale.size_of(task)
-        epochs = settled(train.epochs)
+        epochs = train.epochs
         if size is not None and size.expected_epochs is not None and train.until_loss:
             epochs = min(epochs, size.expected_epochs)
         tested = len(dataset.test.index) if dataset.test else 0
-        evaluations = epochs / settled(train.eval_every)
+        evaluations = epochs / train.eval_every
         return epochs * steps * rate.step + evaluations * (images + tested) * rate.image
 
 

@@ -20,7 +20,7 @@ from .. import kernels
 from ..bench.record_folder import RecordFolder, read_curve
 from ..bench.run import EXIT_BAD_INPUT, run_one
 from ..bench.signals import GracefulStop
-from ..config import Run, Session, resolve
+from ..config import ResolvedRun, Run, Session, resolve
 from ..contention import overloaded
 from ..crash import save_in
 from ..env import choose_device, cores, environment
@@ -36,7 +36,7 @@ from .console import TaskConsole, describe, show_summary
 from .datasets import Sources
 from .estimate import Estimates, show_plan
 from .results import describe_task, keep, summary
-from .spec import Result, Results, Task, TheoryTask, with_seed
+from .spec import ResolvedTask, Result, Results, Task, TheoryTask, with_seed
 from .theory_tasks import compute
 from .verdicts import judge
 
@@ -49,7 +49,7 @@ class TaskEntry:
     """A task with one seed: as declared, with every default filled in, and where its result is kept."""
 
     task: Task
-    resolved: Task
+    resolved: ResolvedTask
     identity: dict[str, Any]
     folder: Path
 
@@ -162,9 +162,8 @@ class Reproduction:
             self.missing[name] = which + "; ".join(problems.values())
 
     def _entry(self, task: Task) -> TaskEntry:
-        resolved: Task = task
-        if isinstance(task, Run):
-            resolved = resolve(task, on_gpu=self.device.type == "cuda", cores=cores())
+        on_gpu = self.device.type == "cuda"
+        resolved = resolve(task, on_gpu=on_gpu, cores=cores()) if isinstance(task, Run) else task
         identity = cache.identity(resolved, self.sources.identity(task), self.device)
         return TaskEntry(task, resolved, identity, self.out / "runs" / cache.key_of(identity))
 
@@ -197,7 +196,7 @@ class Reproduction:
         """One task, from the start or from where it was stopped. A failure is kept as a sentence, and others go on."""
         screen.start(entry.task)
         try:
-            if isinstance(entry.resolved, Run):
+            if isinstance(entry.resolved, ResolvedRun):
                 record = self._train(entry.resolved, entry, screen)
             else:
                 record = self._compute(entry.resolved, entry, screen)
@@ -210,7 +209,7 @@ class Reproduction:
         curve = entry.folder / "curve.csv"
         self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
 
-    def _train(self, run: Run, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
+    def _train(self, run: ResolvedRun, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
         setup = build_run(run, self.sources.dataset(run), self.device)
         session = Session(checkpoint_every=CHECKPOINT_SECONDS)
         with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:

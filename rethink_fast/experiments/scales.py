@@ -18,9 +18,9 @@ from ..config import (
     ModelName,
     OptimizerName,
     PrecisionName,
+    ResolvedRun,
     Run,
     Train,
-    settled,
 )
 from ..errors import one_of
 
@@ -109,9 +109,9 @@ class Scale:
         """The size of a network's runs; figure1: of those behind Figure 1."""
         return (figure1 and self.figure1_sizes.get(model)) or self.sizes[model]
 
-    def size_of(self, run: Run) -> Size | None:
-        """The size that a resolved run was made by, or None."""
-        model = settled(run.model.model)
+    def size_of(self, run: ResolvedRun) -> Size | None:
+        """The size that a run was made by, or None."""
+        model = run.model.model
         sizes = [sizes[model] for sizes in (self.sizes, self.figure1_sizes) if model in sizes]
         return next((size for size in sizes if size.images == run.data.limit), None)
 

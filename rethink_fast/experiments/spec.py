@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import DatasetName, Run
+from ..config import DatasetName, ResolvedRun, Run
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class TheoryTask:
 
 
 Task = Run | TheoryTask
+ResolvedTask = ResolvedRun | TheoryTask
 
 
 def with_seed(task: Task, number: int) -> Task:

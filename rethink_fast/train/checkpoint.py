@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import affecting, settled
+from ..config import affecting
 from ..errors import UserError
 from ..files import write_atomic
 from ..rng import CONTRACT_VERSION
@@ -108,7 +108,7 @@ class Checkpoints:
                 why = error.strerror if isinstance(error, OSError) else f"it {str(error)[:300]}"
                 problems.append(f"{path} cannot be used ({why})")
                 continue
-            done, epochs = outcome.epoch + (outcome.batch > 0), settled(setup.run.train.epochs)
+            done, epochs = outcome.epoch + (outcome.batch > 0), setup.run.train.epochs
             if done > epochs:
                 raise UserError(f"--epochs {epochs}: the run in {self.folder} is in epoch {done} already. Give more.")
             note = f"{'; '.join(problems)}: going on from {path}, step {outcome.steps}" if problems else None

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from ..config import settled
 from ..errors import Interrupted
 from ..stages import stage
 from .compile import choose, warm_up
@@ -135,7 +134,7 @@ def fit(
     between the calls of listener.save. After an error between two steps there is a last one, and the error is raised.
     """
     resumed, outcome = outcome is not None, outcome or TrainState()
-    epochs = settled(setup.run.train.epochs)
+    epochs = setup.run.train.epochs
     saver = _Saver(listener, outcome, checkpoint_every)
     try:
         _make_ready(setup, outcome, resumed)
@@ -249,7 +248,7 @@ def _train_epoch(
 def _finish_epoch(setup: RunContext, epoch: int, outcome: TrainState, check: Callable[[], None]) -> EpochMetrics:
     online_loss, online_accuracy = setup.step.online()
     train = setup.run.train
-    due = (epoch + 1) % settled(train.eval_every) == 0 or epoch + 1 == train.epochs
+    due = (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs
     due = due or online_accuracy >= train.until - EVAL_EARLY_MARGIN
     start = time.perf_counter()
     scores: Scores | None = None

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import DEFAULTS, Run, Train, settled
+from ..config import DEFAULTS, ResolvedRun, ResolvedTrain
 from .preconditioner import PreconditionedAdam
 
 BETA2 = 0.99
 """Adam's second beta: a memory of about a hundred steps, as long as these runs' epochs."""
 
 
-def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
     """The optimizer of a run, whose weight decay touches the weights of convolutions and linear layers alone.
 
     TF-slim's regularizers do likewise. On a GPU the learning rate is a tensor there, so that a captured step can follow
@@ -25,8 +25,8 @@ def make_optimizer(model: nn.Module, train: Train) -> torch.optim.Optimizer:
     groups = [{"params": weights, "weight_decay": train.weight_decay}]
     if others:
         groups.append({"params": others, "weight_decay": 0.0})
-    device, momentum = weights[0].device, settled(train.momentum)
-    lr = torch.tensor(settled(train.lr), device=device) if device.type == "cuda" else settled(train.lr)
+    device, momentum = weights[0].device, train.momentum
+    lr = torch.tensor(train.lr, device=device) if device.type == "cuda" else train.lr
     # fused: one pass over weights, gradients and momentum, in place of a call for each operation.
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
@@ -77,7 +77,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def learning_rate(run: Run, epoch: int, batch: int = 0, *, images: int, batches: int) -> float:
+def learning_rate(run: ResolvedRun, epoch: int, batch: int = 0, *, images: int, batches: int) -> float:
     """The learning rate of a step: batch `batch` of epoch `epoch`, both from 0.
 
     decay: the first one times `lr_decay` for every full data set seen before this epoch; images: in the training set.
@@ -87,5 +87,5 @@ def learning_rate(run: Run, epoch: int, batch: int = 0, *, images: int, batches:
     """
     train = run.train
     if train.schedule == "linear":
-        return settled(train.lr) * (1 - (epoch * batches + batch) / (settled(train.epochs) * batches))
-    return settled(train.lr) * settled(train.lr_decay) ** (epoch * images // DEFAULTS[run.dataset].full_size)
+        return train.lr * (1 - (epoch * batches + batch) / (train.epochs * batches))
+    return train.lr * train.lr_decay ** (epoch * images // DEFAULTS[run.dataset].full_size)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..augment import center_window
-from ..config import DEFAULTS, Run, settled
+from ..config import DEFAULTS, ResolvedRun, Run
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
@@ -43,7 +43,7 @@ class RunContext:
     every batch.
     """
 
-    run: Run
+    run: ResolvedRun
     dataset: Dataset
     device: torch.device
     model: nn.Module
@@ -87,7 +87,7 @@ class RunContext:
 
 
 def build_run(
-    run: Run,
+    run: ResolvedRun,
     dataset: Dataset,
     device: torch.device,
     like: RunContext | None = None,
@@ -105,7 +105,7 @@ def build_run(
     check_ranks(run, ranks)
     how = preparation(run, dataset, device)
 
-    seed, probability = run.corruption.seed, run.corruption.probability or 0.0
+    seed, probability = run.corruption.seed, run.corruption.probability
     original = dataset.train.labels
     everyone = torch.arange(len(original))
     labels = partially_corrupted_labels(
@@ -115,7 +115,7 @@ def build_run(
 
     torch.manual_seed(seed)
     model = build_model(
-        settled(run.model.model),
+        run.model.model,
         num_classes=dataset.num_classes,
         channels=dataset.train.images.shape[2],
         size=how.size,
@@ -132,13 +132,13 @@ def build_run(
         step = Step(
             model,
             optimizer,
-            precision=settled(train.precision),
+            precision=train.precision,
             compiled=False,
             top5=dataset.num_classes > TOP_5_ABOVE,
             ranks=ranks,
         )
 
-    batch_size = settled(train.batch_size)
+    batch_size = train.batch_size
     train_loader = Loader(
         dataset.train,
         labels.to(device),
@@ -163,9 +163,9 @@ def build_run(
     return RunContext(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks)
 
 
-def check_ranks(run: Run, ranks: Distributed) -> None:
+def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:
     """Raise UserError for a run that its number of ranks would change, or leave without work."""
-    if settled(run.train.batch_size) < ranks.world_size:
+    if run.train.batch_size < ranks.world_size:
         raise UserError(
             f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
             f"{ranks.world_size}: choose a larger one, or fewer ranks."
@@ -177,20 +177,20 @@ def check_ranks(run: Run, ranks: Distributed) -> None:
         )
 
 
-def wants_windows(run: Run) -> bool:
+def wants_windows(run: Run | ResolvedRun) -> bool:
     """Whether the windows of a resized crop may come from the source: never where pixels are to be corrupted first."""
     return "resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
 
 
-def source_crops(run: Run, dataset: Dataset) -> bool:
+def source_crops(run: ResolvedRun, dataset: Dataset) -> bool:
     """Whether the source decodes the windows of a resized crop alone."""
     return wants_windows(run) and isinstance(dataset.train.images, SupportsCrops)
 
 
-def preparation(run: Run, dataset: Dataset, device: torch.device) -> Preprocessing:
+def preparation(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Preprocessing:
     """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
     height, width, channels = dataset.train.images.shape
-    size = settled(run.data.size)
+    size = run.data.size
     if size > min(height, width):
         raise UserError(
             f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}: choose at most "
