@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rethink_fast.data import Split, dali, jpeg_images, pack_images
+from rethink_fast.data import DataOptions, Split, dali, jpeg_images, pack_images
 from rethink_fast.data.imagenet import layout
 from rethink_fast.data.preprocess import Preprocessing, prepare
 from rethink_fast.env import cores, environment
@@ -107,8 +107,7 @@ def pack(src: Path, dest: Path, form: str, size: int | None) -> Path:
 
 
 def opened(path: Path, size: int) -> Split:
-    how: dict[str, Any] = {"size": size, "margin": False, "limit": None, "device": CPU, "workers": cores()}
-    return pack_images.load("imagenet", path, damaged="stop", **how).train
+    return pack_images.load("imagenet", path, DataOptions(size=size)).train
 
 
 def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) ->
         persistent_workers=True,
         multiprocessing_context="spawn",
     )
-    folder = jpeg_images.JpegFolder(root, files, size=size, margin=False, device=CPU, workers=cores())
+    folder = jpeg_images.JpegFolder(root, files, DataOptions(size=size))
     index, labels = torch.arange(len(files)), torch.zeros(len(files), dtype=torch.int64)
     originals = opened(pack(src, place / "originals", "jpeg", None), size)
     encoded = opened(pack(src, place / "encoded", "jpeg", size), size)

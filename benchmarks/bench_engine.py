@@ -111,7 +111,7 @@ class Engine:
 
     def __init__(self, setup: RunContext, choice: dict[str, Any] | None = None) -> None:
         self.setup = setup
-        self.outcome = TrainState(choice=choice) if choice is not None else None
+        self.outcome = TrainState(compile=choice) if choice is not None else None
         self.slice(0.0)
 
     def slice(self, seconds: float) -> float:
@@ -122,8 +122,8 @@ class Engine:
             self.outcome = fit(self.setup, Silent(), Clock(seconds - spent, self.setup.model), outcome=self.outcome)
             images += self.outcome.images - before.images
             spent += self.outcome.train_seconds - before.train_seconds
-            if self.outcome.stopped != "interrupted":  # at its end: once more from the first epoch
-                self.outcome = TrainState(choice=self.outcome.choice)
+            if self.outcome.stop_reason != "interrupted":  # at its end: once more from the first epoch
+                self.outcome = TrainState(compile=self.outcome.compile)
         return images / spent
 
 
@@ -195,7 +195,7 @@ def overhead(engine: Engine, model: ModelName, corruption: CorruptionName, secon
     of_fastest: the same of the fastest slice of each side, which is the truer one on a machine that is not left alone.
     """
     assert engine.outcome is not None
-    used, choice = engine.setup, engine.outcome.choice
+    used, choice = engine.setup, engine.outcome.compile
     made = make_setup(used.dataset, model, corruption, used.device, replace(used.run.train, lr=STILL))
     used.step.reset_graphs()
     # The network and step there are, so that nothing is compiled anew.

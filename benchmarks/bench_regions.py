@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rethink_fast.data import layout
+from rethink_fast.data import DataOptions, layout
 from rethink_fast.data.dali import Decoder, whole
 from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.data.tree import FolderTree
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
     at, files, _ = layout.find(FolderTree(given.folder)).train
-    how = {"size": given.size, "margin": False, "device": torch.device("cpu"), "workers": given.threads}
-    images, rival = JpegFolder(given.folder / at, files, **how), AfterDecoding(given.folder / at, files, **how)
+    options = DataOptions(size=given.size, workers=given.threads)
+    images, rival = (kind(given.folder / at, files, options) for kind in (JpegFolder, AfterDecoding))
     batches = torch.arange(len(files)).split(BATCH)
     ways: dict[str, Callable[[int], Iterator[Any]]] = {
         "window alone": lambda epoch: images.read_crops(batches, seed=SEED, epoch=epoch),

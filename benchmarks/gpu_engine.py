@@ -71,7 +71,7 @@ class Result:
 
 def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: float) -> Result:
     """Run one case. matrix_rate: FLOP/s in bfloat16."""
-    train = Train(recipe=case.recipe, until=UNTIL, precision="bf16")
+    train = Train(recipe=case.recipe, target_accuracy=UNTIL, precision="bf16")
     run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
     setup = build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
     flops, images = training_flops(setup)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.env import cores
 from rethink_fast.pack import write
 from rethink_fast.train.setup import RunContext, build_run
@@ -98,18 +98,7 @@ def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: flo
 
 
 def _open(place: Path, scale: Scale, device: torch.device) -> Dataset:
-    return open_dataset(
-        "imagenet",
-        str(place),
-        size=scale.size,
-        margin=False,
-        limit=None,
-        device=device,
-        workers=cores(),
-        download=False,
-        damaged="stop",
-        residency="stream",
-    )
+    return load_dataset("imagenet", DataOptions(str(place), size=scale.size, cache_images="none", device=device))
 
 
 def repeated(dataset: Dataset, samples: int) -> Dataset:

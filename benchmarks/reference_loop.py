@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data import Dataset as Source
-from rethink_fast.data import open_dataset
 from rethink_fast.env import choose_device, cores
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS, build_model
@@ -259,17 +259,7 @@ def best_workers(
 
 def open_cifar10(data: str, device: torch.device, limit: int | None = None) -> Source:
     """CIFAR-10 by the package's reader, all of it or so many images."""
-    return open_dataset(
-        "cifar10",
-        data,
-        size=SIZE,
-        margin=False,
-        limit=limit,
-        device=device,
-        workers=cores(),
-        download=False,
-        damaged="stop",
-    )
+    return load_dataset("cifar10", DataOptions(data, max_samples=limit, device=device))
 
 
 def training_images(source: Source) -> np.ndarray:

@@ -22,11 +22,11 @@ CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
 ]
-AugmentName = Literal["crop", "resized-crop", "flip", "rotation", "colour"]
+AugmentName = Literal["crop", "random-resized-crop", "flip", "rotation", "color-jitter"]
 PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast"]
 OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
-ScheduleName = Literal["decay", "linear"]
+ScheduleName = Literal["exponential", "linear"]
 Affects = Literal["results", "length", "timings"]
 
 PATH = Parameter(converter=lambda _, tokens: user_path(tokens[0].value))
@@ -62,15 +62,15 @@ class Data:
     """Fetch the official files of CIFAR-10 or MNIST first, and check their checksum."""
     size: int | None = field(default=None, metadata=_affects("results", 1, 4096))
     """Height and width of the network's input, in pixels."""
-    limit: int | None = field(default=None, metadata=_affects("results", 1, 2**31))
+    max_samples: int | None = field(default=None, metadata=_affects("results", 1, 2**31))
     """Train on at most this many images (a fixed choice among all), and test on at most as many."""
     workers: int | None = field(default=None, metadata=_affects("timings", 1, 1024))
     """Threads that read and decode images. Default: the number of cores."""
-    damaged: Literal["stop", "skip"] = field(default="stop", metadata=_affects("timings"))
-    """What to do about an image that cannot be decoded: stop, or leave it out and count it."""
-    residency: Literal["auto", "device", "stream"] = field(default="auto", metadata=_affects("timings"))
-    """Where decoded images stay. device: decoded once, in its memory; stream: nowhere, decoded anew for every epoch;
-    auto: by the memory that is free."""
+    on_decode_error: Literal["raise", "skip"] = field(default="raise", metadata=_affects("timings"))
+    """What to do about an image that cannot be decoded: raise an error, or skip it and count it."""
+    cache_images: Literal["auto", "device", "none"] = field(default="auto", metadata=_affects("timings"))
+    """Where decoded images are kept. device: in its memory, decoded once; none: nowhere, decoded again in every epoch;
+    auto: on the device where they fit in half of its free memory."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ class Train:
     memorised in the least time. Options given beside it win, and the record says so."""
     epochs: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Stop after this many epochs, whatever was reached. Default: 100."""
-    until: float = field(default=1.0, metadata=_affects("length", 0.0, 1.0))
+    target_accuracy: float = field(default=1.0, metadata=_affects("length", 0.0, 1.0))
     """Stop once the train accuracy, measured at the end of an epoch, reaches this."""
-    until_loss: float | None = field(default=None, metadata=_affects("length", 0.0, 1e6))
+    target_loss: float | None = field(default=None, metadata=_affects("length", 0.0, 1e6))
     """Go on until the train loss of that epoch is at most this as well; 0.05 is the paper's rule, and 0 uses all
     epochs."""
-    eval_every: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
-    """Evaluate after every so many epochs; and always after the last, and after one whose online accuracy (that of its
-    batches as they were seen in training) comes within 2 points of --until. Default: 1."""
+    eval_interval: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
+    """Epochs between evaluations. The last epoch is always evaluated, and one whose online accuracy (that of its
+    batches as they were seen in training) comes within 2 points of --target-accuracy. Default: 1."""
     batch_size: int | None = field(default=None, metadata=_affects("results", 1, 2**20))
     """Images in a step, over all ranks where torchrun starts several."""
     optimizer: OptimizerName | None = field(default=None, metadata=_affects("results"))
@@ -121,8 +121,8 @@ class Train:
     lr: float | None = field(default=None, metadata=_affects("results", 1e-12, 1e6))
     """Learning rate at the start."""
     schedule: ScheduleName | None = field(default=None, metadata=_affects("results"))
-    """decay: the learning rate times --lr-decay after each epoch of the full data set; linear: down to zero at the end
-    of the last of --epochs. Default: decay."""
+    """exponential: the learning rate times --lr-decay after each epoch of the full data set; linear: down to zero at
+    the end of the last of --epochs. Default: exponential."""
     lr_decay: float | None = field(default=None, metadata=_affects("results", 1e-6, 1.0))
     """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on).
     Default: 0.95."""
@@ -132,8 +132,8 @@ class Train:
     """Weight decay on weights of convolutions and linear layers, not on biases or batch norm. Default: 0."""
     augment: tuple[AugmentName, ...] = field(default=(), metadata=_affects("results"))
     """Random augmentation of the training images, new each epoch; none by default, as in the paper's random runs.
-    May be given several times: crop, flip and rotation are the paper's for CIFAR-10; resized-crop, flip and colour
-    together its preprocessing of ImageNet."""
+    May be given several times: crop, flip and rotation are the paper's for CIFAR-10; random-resized-crop, flip and
+    color-jitter together its preprocessing of ImageNet."""
     precision: PrecisionName | None = field(default=None, metadata=_affects("results"))
     """fp32, or bf16 mixed precision. Default: bf16 on a GPU, fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = field(default="auto", metadata=_affects("results"))
@@ -155,7 +155,7 @@ class Session:
     """Go on with the run in this folder from its last checkpoint; give the same options as at its start."""
     seeds: int = field(default=1, metadata=_affects("timings", 1, 1000))
     """Run with so many seeds, from --seed on, and give mean and spread."""
-    checkpoint_every: float = field(default=60.0, metadata=_affects("timings", 0.0, 1e9))
+    checkpoint_interval: float = field(default=60.0, metadata=_affects("timings", 0.0, 1e9))
     """Seconds between checkpoints. One is written too when the run is asked to stop."""
     profile: bool = field(default=False, metadata=_affects("timings"))
     """Measure what the wall time is made of: a table, a picture, and a trace for ui.perfetto.dev."""
@@ -200,10 +200,10 @@ class ResolvedModel(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTrain(Train):
-    """`Train` with its defaults. recipe and until_loss may still be None: no recipe, no goal for the loss."""
+    """`Train` with its defaults. recipe and target_loss may still be None: no recipe, no goal for the loss."""
 
     epochs: int
-    eval_every: int
+    eval_interval: int
     batch_size: int
     optimizer: OptimizerName
     lr: float
@@ -216,14 +216,14 @@ class ResolvedTrain(Train):
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """One run, complete. recipe_changes: where options given beside a recipe differ from it, in words."""
+    """One run, complete. recipe_overrides: where options given beside a recipe differ from it, in words."""
 
     dataset: DatasetName
     data: ResolvedData
     corruption: ResolvedCorruption
     model: ResolvedModel
     train: ResolvedTrain
-    recipe_changes: tuple[str, ...] = ()
+    recipe_overrides: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as plain values, for config.json."""
@@ -269,15 +269,15 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
     model = run.model.model or default.model
     if run.model.aux_head and model != "inception_v3":
         raise UserError(f"--aux-head has no effect with --model {model}: use inception_v3.")
-    if {"crop", "resized-crop"} <= set(run.train.augment):
-        raise UserError("--augment crop and --augment resized-crop both cut a window: leave one out.")
+    if {"crop", "random-resized-crop"} <= set(run.train.augment):
+        raise UserError("--augment crop and --augment random-resized-crop both cut a window: leave one out.")
     usual: dict[str, Any] = {
         "epochs": 100,
-        "eval_every": 1,
+        "eval_interval": 1,
         "batch_size": default.batch_size,
         "optimizer": "sgd",
         "lr": default.lr or MODELS[model].learning_rate,
-        "schedule": "decay",
+        "schedule": "exponential",
         "lr_decay": 0.95,
         "momentum": 0.9,
         "weight_decay": 0.0,
@@ -314,7 +314,7 @@ def _probability(corruption: Corruption) -> float:
     return 1.0 if corruption.corruption == "random" else 0.0
 
 
-def affecting(run: ResolvedRun, *kinds: Affects) -> dict[str, Any]:
+def affecting(run: Run | ResolvedRun, *kinds: Affects) -> dict[str, Any]:
     """Return the options of a run that affect one of these, by name, as plain values."""
     return {
         option.name: list(value) if isinstance(value := getattr(section, option.name), tuple) else value

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend, and the one that says that somebody stopped the run."""
+"""Errors: bad input, which the user can fix, and a run that was asked to stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ T = TypeVar("T", int, float)
 
 
 class UserError(ValueError):
-    """Bad input: one line that names the value, what is allowed and what to do. The command line exits with 2."""
+    """Bad input, shown as one line. The command line exits with 2.
+
+    problem: what is wrong, naming the value: "--lr 0 is out of range".
+    fix: what to do: "choose one in [1e-12, 1e+06]". "" where the problem says it.
+    option: the option or parameter at fault, as it is written: "--lr". "" where it is none.
+    value: the value at fault, a path included.
+    allowed: what is allowed, in words or as a list of choices. "" where that is open.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        fix: str = "",
+        *,
+        option: str = "",
+        value: object = None,
+        allowed: str | tuple[str, ...] = "",
+    ) -> None:
+        line = f"{problem}: {fix}" if fix else problem
+        super().__init__(line if not fix or line.endswith((".", "?")) else f"{line}.")
+        self.problem, self.fix, self.option, self.value, self.allowed = problem, fix, option, value, allowed
 
 
 class Interrupted(Exception):
@@ -24,14 +44,18 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"{what} {value!r} is unknown: choose one of {', '.join(names)}.{hint}")
+    fix = f"choose one of {', '.join(names)}.{hint}"
+    raise UserError(f"{what} {value!r} is unknown", fix, option=what, value=value, allowed=tuple(names))
 
 
 def in_range(what: str, value: T, least: float, most: float) -> T:
     """Return `value` if least <= value <= most; else raise a UserError that states the range."""
     if least <= value <= most:  # not NaN
         return value
-    raise UserError(f"{what} {value} is out of range: choose one in [{_bound(least)}, {_bound(most)}].")
+    allowed = f"[{_bound(least)}, {_bound(most)}]"
+    raise UserError(
+        f"{what} {value} is out of range", f"choose one in {allowed}", option=what, value=value, allowed=allowed
+    )
 
 
 def _bound(value: float) -> str:

@@ -176,7 +176,7 @@ def window(height: int, width: int, seed: int, index: int, epoch: int) -> tuple[
     return mulhi(w[2], height - h + 1), mulhi(w[3], width - wd + 1), h, wd
 
 
-def resized_crop(image: np.ndarray, seed: int, index: int, epoch: int) -> np.ndarray:
+def random_resized_crop(image: np.ndarray, seed: int, index: int, epoch: int) -> np.ndarray:
     height, width, _ = image.shape
     top, left, h, wd = window(height, width, seed, index, epoch)
     cut = image[top : top + h, left : left + wd].astype(np.float64)
@@ -190,11 +190,11 @@ def resized_crop(image: np.ndarray, seed: int, index: int, epoch: int) -> np.nda
     return cut
 
 
-def resized_crop_bound(height: int, width: int) -> float:
+def random_resized_crop_bound(height: int, width: int) -> float:
     return 255 * (40 * (height + width) + 8) * 2.0**-23
 
 
-def colour(image: np.ndarray, seed: int, index: int, epoch: int) -> np.ndarray:
+def color_jitter(image: np.ndarray, seed: int, index: int, epoch: int) -> np.ndarray:
     w = draw(seed, COLOUR, index, epoch)
     s = [((word >> 1) + 0.5) / 2**30 - 1 for word in w]
 
@@ -237,7 +237,7 @@ def turned(pixel: np.ndarray, s: float) -> np.ndarray:
     return np.array([largest - span * min(max(min(each, 4 - each), 0), 1) for each in k])
 
 
-def colour_bound(height: int, width: int) -> float:
+def color_jitter_bound(height: int, width: int) -> float:
     return 255 * (160 * height * width + 968) * 2.0**-23
 
 

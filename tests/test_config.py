@@ -33,18 +33,29 @@ def test_every_number_has_a_range() -> None:
 
 def test_what_a_step_computes_is_affected_by_these_options() -> None:
     """A list that does not come from the metadata: what a recipe may set and what builds the network are results."""
-    results = {"size", "limit", "corruption", "probability", "seed", "model", "dropout", "aux_head", "augment"}
+    results = {"size", "max_samples", "corruption", "probability", "seed", "model", "dropout", "aux_head", "augment"}
     results |= {"batch_size", "optimizer", "lr", "schedule", "lr_decay", "momentum", "weight_decay", "precision"}
     results |= {"compile", "deterministic"}
     run = Run("cifar10")
     assert set(affecting(run, "results")) == results
-    assert set(affecting(run, "length")) == {"epochs", "until", "until_loss", "eval_every"}
-    free = {"data", "download", "workers", "damaged", "residency", "recipe", "device"}
+    assert set(affecting(run, "length")) == {"epochs", "target_accuracy", "target_loss", "eval_interval"}
+    free = {"data", "download", "workers", "on_decode_error", "cache_images", "recipe", "device"}
     assert set(affecting(run, "timings")) == free
-    assert set(recipe("fast", "inception_small")) <= results | {"epochs", "eval_every", "until", "until_loss"}
+    assert set(recipe("fast", "inception_small")) <= results | {
+        "epochs",
+        "eval_interval",
+        "target_accuracy",
+        "target_loss",
+    }
 
 
-OTHER: dict[str, Any] = {"residency": "stream", "workers": 3, "data": "elsewhere", "damaged": "skip", "device": "cpu:0"}
+OTHER: dict[str, Any] = {
+    "cache_images": "none",
+    "workers": 3,
+    "data": "elsewhere",
+    "on_decode_error": "skip",
+    "device": "cpu:0",
+}
 
 
 @pytest.mark.parametrize("name", OTHER)

@@ -13,7 +13,7 @@ import torch
 
 import rethink_fast
 from rethink_fast import kernels, rng
-from rethink_fast.augment import crop_windows, random_colour, random_crop, random_flip, random_resized_crop
+from rethink_fast.augment import color_jitter, crop_windows, random_crop, random_flip, random_resized_crop
 from rethink_fast.augment import random_rotation as rotation
 from rethink_fast.corruptions import (
     corrupted_mask,
@@ -23,7 +23,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data import damaged, layout, subset, synthetic
+from rethink_fast.data import DataOptions, damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.preprocess import PIXEL_KINDS, Preprocessing, prepare
 from rethink_fast.data.source import InMemoryImages, Split
@@ -209,8 +209,8 @@ def test_the_least_height_is_evaluated_from_left_to_right(
 def test_resized_crop(size: tuple[int, int]) -> None:
     images = pictures(len(INDICES), *size)
     made = random_resized_crop(torch.from_numpy(images), INDEX, seed=3, epoch=8)
-    expected = [contract.resized_crop(x, 3, i, 8) for x, i in zip(images, INDICES, strict=True)]
-    rounded(made, expected, contract.resized_crop_bound(*size))
+    expected = [contract.random_resized_crop(x, 3, i, 8) for x, i in zip(images, INDICES, strict=True)]
+    rounded(made, expected, contract.random_resized_crop_bound(*size))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (12, 12)])
@@ -220,9 +220,9 @@ def test_colour(size: tuple[int, int]) -> None:
     images = pictures(len(index), *size)
     images[::3, ::2] //= 8
     images[1::3] |= 0xE0
-    made = random_colour(torch.from_numpy(images), index, seed=3, epoch=8)
-    expected = [contract.colour(x, 3, i, 8) for x, i in zip(images, index.tolist(), strict=True)]
-    rounded(made, expected, contract.colour_bound(*size))
+    made = color_jitter(torch.from_numpy(images), index, seed=3, epoch=8)
+    expected = [contract.color_jitter(x, 3, i, 8) for x, i in zip(images, index.tolist(), strict=True)]
+    rounded(made, expected, contract.color_jitter_bound(*size))
 
 
 @pytest.mark.parametrize("d", [1, 2, 784, 3072])
@@ -244,7 +244,7 @@ def test_patches(shape: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize(("dataset", "edge", "channels"), [("cifar10", 32, 3), ("mnist", 28, 1), ("imagenet", 77, 3)])
 def test_synthetic_images(dataset: str, edge: int, channels: int) -> None:
-    made = synthetic.load(dataset, edge=edge, limit=20, device=CPU)
+    made = synthetic.load(dataset, DataOptions(size=edge, max_samples=20))
     assert made.test is not None
     choose = random.Random(1)
     for split, base in ((made.train, 0), (made.test, 2**62)):
@@ -275,8 +275,8 @@ STAGES = [
     {"window": (0, 0, 16, 18), "size": (9, 8), "crop": True},
     {"flip": True, "rotation": True},
     {"window": (0, 0, 16, 18), "size": (9, 8), "crop": True, "flip": True, "rotation": True},
-    {"resized_crop": True},
-    {"resized_crop": True, "flip": True, "rotation": True, "colour": True},
+    {"random_resized_crop": True},
+    {"random_resized_crop": True, "flip": True, "rotation": True, "color_jitter": True},
 ]
 
 
@@ -292,9 +292,9 @@ def test_prepared_input_is_the_contract_stage_by_stage(stages: dict, kind: str, 
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **stages)
     images, index = pictures(4, 16, 18), [4, 0, 2**62 + 1, 7]
     made = prepare(torch.from_numpy(images), torch.arange(4), torch.tensor(index), how, epoch=epoch)
-    bound = (contract.rotation_bound(12, 12) + contract.resized_crop_bound(12, 12) + 60e-5 + 1e-3) / 127.5
-    if how.colour:
-        bound = 64 * bound + contract.colour_bound(12, 12) / 127.5
+    bound = (contract.rotation_bound(12, 12) + contract.random_resized_crop_bound(12, 12) + 60e-5 + 1e-3) / 127.5
+    if how.color_jitter:
+        bound = 64 * bound + contract.color_jitter_bound(12, 12) / 127.5
     for x, i, given in zip(images, index, made.permute(0, 2, 3, 1).double().numpy(), strict=True):
         top, left, height, width = how.window
         x = x[top : top + height, left : left + width].astype(np.float64)
@@ -309,7 +309,7 @@ def test_prepared_input_is_the_contract_stage_by_stage(stages: dict, kind: str, 
         else:
             if how.crop:
                 x = contract.crop(x, how.size, how.seed, i, epoch)
-            for name in ("resized_crop", "flip", "rotation", "colour"):
+            for name in ("random_resized_crop", "flip", "rotation", "color_jitter"):
                 if getattr(how, name):
                     stage = getattr(contract, {"rotation": "rotate"}.get(name, name))
                     x = stage(x, how.seed, i, epoch)

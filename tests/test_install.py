@@ -17,7 +17,7 @@ import rethink_fast
 
 ROOT = Path(rethink_fast.__file__).parents[1]
 SDIST = "import sys; from setuptools.build_meta import build_sdist; print(build_sdist(sys.argv[1]))"
-BENCH = ["bench", "mnist", "--data", "synthetic", "--limit", "60", "--epochs", "1", "--device", "cpu"]
+BENCH = ["bench", "mnist", "--data", "synthetic", "--max-samples", "60", "--epochs", "1", "--device", "cpu"]
 
 pytestmark = [
     pytest.mark.slow,

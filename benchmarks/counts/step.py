@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.env import version_of
 from rethink_fast.kernels import native
 from rethink_fast.train.setup import RunContext, build_run
@@ -56,9 +56,8 @@ def setup_of(model: str) -> RunContext:
     dataset_name = "imagenet" if model == "inception_v3" else "cifar10"
     size = 75 if model == "inception_v3" else 28
     train = Train(batch_size=BATCH, augment=("flip",), lr=1e-6)
-    run = Run(dataset_name, Data(limit=IMAGES, size=size), Corruption("random-pixels"), Model(model), train)  # type: ignore[arg-type]
-    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset(dataset_name, "synthetic", size=size, limit=IMAGES, **options)
+    run = Run(dataset_name, Data(max_samples=IMAGES, size=size), Corruption("random-pixels"), Model(model), train)  # type: ignore[arg-type]
+    dataset = load_dataset(dataset_name, DataOptions("synthetic", size=size, max_samples=IMAGES, workers=1))
     return build_run(resolve(run, on_gpu=False, cores=1), dataset, CPU)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from rethink_fast import kernels, rng
 from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, resolve
-from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.data.preprocess import prepare_reference
 from rethink_fast.data.source import InMemoryImages
 from rethink_fast.train.setup import RunContext, build_run
@@ -27,13 +27,12 @@ IMAGES, BATCH, JPEGS, SIDE = 2000, 128, 32, 256
 @functools.cache
 def synthetic(dataset: str = "cifar10", limit: int = IMAGES, size: int = 28) -> Dataset:
     """A synthetic data set, made once."""
-    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    return open_dataset(dataset, "synthetic", size=size, limit=limit, **rest)
+    return load_dataset(dataset, DataOptions("synthetic", size=size, max_samples=limit, workers=1))
 
 
 def setup_of(corruption: CorruptionName, model: str = "mlp_1x512") -> RunContext:
     """A run on it, as the command line resolves it."""
-    run = Run("cifar10", Data(limit=IMAGES), Corruption(corruption), Model(model))
+    run = Run("cifar10", Data(max_samples=IMAGES), Corruption(corruption), Model(model))
     return build_run(resolve(run, on_gpu=False, cores=1), synthetic(), CPU)
 
 
@@ -105,8 +104,7 @@ def make_decode() -> PreparedCase:
     from PIL import Image
 
     root = jpegs()
-    rest = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop", "residency": "stream"}
-    split = open_dataset("imagenet", root.name, size=224, limit=None, **rest).train
+    split = load_dataset("imagenet", DataOptions(root.name, size=224, cache_images="none", workers=1)).train
     assert not split.images.resident, "there would be nothing left to decode"
     order = torch.arange(JPEGS).flip(0)
     files = sorted((Path(root.name) / "train").glob("*/*.jpg"))

@@ -20,7 +20,7 @@ from ..timing import PreparedCase
 from . import Case
 
 CIFAR = ("mlp_1x512", "mlp_3x512", "alexnet_small", "inception_small")
-RUN = ("cifar10", "--data", "synthetic", "--limit", "512", "--model", "mlp_1x512", "--corruption", "random")
+RUN = ("cifar10", "--data", "synthetic", "--max-samples", "512", "--model", "mlp_1x512", "--corruption", "random")
 EPOCHS = 2
 
 

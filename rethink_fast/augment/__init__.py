@@ -6,7 +6,7 @@ RESIZED_CROP and COLOUR.
 
 from __future__ import annotations
 
-from .color_jitter import random_colour
+from .color_jitter import color_jitter
 from .crop import center_window, fixed_crop, random_crop
 from .flip import random_flip
 from .random_resized_crop import crop_windows, random_resized_crop
@@ -15,9 +15,9 @@ from .whitening import unit_range, whiten
 
 __all__ = [
     "center_window",
+    "color_jitter",
     "crop_windows",
     "fixed_crop",
-    "random_colour",
     "random_crop",
     "random_flip",
     "random_resized_crop",

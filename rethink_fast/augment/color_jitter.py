@@ -1,4 +1,4 @@
-"""colour: random brightness, contrast, saturation and hue, as for the paper's ImageNet.
+"""color_jitter: random brightness, contrast, saturation and hue, as for the paper's ImageNet.
 
 The paper reuses the preprocessing of the TensorFlow Inception package of 2016, whose two orders of the four (one or
 the other by thread) are drawn here. On values of 0 ... 1, and clipped to them only at the very end:
@@ -21,7 +21,7 @@ from .. import rng
 BRIGHTNESS, FACTOR, HUE = 32 / 255, 0.5, 0.2
 
 
-def random_colour(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
+def color_jitter(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Distort the colours of each image, a pure function of (seed, epoch, index).
 
     images: RGB [B, H, W, 3] in pixel units (0 ... 255), any dtype; index: int64 [B]. Returns float32, in [0, 255].

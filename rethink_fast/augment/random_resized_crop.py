@@ -1,4 +1,4 @@
-"""resized_crop: a random window of random size and shape, resized to the network's input, as for the paper's ImageNet.
+"""random_resized_crop: a window of random size and shape, resized to the network's input, as for the paper's ImageNet.
 
 The paper reuses the preprocessing of the TensorFlow Inception package of 2016. That one draws a window of an aspect
 ratio (width over height) between 0.75 and 1.33 and a height between the least and the most that its limits allow, both

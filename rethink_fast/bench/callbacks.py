@@ -77,7 +77,7 @@ class RecordingCallback:
 
     def keep_weights(self, outcome: TrainState) -> None:
         """Write the network as it stands, where there is one to use."""
-        if outcome.steps and outcome.stopped != "not_finite":
+        if outcome.steps and outcome.stop_reason != "non_finite_loss":
             self._try(WEIGHTS, lambda: save_weights(self.folder.path, self.setup, outcome))
 
     def keep_profile(self, profile: Profile, record: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ class RecordingCallback:
     def end(self, outcome: TrainState, record: dict[str, Any]) -> None:
         """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
         self.folder.kept = RECORD not in self._failed
-        unfinished = outcome.stopped in ("interrupted", "epochs")
+        unfinished = outcome.stop_reason in ("interrupted", "epochs")
         lost = [what for what in (RECORD, WEIGHTS, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
         if not lost:
             return
@@ -116,7 +116,7 @@ class RecordingCallback:
         """Write the record of a run that an error ends. Its checkpoint is written already, where there can be one."""
         if self._outcome is None:
             return
-        self._outcome.stopped = "interrupted"
+        self._outcome.stop_reason = "interrupted"
         self.end(self._outcome, self.keep(self._outcome, interrupted=True))
         if not self._failed:
             self.screen.note(

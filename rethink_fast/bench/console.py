@@ -83,17 +83,17 @@ class ConsoleProgress:
                 self.note(f"left out {len(split.damaged)} damaged {where} image(s), the first {split.damaged[0][0]}")
         self.note(
             f"{run.model.model}, {setup.parameters:,} parameters, at {run.data.size} px on {setup.device} in "
-            f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.labels_changed)} of the labels "
-            f"changed; seed {run.corruption.seed}"
+            f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.label_flip_fraction)} of the "
+            f"labels changed; seed {run.corruption.seed}"
         )
-        for change in run.recipe_changes:
+        for change in run.recipe_overrides:
             self.note(f"this is no longer the recipe {run.train.recipe}: {change}")
 
     def on_ready(self, outcome: TrainState) -> None:
         """Say how the step runs, and what that took."""
         self._before, self._started = outcome.epoch, time.perf_counter()
-        choice = outcome.choice
-        self.note(f"the step is {'compiled' if choice['compiled'] else 'eager'}: {choice['why']}")
+        decision = outcome.compile
+        self.note(f"the step is {'compiled' if decision['enabled'] else 'eager'}: {decision['reason']}")
 
     def on_progress(self, tick: StepProgress) -> None:
         """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
@@ -131,8 +131,8 @@ class ConsoleProgress:
 
     def close(self, record: dict[str, Any], folder: str) -> None:
         """The closing table."""
-        if record["stopped"] == "not_finite":
-            self.note(f"the loss became NaN or infinite at step {record['not_finite_step']}")
+        if record["stop_reason"] == "non_finite_loss":
+            self.note(f"the loss became NaN or infinite at step {record['first_non_finite_step']}")
         self.note(_verdict(record))
         table = Table(header_style="bold")
         for column in ("time to memorize", "seconds", "epochs", "steps"):
@@ -193,10 +193,10 @@ def _verdict(record: dict[str, Any]) -> str:
         "memorized"
         if record["memorized"]
         else {
-            "until": "reached the accuracy asked for",
-            "epochs": "not memorized in the epochs given",
+            "target_reached": "reached the accuracy asked for",
+            "max_epochs": "not memorized in the epochs given",
             "interrupted": "interrupted",
-            "not_finite": "stopped: loss not finite",
-        }[record["stopped"]]
+            "non_finite_loss": "stopped: loss not finite",
+        }[record["stop_reason"]]
     )
     return f"{record['model']} on {record['dataset']}, {kind}: {state}. {scores}{chance}"

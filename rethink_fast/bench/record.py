@@ -13,7 +13,7 @@ from ..schema import Each, Maybe, Number
 from ..train.setup import RunContext
 from ..train.state import TrainState, utc_now
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 1
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
@@ -21,25 +21,31 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "data_source": ("str", "where the images came from; synthetic where they were made up"),
     "n_train": ("int", "training images that took part"),
     "n_test": ("int", "test images; 0 where there is no test set"),
-    "n_damaged": ("int", "images left out because they cannot be decoded"),
+    "n_undecodable": ("int", "images left out because they cannot be decoded"),
     "num_classes": ("int", "classes"),
     "image_size": ("int", "height and width of the network's input"),
-    "corruption": ("dict", "kind in the paper's words, probability, seed, labels_changed (fraction), contract_version"),
+    "corruption": (
+        "dict",
+        "kind in the paper's words, probability, seed, label_flip_fraction (fraction), contract_version",
+    ),
     "model": ("str", "architecture"),
     "parameters": ("int", "trainable parameters"),
     "precision": ("str", "fp32 or bf16 (mixed)"),
     "device": ("str", "cpu or cuda:N"),
-    "ranks": ("int", "processes that shared every batch, in the last session"),
+    "world_size": ("int", "processes that shared every batch, in the last session"),
     "batch_size": ("int", "images in a step, over all ranks"),
-    "recipe": ("dict", "name (paper, fast or null) and changes: options given beside it that differ from it, in words"),
-    "eval_every": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
-    "step": ("dict", "compiled (bool), and why"),
+    "recipe": (
+        "dict",
+        "name (paper, fast or null) and overrides: options given that differ from it, in words",
+    ),
+    "eval_interval": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
+    "compile": ("dict", "enabled (bool), and the reason"),
     "backend": (
         "dict",
         "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch",
     ),
     "deterministic": ("bool", "whether deterministic algorithms alone were used"),
-    "sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
+    "n_sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
     "started_at": ("str", "UTC time at which the first session began, ISO 8601"),
     "ended_at": ("str", "UTC time of the end, or of the last epoch's end while it runs"),
     "epochs": ("int", "epochs completed"),
@@ -53,8 +59,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "best_test_epoch": ("int?", "epoch at whose end it was first reached"),
     "best_test_top5_accuracy": ("float?", "highest test_top5_accuracy of any evaluation"),
     "memorized": ("bool", "whether every training label was reproduced: train_accuracy of 1"),
-    "stopped": ("str", "until (accuracy reached), epochs (all used), interrupted, or not_finite (loss)"),
-    "not_finite_step": ("int?", "first step whose loss was not finite"),
+    "stop_reason": ("str", "target_reached, max_epochs, interrupted or non_finite_loss"),
+    "first_non_finite_step": ("int?", "first step whose loss was not finite"),
     "time_to_memorize": ("dict", "for each level of accuracy and for loss<=0.05: seconds, epochs, steps; or null"),
     "images_per_second": ("float?", "training images a second, over train_seconds"),
     "train_seconds": ("float", "training alone: without data set-up, compilation and evaluation"),
@@ -98,14 +104,14 @@ ENVIRONMENT_SHAPE = {
 
 _NARROWER: dict[str, Any] = {
     "batch_size": Number(1, 2**31, whole=True),
-    "corruption": {"kind": str, "probability": FRACTION, "seed": COUNT, "labels_changed": Maybe(FRACTION)},
-    "recipe": {"name": Maybe(str), "changes": [str]},
-    "step": {"compiled": Maybe(bool), "why": Maybe(str)},
+    "corruption": {"kind": str, "probability": FRACTION, "seed": COUNT, "label_flip_fraction": Maybe(FRACTION)},
+    "recipe": {"name": Maybe(str), "overrides": [str]},
+    "compile": {"enabled": Maybe(bool), "reason": Maybe(str)},
     **{
         f"{which}_accuracy": Maybe(FRACTION)
         for which in ("train", "train_top5", "test", "test_top5", "best_test", "best_test_top5")
     },
-    "stopped": frozenset(("until", "epochs", "interrupted", "not_finite")),
+    "stop_reason": frozenset(("target_reached", "max_epochs", "interrupted", "non_finite_loss")),
     "time_to_memorize": Each(Maybe({"seconds": AMOUNT, "epochs": COUNT, "steps": COUNT})),
     "profile": Maybe(
         {
@@ -123,7 +129,7 @@ _NARROWER: dict[str, Any] = {
 
 _NEEDED = (
     *("schema", "dataset", "data_source", "n_train", "n_test", "image_size", "corruption", "model", "parameters"),
-    *("precision", "batch_size", "device", "epochs", "memorized", "stopped", "time_to_memorize", "interrupted"),
+    *("precision", "batch_size", "device", "epochs", "memorized", "stop_reason", "time_to_memorize", "interrupted"),
     "environment",
 )
 """Keys that are in the records of every version."""
@@ -157,28 +163,28 @@ def result(
         "data_source": dataset.data_source,
         "n_train": len(dataset.train.index),
         "n_test": len(dataset.test.index) if dataset.test else 0,
-        "n_damaged": damaged,
+        "n_undecodable": damaged,
         "num_classes": dataset.num_classes,
         "image_size": run.data.size,
         "corruption": {
             "kind": KINDS[run.corruption.corruption],
             "probability": run.corruption.probability,
             "seed": run.corruption.seed,
-            "labels_changed": setup.labels_changed,
+            "label_flip_fraction": setup.label_flip_fraction,
             "contract_version": CONTRACT_VERSION,
         },
         "model": run.model.model,
         "parameters": setup.parameters,
         "precision": run.train.precision,
         "device": str(setup.device),
-        "ranks": setup.ranks.world_size,
+        "world_size": setup.ranks.world_size,
         "batch_size": run.train.batch_size,
-        "recipe": {"name": run.train.recipe, "changes": list(run.recipe_changes)},
-        "eval_every": run.train.eval_every,
-        "step": outcome.choice,
+        "recipe": {"name": run.train.recipe, "overrides": list(run.recipe_overrides)},
+        "eval_interval": run.train.eval_interval,
+        "compile": outcome.compile,
         "backend": kernels.data_path(setup.device),
         "deterministic": run.train.deterministic,
-        "sessions": outcome.sessions,
+        "n_sessions": outcome.sessions,
         "started_at": outcome.started_at,
         "ended_at": utc_now(),
         "epochs": len(outcome.rows),
@@ -192,8 +198,8 @@ def result(
         "best_test_epoch": best.epoch if best else None,
         "best_test_top5_accuracy": best_top5.test_top5_accuracy if best_top5 else None,
         "memorized": last is not None and last.train_accuracy == 1.0,
-        "stopped": "interrupted" if interrupted else outcome.stopped,
-        "not_finite_step": outcome.first_non_finite_step,
+        "stop_reason": "interrupted" if interrupted else outcome.stop_reason,
+        "first_non_finite_step": outcome.first_non_finite_step,
         "time_to_memorize": outcome.milestones.as_dict(),
         "images_per_second": outcome.images / seconds if seconds else None,
         "train_seconds": seconds,

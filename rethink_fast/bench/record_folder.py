@@ -1,7 +1,7 @@
 """The folder of one run: who may write in it, and its files, each of which is whole at every moment.
 
 config.json, labels.npz    the configuration, and the labels before and after; written at the start
-curve.csv, result.json     a row for each epoch, and the record; replaced as the run goes on
+metrics.csv, result.json     a row for each epoch, and the record; replaced as the run goes on
 .lock                      held by the process that owns the folder; its lock goes with that process
 """
 
@@ -31,15 +31,15 @@ from ..train.state import EpochMetrics
 from ..train.weights import MODEL, WEIGHTS
 from .record import RUN_SHAPE
 
-FILES = ("config.json", "curve.csv", "labels.npz", "result.json")
+FILES = ("config.json", "metrics.csv", "labels.npz", "result.json")
 KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg")
 MAX_CURVE_BYTES = 2**28
 ENDS = {
-    "until": ("it reached its goal", "nothing is left to do; to run it again, choose another folder by --out"),
-    "epochs": ("its epochs are used up", "give more by --epochs to go on"),
-    "not_finite": ("its loss was not finite", "it would end so again; choose a smaller --lr and another --out"),
+    "target_reached": ("it reached its goal", "nothing is left to do; to run it again, choose another folder by --out"),
+    "max_epochs": ("its epochs are used up", "give more by --epochs to go on"),
+    "non_finite_loss": ("its loss was not finite", "it would end so again; choose a smaller --lr and another --out"),
 }
-"""Why a run has ended, and what to do, by the record's "stopped"."""
+"""Why a run has ended, and what to do, by the record's "stop_reason"."""
 CONFIG_SHAPE = {"dataset": str, **dict.fromkeys(("data", "corruption", "model", "train"), Each())}
 
 
@@ -82,7 +82,7 @@ class RecordFolder(OwnedFolder):
 
     def keep(self, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
         """Replace the curve and the record. Raises OSError, and leaves what was there."""
-        self._keep("curve.csv", curve(rows))
+        self._keep("metrics.csv", curve(rows))
         self.write("result.json", record)
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ class RecordFolder(OwnedFolder):
         record = self.record()
         if record is None or record["interrupted"]:
             return None
-        if record["stopped"] == "epochs" and record["epochs"] < run.train.epochs:
+        if record["stop_reason"] == "max_epochs" and record["epochs"] < run.train.epochs:
             return None
         self._compare(run)
         return record
@@ -124,7 +124,7 @@ class RecordFolder(OwnedFolder):
             raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
         finished = self.finished(run)
         if finished is not None:
-            why, advice = ENDS[finished["stopped"]]
+            why, advice = ENDS[finished["stop_reason"]]
             raise UserError(
                 f"--resume {self.path} is a finished run, {why} after {finished['epochs']} epochs: {advice}."
             )
@@ -176,7 +176,7 @@ def differences(config: Mapping[str, Any], run: ResolvedRun) -> list[str]:
 
 
 def curve(rows: list[EpochMetrics]) -> bytes:
-    """Return the text of curve.csv: empty where a value was not measured; else a number, nan, inf or -inf."""
+    """Return the text of metrics.csv: empty where a value was not measured; else a number, nan, inf or -inf."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(field.name for field in fields(EpochMetrics))
@@ -185,7 +185,7 @@ def curve(rows: list[EpochMetrics]) -> bytes:
 
 
 def read_curve(path: Path) -> tuple[dict[str, float | None], ...]:
-    """Read a curve.csv: a dict for each row. What is empty or not finite is None.
+    """Read a metrics.csv: a dict for each row. What is empty or not finite is None.
 
     Raises OSError, or ValueError where it is no table of numbers.
     """

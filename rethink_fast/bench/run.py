@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ..config import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, Run, Session, check_session, resolve
 from ..crash import save_in
-from ..data import Dataset, open_dataset
+from ..data import DataOptions, Dataset, load_dataset
 from ..env import cores
 from ..errors import Interrupted, UserError
 from ..output import never_failing
@@ -70,7 +70,7 @@ def run_bench(run: Run, session: Session, console: Console) -> tuple[dict[str, A
     if not kept:
         return record, EXIT_NOT_KEPT
     runs = record.get("runs", [record]) if record else []
-    return record, EXIT_BAD_INPUT if any(one["stopped"] == "not_finite" for one in runs) else 0
+    return record, EXIT_BAD_INPUT if any(one["stop_reason"] == "non_finite_loss" for one in runs) else 0
 
 
 def _run(
@@ -114,7 +114,7 @@ def _run(
                 return run_one(setup, owned[0], session, screen, stop, resumed=resumed), owned[0].kept
             outcome = Checkpoints(path).load(setup)[0] if resumed else None
             outcome = _fit(setup, NullCallback(), stop, outcome, every=float("inf"))
-            return result(setup, outcome, interrupted=outcome.stopped == "interrupted"), True
+            return result(setup, outcome, interrupted=outcome.stop_reason == "interrupted"), True
 
 
 def _folder(session: Session, run: ResolvedRun) -> RecordFolder:
@@ -233,7 +233,7 @@ def run_one(
     keeper.profile = profile = Profile(setup) if session.profile else None
     try:
         with profiling(profile):
-            outcome = _fit(setup, keeper, stop, outcome, every=session.checkpoint_every)
+            outcome = _fit(setup, keeper, stop, outcome, every=session.checkpoint_interval)
         if profile is not None:
             profile.finish(outcome)
         found = profile.as_dict(outcome) if profile is not None else None
@@ -241,11 +241,11 @@ def run_one(
         keeper.broken_off()
         raise
     keeper.keep_weights(outcome)
-    record = keeper.keep(outcome, interrupted=outcome.stopped == "interrupted", profile=found)
+    record = keeper.keep(outcome, interrupted=outcome.stop_reason == "interrupted", profile=found)
     if profile is not None:
         keeper.keep_profile(profile, record)
         show(record, screen.console)
-    if outcome.stopped == "until":
+    if outcome.stop_reason == "target_reached":
         keeper.checkpoints.remove()
     screen.close(record, str(folder.path))
     keeper.end(outcome, record)
@@ -256,7 +256,7 @@ def _fit(
     setup: RunContext, listener: Callback, stop: GracefulStop, outcome: TrainState | None, *, every: float
 ) -> TrainState:
     try:
-        return fit(setup, listener, stop.check_together, outcome=outcome, checkpoint_every=every)
+        return fit(setup, listener, stop.check_together, outcome=outcome, checkpoint_interval=every)
     except (RuntimeError, MemoryError) as error:
         if "InvalidCxxCompiler" in str(error):  # torch wraps it in an exception of another type
             raise UserError(
@@ -286,18 +286,18 @@ def _open(
         stop.check()
         screen.on_load(what, done, total)
 
-    return open_dataset(
-        run.dataset,
-        run.data.data,
+    options = DataOptions(
+        path=run.data.data,
         size=run.data.size,
-        margin="crop" in run.train.augment,
-        limit=run.data.limit,
+        max_samples=run.data.max_samples,
+        on_decode_error=run.data.on_decode_error,
+        cache_images=run.data.cache_images,
         device=device,
         workers=run.data.workers,
-        download=run.data.download,
-        damaged=run.data.damaged,
-        residency=run.data.residency,
-        windows=wants_windows(run),
         processes=processes,
+        crop_margin="crop" in run.train.augment,
+        random_windows=wants_windows(run),
+        download=run.data.download,
         progress=progress,
     )
+    return load_dataset(run.dataset, options)

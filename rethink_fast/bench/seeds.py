@@ -37,8 +37,7 @@ def combine(records: list[dict[str, Any]], *, wanted: int) -> dict[str, Any]:
     """One record of the records of single runs, of which `wanted` were asked for.
 
     summary: for each figure, and each milestone's seconds and epochs, the spread over the runs that have it: its n says
-    how many reached the milestone. interrupted: whether runs are missing or were stopped. Records of an earlier
-    version lack some figures.
+    how many reached the milestone. interrupted: whether runs are missing or were stopped.
     """
     figures: dict[str, list[float]] = {
         name: [record[name] for record in records if record.get(name) is not None] for name in FIGURES

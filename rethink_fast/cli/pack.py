@@ -20,7 +20,7 @@ from ..pack import write
 from ..text import duration, format_bytes
 
 LISTED = 10
-"""Quarantined images that are named on the screen; all are in the pack's quarantine.csv."""
+"""Quarantined images that are named on the screen; all are in the pack's unreadable.csv."""
 
 
 def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, console: Console) -> Pack:

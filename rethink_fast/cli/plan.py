@@ -57,7 +57,7 @@ def lines(given: Inputs) -> list[PlanLine]:
     everything = given.images + given.test_images
     training = given.images / rate
     evaluation = everything / scoring
-    evaluations = -(-given.epochs // given.eval_every)
+    evaluations = -(-given.epochs // given.eval_interval)
     seconds = given.epochs * training + evaluations * evaluation
     work = (
         given.epochs * given.images * given.count.training_flops + evaluations * everything * given.count.forward_flops

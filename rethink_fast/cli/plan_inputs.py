@@ -21,7 +21,7 @@ class Plan:
     """GPUs that train together."""
     epochs: int = 100
     """Epochs of the run."""
-    eval_every: int = 1
+    eval_interval: int = 1
     """Epochs between evaluations, which go over the training and the test set."""
     record: Annotated[Path | None, PATH] = None
     """What was measured: result.json of a run with --profile, or the record of make gpu-check."""
@@ -68,7 +68,7 @@ class Inputs:
     test_images: int
     gpus: int
     epochs: int
-    eval_every: int
+    eval_interval: int
     count: Count
     model_rate: Figure
     loader_rate: Figure
@@ -87,7 +87,7 @@ PEAK = {"bf16": 989e12, "fp32": 67e12}
 _LIMITS = {
     "gpus": (1, 100_000),
     "epochs": (1, 10**6),
-    "eval_every": (1, 10**6),
+    "eval_interval": (1, 10**6),
     "size": (1, 4096),
     "batch_size": (1, 2**20),
     "model_rate": (1e-3, 1e9),
@@ -149,7 +149,7 @@ def gather(dataset: DatasetName, plan: Plan) -> Inputs:
         test_images=shape.test,
         gpus=plan.gpus,
         epochs=plan.epochs,
-        eval_every=plan.eval_every,
+        eval_interval=plan.eval_interval,
         count=counted,
         model_rate=pick("model_rate", "--model-rate", plan.model_rate, trained, share),
         loader_rate=pick("loader_rate", "--loader-rate", plan.loader_rate, LOADER_RATE, cores),

@@ -26,9 +26,8 @@ from ..config import (
     resolve,
 )
 from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
-from ..data import Dataset, open_dataset, subset
+from ..data import DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
-from ..env import cores
 from ..errors import UserError, in_range
 from ..train.setup import preparation, source_crops, wants_windows
 from . import show_view
@@ -96,19 +95,16 @@ def sheet(
     names = kinds(corruption, probability)
     base = Run(dataset, Data(data, size=size or DEFAULTS[dataset].size), train=Train(augment=augment))
     runs = [resolve(replace(base, corruption=_named(name, seed, probability)), on_gpu=False, cores=1) for name in names]
-    opened = open_dataset(
-        dataset,
-        data,
+    options = DataOptions(
+        path=data,
         size=runs[0].data.size,
-        margin="crop" in augment,
-        limit=OPENED,
-        device=CPU,
-        workers=cores(),
-        download=False,
-        damaged="skip",
-        windows=any(wants_windows(run) for run in runs),
+        max_samples=OPENED,
+        on_decode_error="skip",
+        crop_margin="crop" in augment,
+        random_windows=any(wants_windows(run) for run in runs),
         progress=screen.on_load,
     )
+    opened = load_dataset(dataset, options)
     for note in opened.notes:
         screen.note(note)
     index = opened.train.index

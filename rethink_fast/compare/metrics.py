@@ -103,7 +103,7 @@ def _figures(figures: Iterable[Metric]) -> dict[str, Metric]:
 
 def _run(path: Path, values: dict[str, Any]) -> Record:
     figures = _figures_of_runs([values])
-    epochs = _epoch_rates(path.parent / "curve.csv")
+    epochs = _epoch_rates(path.parent / "metrics.csv")
     if epochs:
         figures["images_per_second"] = Metric("images_per_second", epochs, more_is_better=True)
     return Record(path, "run", _date(path), _scale(values), _machine(values["environment"]), figures)

@@ -18,7 +18,8 @@ from . import class_images, unpickle
 from .archive import TarTree
 from .ground_truth import is_list
 from .image_formats import is_image
-from .source import Dataset, InMemoryImages, Progress, Split, subset
+from .options import DataOptions
+from .source import Dataset, InMemoryImages, Split, subset
 from .tree import FolderTree, Tree, join, unused
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -32,15 +33,7 @@ MAX_BATCH = 256 * 2**20
 BESIDE = ("batches.meta", "batches.meta.txt", "readme.html")
 
 
-def load(
-    path: Path,
-    *,
-    limit: int | None,
-    device: torch.device,
-    workers: int,
-    damaged: str,
-    progress: Progress | None = None,
-) -> Dataset:
+def load(path: Path, options: DataOptions) -> Dataset:
     """CIFAR-10 from a folder or a tar, decoded to the device. Raises UserError that names what is wrong.
 
     The sample index is the position in data_batch_1 ... 5 one after another, or in the sorted order of the paths.
@@ -54,7 +47,7 @@ def load(
             found = _find(tree, levels=3)
     found = found or _find(tree, levels=3)
     if found is None:
-        return class_images.load(tree, limit=limit, device=device, workers=workers, damaged=damaged, progress=progress)
+        return class_images.load(tree, options)
     form, folder = found
     batches = {}
     for stem in TRAIN + TEST:
@@ -65,7 +58,7 @@ def load(
             except OSError as error:
                 raise UserError(f"{tree.path / file} cannot be read: {error.strerror or error}") from None
     place = tree.path / folder if tree.kind == "folder" else tree.path
-    dataset = _of_batches(form, tree.path, batches, limit, device, place)
+    dataset = _of_batches(form, tree.path, batches, options, place)
     rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in BESIDE})
     notes = [*tree.notes, f"not used in {tree.path}: {rest}"] if str(rest) else tree.notes
     return replace(dataset, notes=tuple(notes))
@@ -101,8 +94,7 @@ def _of_batches(
     form: str,
     source: Path,
     files: dict[str, tuple[str, bytes]],
-    limit: int | None,
-    device: torch.device,
+    options: DataOptions,
     place: Path,
 ) -> Dataset:
     read: Callable[[str, bytes], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
@@ -130,7 +122,7 @@ def _of_batches(
             parts.append((images.view(-1, 3, 32, 32).permute(0, 2, 3, 1), labels))
         labels = torch.cat([labels for _, labels in parts])
         images = torch.cat([images for images, _ in parts]).contiguous()
-        return Split(InMemoryImages(images, device), labels, subset(len(labels), limit))
+        return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
     return Dataset("cifar10", f"cifar10 {form} {place.absolute()}", CLASSES, split(TRAIN), split(TEST))
 

@@ -16,22 +16,21 @@ from . import layout
 from .dali import DecodeError, Decoder, decode, shape_of, whole
 from .examine import Examiner, Opened
 from .jpeg_images import MAX_BYTES
+from .options import DataOptions
 from .source import Dataset, InMemoryImages, Progress, Split, subset
 from .tree import Tree, join
 
 READ_AT_ONCE = 256
 
 
-def load(
-    tree: Tree, *, limit: int | None, device: torch.device, workers: int, damaged: str, progress: Progress | None
-) -> Dataset:
+def load(tree: Tree, options: DataOptions) -> Dataset:
     """The data set of class folders in a folder or a tar. Raises UserError."""
     found = layout.find(tree, "CIFAR-10 batches, ")
 
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         names = [join(folder_name, file) for file in files]
-        index, images, bad = _decode(tree, names, subset(len(files), limit), workers, damaged, progress)
-        resident = InMemoryImages(images, device, None if len(index) == len(files) else index)
+        index, images, bad = _decode(tree, names, subset(len(files), options.max_samples), options)
+        resident = InMemoryImages(images, options.device, None if len(index) == len(files) else index)
         return Split(resident, labels, index, bad)
 
     train = split(*found.train)
@@ -48,9 +47,7 @@ def _decode(
     tree: Tree,
     files: Sequence[str],
     index: Tensor,
-    workers: int,
-    damaged: str,
-    progress: Progress | None,
+    options: DataOptions,
 ) -> tuple[Tensor, Tensor, tuple[tuple[str, str], ...]]:
     """The samples that can be decoded, their images uint8 [n, H, W, 3], and what was left out."""
     path, samples = tree.path, index.tolist()
@@ -64,7 +61,7 @@ def _decode(
             return np.empty(0, np.uint8), f"{damaged_files.NOT_READ}: {error.strerror or error}"
 
     peek = Decoder(shape_of, threads=1)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(options.threads) as pool:
         for start in range(0, len(samples), READ_AT_ONCE):
             part = samples[start : start + READ_AT_ONCE]
             contents, not_read = zip(*pool.map(read, part), strict=True)
@@ -73,11 +70,11 @@ def _decode(
             reasons = [first or then for first, then in zip(not_read, opened.reasons, strict=True)]
             bad.update((sample, reason) for sample, reason in zip(part, reasons, strict=True) if reason is not None)
     while True:
-        index, named = damaged_files.drop_samples(path, files, index, sorted(bad.items()), damaged)
+        index, named = damaged_files.drop_samples(path, files, index, sorted(bad.items()), options.on_decode_error)
         samples = index.tolist()
         try:
-            decoded = decode([encoded[sample] for sample in samples], workers=workers)
-            return index, _stack(path, [files[sample] for sample in samples], decoded, progress), named
+            decoded = decode([encoded[sample] for sample in samples], workers=options.threads)
+            return index, _stack(path, [files[sample] for sample in samples], decoded, options.progress), named
         except DecodeError as error:
             changed = False
             for start in range(0, len(samples), READ_AT_ONCE):

@@ -23,7 +23,7 @@ from .jpeg_images import read_image, stamp_of
 from .source import Progress
 
 CHECKED_AT_ONCE = 128
-CACHE_VERSION = 2
+CACHE_VERSION = 1
 NOT_READ = "cannot be read"
 _WORDS = (
     (("empty", "truncated", "corrupt"), "is damaged ({})", "restore the file"),
@@ -125,14 +125,14 @@ def drop_samples(
     damaged: list[tuple[int, str]],
     what_to_do: str,
 ) -> tuple[Tensor, tuple[tuple[str, str], ...]]:
-    """The samples without the damaged ones, and (file, reason) of those; with "stop", a UserError if there are any."""
+    """The samples without the damaged ones, and (file, reason) of those; with "raise", a UserError if there are any."""
     if not damaged:
         return index, ()
     named = tuple((str(root / files[sample]), reason) for sample, reason in damaged)
     said, advice = describe(named[0][1])
-    if what_to_do == "stop":
+    if what_to_do == "raise":
         others = f", and {len(named) - 1} more cannot be decoded" if len(named) > 1 else ""
-        raise UserError(f"{named[0][0]} {said}{others}: {advice}, or skip such files with --damaged skip")
+        raise UserError(f"{named[0][0]} {said}{others}: {advice}, or skip such files with --on-decode-error skip")
     kept = index[~torch.isin(index, torch.tensor([sample for sample, _ in damaged]))]
     if not len(kept):
         raise UserError(f"{root}: none of {len(named)} images can be decoded; the first, {named[0][0]}, {said}")

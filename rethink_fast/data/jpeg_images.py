@@ -20,8 +20,9 @@ from ..augment import crop_windows
 from ..errors import UserError
 from ..files import open_regular
 from ..stages import stage
-from .dali import CROP, DecodeError, Decoder, Feed, decoding, shape_of, whole
+from .dali import DecodeError, Decoder, Feed, decoding, shape_of, whole
 from .examine import Examiner, Opened
+from .options import DataOptions
 from .pillow import as_ppm, for_dali
 from .resize import resize
 
@@ -35,9 +36,9 @@ AHEAD = 2
 class JpegFolder:
     """Image files, read and decoded again every time they are asked for, at one size.
 
-    size: the network input. Without `margin` the images are the central 87.5 % of each dimension, resized to
-    size x size: the evaluation preprocessing of the TensorFlow Inception package, which the paper reuses. With
-    `margin` they are the whole image, resized to size / 0.875, for a random crop later on. Antialiased linear.
+    The images are the central 87.5 % of each dimension, resized to the network's input: the evaluation preprocessing of
+    the TensorFlow Inception package, which the paper reuses. With options.crop_margin they are the whole image, resized
+    to size / 0.875, for a random crop later on. Antialiased linear.
     """
 
     resident = False
@@ -46,19 +47,16 @@ class JpegFolder:
         self,
         root: Path,
         files: Sequence[str],
+        options: DataOptions,
         *,
-        size: int,
-        margin: bool,
-        device: torch.device,
-        workers: int,
         stamps: np.ndarray | None = None,
     ) -> None:
         """stamps: int64 [N, 2], of the files when they were checked (stamp_of), -1 of those that were not."""
-        edge = round(size / CROP) if margin else size
-        self.shape = (edge, edge, 3)
-        self._root, self._files, self._device, self._workers = root, files, device, workers
+        self.shape = (options.image_size, options.image_size, 3)
+        self._root, self._files = root, files
+        self._device, self._workers = options.device, options.threads
         self._stamps = np.full((len(files), 2), -1, np.int64) if stamps is None else stamps
-        self._crop, self._resize = not margin, True
+        self._crop, self._resize = not options.crop_margin, True
         self._peek = Decoder(shape_of, threads=1)
         self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
         self._by_pillow = np.zeros(len(files), bool)

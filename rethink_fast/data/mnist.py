@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import open_regular
+from .options import DataOptions
 from .source import Dataset, InMemoryImages, Split, subset
 
 FOLDERS = ("", "raw", "MNIST/raw", "MNIST")
@@ -46,18 +47,18 @@ def _variant(folder: Path, name: str) -> Path | None:
     return next((p for p in places if os.path.isfile(p)), None) or next((p for p in places if os.path.lexists(p)), None)
 
 
-def load(folder: Path, *, limit: int | None, device: torch.device) -> Dataset:
+def load(folder: Path, options: DataOptions) -> Dataset:
     """MNIST from a folder of its four IDX files; a missing or damaged file is a UserError that names it."""
     found = find(folder)
     if found is None:
         raise UserError(
             f"{folder} holds no MNIST: looked for {', '.join(FILES)}, each plain or .gz, there and in MNIST/raw"
         )
-    train, test = (_split(found[i], found[i + 1], limit, device) for i in (0, 2))
+    train, test = (_split(found[i], found[i + 1], options) for i in (0, 2))
     return Dataset("mnist", f"mnist idx {found[0].parent.absolute()}", CLASSES, train, test)
 
 
-def _split(images_path: Path, labels_path: Path, limit: int | None, device: torch.device) -> Split:
+def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
     images = read_idx(images_path, IMAGES_MAGIC).unsqueeze(-1)
     labels = read_idx(labels_path, LABELS_MAGIC).to(torch.int64)
     if not len(images):
@@ -71,7 +72,7 @@ def _split(images_path: Path, labels_path: Path, limit: int | None, device: torc
         raise UserError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
     if int(labels.max()) >= len(CLASSES):
         raise UserError(f"{labels_path} has the label {int(labels.max())}: MNIST has the classes 0 ... 9")
-    return Split(InMemoryImages(images, device), labels, subset(len(labels), limit))
+    return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
 
 def read_idx(path: Path, magic: int) -> Tensor:

@@ -4,7 +4,7 @@ DEST/pack.json              version, contract, form, classes, and of each split 
 DEST/SPLIT-00000.tar ...    form jpeg: shards in the WebDataset convention, KEY.jpg (or .png) and KEY.cls
 DEST/SPLIT.npy              form raw: uint8 [N, H, W, 3], for numpy.load(mmap_mode="r")
 DEST/SPLIT.index.npy        a row of INDEX for each sample
-DEST/quarantine.csv         split, index, file and reason of every image that cannot be decoded
+DEST/unreadable.csv         split, index, file and reason of every image that cannot be decoded
 
 SPLIT is train or test. KEY is the sample index, the position in the sorted order of the source: an image that cannot be
 decoded keeps its row (of length 0) in the index, and in a .npy its place (zeros), so that nothing moves. pack_schema.py
@@ -36,10 +36,9 @@ from .npy_images import read_npy_header
 from .pack_schema import INDEX
 from .source import Progress
 
-VERSION = 2
-"""1 had its sized images resized by DALI."""
+VERSION = 1
 MANIFEST = "pack.json"
-QUARANTINE = "quarantine.csv"
+QUARANTINE = "unreadable.csv"
 MAX_MANIFEST_BYTES, MAX_QUARANTINE_BYTES, MAX_INDEX_BYTES = 2**26, 2**28, 2**31
 """Far above what 60 million images take."""
 

@@ -6,6 +6,7 @@ bytes and from form raw; from re-encoded JPEGs, what JPEG makes of those.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,50 +19,40 @@ from . import damaged as damaged_files
 from . import pack_format
 from .jpeg_images import JpegFolder
 from .npy_images import open_mapped
+from .options import DataOptions
 from .pack_format import Pack, PackSplit
-from .source import Dataset, Images, Progress, Split, subset
+from .source import Dataset, Images, Split, subset
 
 
-def load(
-    dataset: str,
-    path: Path,
-    *,
-    size: int,
-    margin: bool,
-    limit: int | None,
-    device: torch.device,
-    workers: int,
-    damaged: str,
-    progress: Progress | None = None,
-) -> Dataset:
+def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
     """Open a pack as "imagenet" or "cifar10"; every byte is checked the first time. Raises UserError.
 
-    imagenet takes images at `size`, or original bytes, which it brings there (with `margin`, larger, as from a folder).
-    cifar10 takes images of one size.
+    imagenet takes images at options.size, or original bytes, which it resizes as from a folder. cifar10 takes images of
+    one size.
     """
     pack = pack_format.read_pack(path)
-    pack_format.check(pack, workers=workers, progress=progress)
-    shape = _as_they_are(dataset, pack, size, margin)
+    pack_format.check(pack, workers=options.threads, progress=options.progress)
+    shape = _as_they_are(dataset, pack, options.input_size, options.crop_margin)
 
     def split(name: str, packed: PackSplit) -> Split:
-        index = subset(len(packed.index), limit)
+        index = subset(len(packed.index), options.max_samples)
         taking = set(index.tolist())
         bad = [(sample, reason) for sample, _, reason in packed.quarantine if sample in taking]
         names = {sample: file for sample, file, _ in packed.quarantine}
-        if bad and damaged == "stop":
+        if bad and options.on_decode_error == "raise":
             others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise UserError(
-                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: leave out with --damaged skip, "
-                f"or mend and pack again"
+                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: skip it with --on-decode-error "
+                f"skip, or replace it and pack again"
             )
-        index, named = damaged_files.drop_samples(path, names, index, bad, damaged)
+        index, named = damaged_files.drop_samples(path, names, index, bad, options.on_decode_error)
         images: Images
         if pack.form == "raw":
-            images = open_mapped(path / packed.files[0], device)
+            images = open_mapped(path / packed.files[0], options.device)
         elif shape is not None:
-            images = PackedJpegs(path, packed, shape=shape, device=device, workers=workers)
+            images = PackedJpegs(path, packed, options, shape=shape)
         else:
-            images = PackedOriginals(path, packed, size=size, margin=margin, device=device, workers=workers)
+            images = PackedOriginals(path, packed, options)
         return Split(images, torch.from_numpy(packed.index["label"].astype(np.int64)), index, named)
 
     train = split("train", pack.train)
@@ -99,11 +90,11 @@ def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int
 class PackedOriginals(JpegFolder):
     """The encoded images of a pack: their bytes come by memory map, and all else is as from a folder."""
 
-    def __init__(self, path: Path, split: PackSplit, **how: Any) -> None:
+    def __init__(self, path: Path, split: PackSplit, options: DataOptions, **how: Any) -> None:
         self._rows, self._names = split.index, split.files
         # Not numpy's or Python's own map, which holds a file descriptor for each shard: there may be thousands.
         self._maps = [_mapped(path / name) for name in self._names]
-        super().__init__(path, [""] * len(self._rows), **how)
+        super().__init__(path, [""] * len(self._rows), options, **how)
 
     def _bytes(self, sample: int) -> np.ndarray:
         shard, offset, length, *_ = self._rows[sample].tolist()
@@ -117,8 +108,8 @@ class PackedOriginals(JpegFolder):
 class PackedJpegs(PackedOriginals):
     """The same at the size that they have, which is one for all: shape, height and width."""
 
-    def __init__(self, path: Path, split: PackSplit, *, shape: tuple[int, int], **how: Any) -> None:
-        super().__init__(path, split, size=shape[0], margin=True, **how)
+    def __init__(self, path: Path, split: PackSplit, options: DataOptions, *, shape: tuple[int, int]) -> None:
+        super().__init__(path, split, replace(options, size=shape[0], crop_margin=True))
         self.shape = (*shape, 3)
         self._resize = False
         self._make_decoders()

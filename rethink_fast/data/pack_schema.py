@@ -123,7 +123,7 @@ def check_npy_places(rows: np.ndarray, shape: Sequence[int], start: int, *, firs
 
 
 def check_quarantine(rows: list[list[str]]) -> list[tuple[str, int, str, str]]:
-    """Return the rows of quarantine.csv under its head as (split, sample index, file, reason)."""
+    """Return the rows of unreadable.csv under its head as (split, sample index, file, reason)."""
     _need(rows[:1] == [["split", "index", "file", "reason"]], "a quarantine with another head")
     for row in rows[1:]:
         known = len(row) == 4 and row[0] in ("train", "test") and re.fullmatch("[0-9]{1,18}", row[1])

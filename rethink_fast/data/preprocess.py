@@ -17,8 +17,8 @@ from torch import Tensor
 from .. import kernels, rng
 from ..augment import (
     center_window,
+    color_jitter,
     fixed_crop,
-    random_colour,
     random_crop,
     random_flip,
     random_resized_crop,
@@ -40,11 +40,14 @@ DTYPES = (torch.float32, torch.bfloat16)
 class Preprocessing:
     """Everything `prepare` must know, the same for a whole run.
 
-    window: (top, left, height, width) of the fixed crop. corruption: one of PIXEL_KINDS, or "" for none.
-    mean, std: float32 [C] in pixel units, for gaussian. size: height and width of the network input. resized_crop: of
-    the centre window of that size.
-    normalisation: "whiten" or "unit_range". dtype: torch.float32 or torch.bfloat16. Raises ValueError for what is
-    none of these.
+    window: (top, left, height, width) of the fixed crop.
+    corruption: one of PIXEL_KINDS, or "" for none.
+    size: height and width of the network input.
+    random_resized_crop: whether a random window is resized, in place of the centre window of that size.
+    normalisation: "whiten" or "unit_range".
+    mean, std: float32 [C] in pixel units, for gaussian.
+    dtype: torch.float32 or torch.bfloat16.
+    Raises ValueError for what is none of these.
     """
 
     window: tuple[int, int, int, int]
@@ -54,8 +57,8 @@ class Preprocessing:
     crop: bool = False
     flip: bool = False
     rotation: bool = False
-    resized_crop: bool = False
-    colour: bool = False
+    random_resized_crop: bool = False
+    color_jitter: bool = False
     normalisation: str = "whiten"
     mean: Tensor | None = None
     std: Tensor | None = None
@@ -107,26 +110,26 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, 
         std = check_statistics(how.std, channels, images.device, "std")
     given = (images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size)
     now = _epoch_on(images.device, epoch)
-    if now is None or not (how.resized_crop or how.colour):
+    if now is None or not (how.random_resized_crop or how.color_jitter):
         return torch.ops.rethink_fast.prepare(
             *given, how.crop, how.flip, how.rotation, now, how.normalisation, how.dtype
         )
     # what follows a resized crop cannot come before it
-    stages = (False, False, False) if how.resized_crop else (how.crop, how.flip, how.rotation)
+    stages = (False, False, False) if how.random_resized_crop else (how.crop, how.flip, how.rotation)
     scaled = torch.ops.rethink_fast.prepare(*given, *stages, now, "unit_range", torch.float32)
     return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, how, now)
 
 
 def _distorted(x: Tensor, index: Tensor, how: Preprocessing, epoch: Tensor) -> Tensor:
     """The stages that the op does not have, on pixels float32 [B, H, W, C], and those that come after them."""
-    if how.resized_crop:
+    if how.random_resized_crop:
         x = random_resized_crop(x, index, seed=how.seed, epoch=epoch)
         if how.flip:
             x = random_flip(x, index, seed=how.seed, epoch=epoch)
         if how.rotation:
             x = random_rotation(x, index, seed=how.seed, epoch=epoch)
-    if how.colour:
-        x = random_colour(x, index, seed=how.seed, epoch=epoch)
+    if how.color_jitter:
+        x = color_jitter(x, index, seed=how.seed, epoch=epoch)
     return _network_input(x, how.normalisation, how.dtype)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from ..env import free_memory
-from ..errors import UserError, one_of
+from ..errors import UserError
 from ..text import format_bytes
 from .npy_images import MemmapImages
+from .options import CacheImages, DataOptions
 from .source import Dataset, InMemoryImages, Progress, Split, SupportsCrops
 
-CHOICES = ("auto", "device", "stream")
 MAX_CACHE_FRACTION = 0.5
 """Of the free memory, what images may take: the network, its activations and the batches in hand need the rest."""
 DECODED_AT_ONCE = 256
@@ -31,61 +31,50 @@ class CachePlan:
         return f"{'stay in memory' if self.stay else 'stream'}, {format_bytes(self.bytes)} decoded: {self.reason}"
 
 
-def plan(how: str, needed: int, free: int, device: torch.device) -> CachePlan:
-    """What becomes of `needed` bytes of images with so much memory free, as asked for: "auto", "device" or "stream"."""
-    one_of("residency", how, CHOICES)
+def plan(how: CacheImages, needed: int, free: int, device: torch.device) -> CachePlan:
+    """What becomes of `needed` bytes of images with so much memory free, as asked for: "auto", "device" or "none"."""
     where = f"{format_bytes(free)} free on {'the CPU' if device.type == 'cpu' else device}"
-    if how == "stream":
+    if how == "none":
         return CachePlan(False, needed, "as asked for")
     if how == "device":
         if needed > free:
             raise UserError(
-                f"--residency device needs {format_bytes(needed)}, and there are {where}: use --residency stream, or a "
-                f"smaller --limit"
+                f"--cache-images device needs {format_bytes(needed)}, and there are {where}: use --cache-images none, "
+                f"or a smaller --max-samples"
             )
         return CachePlan(True, needed, f"as asked for, {where}")
     fits = needed <= MAX_CACHE_FRACTION * free
     return CachePlan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")
 
 
-def cache_images(
-    dataset: Dataset,
-    how: str,
-    device: torch.device,
-    progress: Progress | None,
-    *,
-    windows: bool = False,
-    processes: int = 1,
-) -> tuple[Dataset, CachePlan | None]:
+def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, CachePlan | None]:
     """The data set with its images where they are to stay; and the plan, None where the source leaves no choice.
 
     A set that its reader decodes to the device stays there. One of which random windows are wanted does not, where the
-    source can decode a window alone: the pixels must not depend on the memory that is free. processes: that share the
-    host's memory, each with all of the images; a GPU is one's own. Raises UserError.
+    source can decode a window alone: the pixels must not depend on the memory that is free. The
+    processes that share the host's memory each hold all of the images; a GPU belongs to one process. Raises UserError.
     """
+    how, device, progress = options.cache_images, options.device, options.progress
     splits = [split for split in (dataset.train, dataset.test) if split is not None]
     needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
     if isinstance(dataset.train.images, MemmapImages) and how != "device":
-        one_of("residency", how, CHOICES)
         return dataset, CachePlan(False, needed, "read where they lie decoded, and kept in memory by the system")
     if dataset.train.images.resident and not isinstance(dataset.train.images, MemmapImages):
-        one_of("residency", how, CHOICES)
-        if how == "stream":
+        if how == "none":
             raise UserError(
-                f"--residency stream has no effect with {dataset.data_source}, which is decoded when it is opened: "
+                f"--cache-images none has no effect with {dataset.data_source}, which is decoded when it is opened: "
                 f"leave it out, or pack the images and name the pack"
             )
         return dataset, None
-    if windows and isinstance(dataset.train.images, SupportsCrops):
-        one_of("residency", how, CHOICES)
+    if options.random_windows and isinstance(dataset.train.images, SupportsCrops):
         if how == "device":
             raise UserError(
-                "--residency device has no effect with --augment resized-crop, which decodes another window of each "
-                "image for every epoch: leave one out"
+                "--cache-images device has no effect with --augment random-resized-crop, which decodes another window "
+                "of each image for every epoch: omit one"
             )
         return dataset, CachePlan(False, needed, "a window of each image is decoded anew for every epoch")
     free = free_memory(device) or 0
-    made = plan(how, needed, free if device.type == "cuda" else free // processes, device)
+    made = plan(how, needed, free if device.type == "cuda" else free // options.processes, device)
     if made.stay:
         train = _decoded(dataset.train, "training", device, progress)
         test = _decoded(dataset.test, "test", device, progress) if dataset.test is not None else None

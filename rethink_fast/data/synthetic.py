@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import rng
 from ..stages import stage
+from .options import DataOptions
 from .source import Dataset, Images, InMemoryImages, Progress, Split, subset
 
 SEED = 161103530
@@ -35,36 +36,30 @@ RESIDENT_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a synthetic set; limit: how many take part where the user names no number."""
+    """The size of a synthetic set; max_samples: how many take part where the user names no number."""
 
     size: int
     channels: int
     classes: int
     train: int
     test: int
-    limit: int | None = None
+    max_samples: int | None = None
 
 
 SHAPES = {
     "cifar10": Shape(32, 3, 10, 50_000, 10_000),
     "mnist": Shape(28, 1, 10, 60_000, 10_000),
-    "imagenet": Shape(299, 3, 1000, 1_281_167, 50_000, limit=50_000),
+    "imagenet": Shape(299, 3, 1000, 1_281_167, 50_000, max_samples=50_000),
     "imagenet without a GPU": Shape(75, 3, 10, 160, 160),
 }
 
 
-def load(
-    dataset: str,
-    *,
-    edge: int | None = None,
-    limit: int | None = None,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> Dataset:
-    """The synthetic set in the shape of `dataset`; edge: height and width of the images, where not the usual ones."""
+def load(dataset: str, options: DataOptions) -> Dataset:
+    """Return the synthetic set in the shape of `dataset`, at options.image_size for imagenet."""
+    device, progress = options.device, options.progress
     shape = SHAPES["imagenet without a GPU" if dataset == "imagenet" and device.type != "cuda" else dataset]
-    limit = shape.limit if limit is None else limit
-    edge = shape.size if edge is None else edge
+    limit = options.max_samples or shape.max_samples
+    edge = options.image_size if dataset == "imagenet" and options.size else shape.size
 
     def split(what: str, n: int, base: int) -> Split:
         index = subset(n, limit)

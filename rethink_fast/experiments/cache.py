@@ -87,7 +87,7 @@ def load(folder: Path, identity: dict[str, Any]) -> Result | None:
                 raise ValueError(f"{name} was changed")
         is_run = "run" in identity
         record = read(folder / "result.json", RUN_SHAPE if is_run else Each(), "")
-        return Result(record, read_curve(folder / "curve.csv") if "curve.csv" in seal["files"] else ())
+        return Result(record, read_curve(folder / "metrics.csv") if "metrics.csv" in seal["files"] else ())
     except BadFile as error:
         raise ValueError(f"{error.path.name} {error.why}") from None
     except OSError as error:

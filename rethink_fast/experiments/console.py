@@ -116,10 +116,10 @@ class TaskConsole(ConsoleProgress):
         """A run has ended or was stopped."""
         if record["interrupted"]:
             return
-        stopped = {"until": "fitted", "epochs": "all epochs used", "not_finite": "loss not finite"}[record["stopped"]]
+        reasons = {"target_reached": "fitted", "max_epochs": "all epochs used", "non_finite_loss": "loss not finite"}
         self._end(
-            f"{stopped} after {record['epochs']} epochs, train {percent(record['train_accuracy'])}, test "
-            f"{percent(record['test_accuracy'])}"
+            f"{reasons[record['stop_reason']]} after {record['epochs']} epochs, "
+            f"train {percent(record['train_accuracy'])}, test {percent(record['test_accuracy'])}"
         )
 
     def computed(self, task: TheoryTask, record: dict[str, Any]) -> None:
@@ -147,6 +147,7 @@ def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
                     counts[value["verdict"]] = counts.get(value["verdict"], 0) + 1
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         console.print(
-            f"{name}: {said}" + (f" ({experiment['stopped']})" if experiment["stopped"] else ""), soft_wrap=True
+            f"{name}: {said}" + (f" ({experiment['skipped_because']})" if experiment["skipped_because"] else ""),
+            soft_wrap=True,
         )
     console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)

@@ -21,7 +21,7 @@ def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
 
 
 def over_epochs(found: Results, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
-    """A column of curve.csv over the epochs: the mean over the seeds that went so far, and their spread.
+    """A column of metrics.csv over the epochs: the mean over the seeds that went so far, and their spread.
 
     unit: epochs in a unit of the axis.
     """

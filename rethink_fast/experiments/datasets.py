@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..config import DEFAULTS, data_path
-from ..data import DATASETS, Dataset, open_dataset, search_path, subset
+from ..data import DATASETS, DataOptions, Dataset, load_dataset, search_path, subset
 from ..data.source import Progress, Split
 from ..errors import UserError, one_of
 from ..train.setup import wants_windows
@@ -71,25 +71,23 @@ class Sources:
         if path == "auto" and search_path.find(name) is None and not self._download:
             looked = ", ".join(str(place) for place in search_path.places(name))
             raise UserError(f"no {name} found at {looked}: give --data {name}=PATH")
-        return open_dataset(
-            name,
-            path,
+        options = DataOptions(
+            path=path,
             size=DEFAULTS[name].size,
-            margin=False,
-            windows=windows,
-            limit=self._largest[name, windows],
+            max_samples=self._largest[name, windows],
             device=self._device,
             workers=self._workers,
+            random_windows=windows,
             download=self._download and path == "auto",
-            damaged="stop",
             progress=progress,
         )
+        return load_dataset(name, options)
 
 
 def _wanted(task: Task | ResolvedTask) -> tuple[str, bool, int | None]:
     """Data set, whether random windows of its images are wanted (which only ImageNet's opening has to know), limit."""
     if not isinstance(task, TheoryTask):
-        return task.dataset, task.dataset == "imagenet" and wants_windows(task), task.data.limit
+        return task.dataset, task.dataset == "imagenet" and wants_windows(task), task.data.max_samples
     return task.dataset, False, None
 
 

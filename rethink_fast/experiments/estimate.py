@@ -73,10 +73,10 @@ class Estimates:
         steps = -(-images // train.batch_size)
         size = self._scale.size_of(task)
         epochs = train.epochs
-        if size is not None and size.expected_epochs is not None and train.until_loss:
+        if size is not None and size.expected_epochs is not None and train.target_loss:
             epochs = min(epochs, size.expected_epochs)
         tested = len(dataset.test.index) if dataset.test else 0
-        evaluations = epochs / train.eval_every
+        evaluations = epochs / train.eval_interval
         return epochs * steps * rate.step + evaluations * (images + tested) * rate.image
 
 

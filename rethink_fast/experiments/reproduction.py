@@ -40,7 +40,7 @@ _VALUE = {
 _ROW = {"labels": [str], "note": str, "runs": [str], "values": [_VALUE]}
 _FINDING = {"statement": str, "margin": str, "value": str, "verdict": frozenset(("pass", "fail", "not run"))}
 _EXPERIMENT = {
-    **dict.fromkeys(("title", "status", "stopped"), str),
+    **dict.fromkeys(("title", "status", "skipped_because"), str),
     "tables": [{"title": str, "labels": [str], "unit": str, "rows": [_ROW]}],
     "plots": [_PLOT],
     "findings": [_FINDING],
@@ -59,7 +59,7 @@ _RECORD = {
         ("seconds", "train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds"), Maybe(float)
     ),
     **dict.fromkeys(("precision", "device", "model"), Maybe(str)),
-    "recipe": Maybe({"changes": [str]}),
+    "recipe": Maybe({"overrides": [str]}),
     "environment": _ENVIRONMENT,
 }
 _SHAPE = {

@@ -141,8 +141,8 @@ class Reproduction:
             self.stop.check()
             screen.on_load(what, done, total)
 
-        if experiment.stopped:
-            self.missing[name] = experiment.stopped
+        if experiment.skipped_because:
+            self.missing[name] = experiment.skipped_because
         problems = {}
         for number in range(self.seeds):
             for declared in experiment.tasks:
@@ -206,12 +206,12 @@ class Reproduction:
             return
         with _writing(entry.folder):
             cache.mark_complete(entry.folder, entry.identity)
-        curve = entry.folder / "curve.csv"
+        curve = entry.folder / "metrics.csv"
         self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
 
     def _train(self, run: ResolvedRun, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
         setup = build_run(run, self.sources.dataset(run), self.device)
-        session = Session(checkpoint_every=CHECKPOINT_SECONDS)
+        session = Session(checkpoint_interval=CHECKPOINT_SECONDS)
         with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:
             checkpoints = Checkpoints(entry.folder)
             try:
@@ -250,14 +250,16 @@ class Reproduction:
             name: judge(experiment, found, keys, self.seeds) for name, experiment in self.experiments.items()
         }
         for name, why in self.missing.items():
-            experiments[name]["stopped"] = why
+            experiments[name]["skipped_because"] = why
         runs = {keys[task]: describe_task(describe(task), self.results.get(task)) for task in self.entries}
         values = summary(self.scale, self.seeds, experiments, runs)
         keep(self.out, values)
         return values
 
     def _code(self, values: dict[str, Any]) -> int:
-        if any(not experiment.stopped and name in self.missing for name, experiment in self.experiments.items()):
+        if any(
+            not experiment.skipped_because and name in self.missing for name, experiment in self.experiments.items()
+        ):
             return EXIT_BAD_INPUT
         verdicts = [row["verdict"] for each in values["experiments"].values() for row in each["findings"]]
         failed = any(isinstance(result, str) for result in self.results.values())
@@ -277,8 +279,8 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _usable(result: Result) -> Result | str:
     """A result, or in words why its numbers say nothing."""
-    if result.record.get("stopped") == "not_finite":
-        return f"the loss became NaN or infinite at step {result.record['not_finite_step']}"
+    if result.record.get("stop_reason") == "non_finite_loss":
+        return f"the loss became NaN or infinite at step {result.record['first_non_finite_step']}"
     return result
 
 

@@ -66,22 +66,24 @@ ALL_LEVELS = tuple(number / 10 for number in range(11))
 class Size:
     """The size of the runs of one network. images: None for the whole training set; epochs: at most.
 
-    until_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
-    levels: the label corruptions of Figures 1b and 1c. augmented_epochs: at most, under random augmentation; None for
-    the same. expected_epochs: what a run that ends by until_loss was seen to need, for the plan's expectation. lr: None
-    for the paper's. eval_every: epochs between evaluations, until the online accuracy is near its goal.
+    target_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
+    levels: the label corruptions of Figures 1b and 1c.
+    augmented_epochs: at most, under random augmentation; None for the same.
+    expected_epochs: what a run that ends by target_loss was seen to need, for the plan's expectation.
+    lr: None for the paper's.
+    eval_interval: epochs between evaluations, until the online accuracy is near its goal.
     """
 
     images: int | None
     epochs: int
     batch_size: int = 128
     precision: PrecisionName | None = None
-    until_loss: float = 0.0
+    target_loss: float = 0.0
     levels: tuple[float, ...] = ALL_LEVELS
     augmented_epochs: int | None = None
     expected_epochs: int | None = None
     lr: float | None = None
-    eval_every: int = 1
+    eval_interval: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Scale:
         """The size that a run was made by, or None."""
         model = run.model.model
         sizes = [sizes[model] for sizes in (self.sizes, self.figure1_sizes) if model in sizes]
-        return next((size for size in sizes if size.images == run.data.limit), None)
+        return next((size for size in sizes if size.images == run.data.max_samples), None)
 
 
 FULL = Scale(
@@ -144,15 +146,15 @@ LAPTOP = Scale(
             augmented_epochs=140,
             expected_epochs=25,
             lr=0.03,
-            eval_every=2,
+            eval_interval=2,
         ),
-        "inception_small_no_bn": Size(256, 150, 16, "bf16", 0.05, expected_epochs=85, eval_every=2),
-        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, expected_epochs=24, eval_every=2),
+        "inception_small_no_bn": Size(256, 150, 16, "bf16", 0.05, expected_epochs=85, eval_interval=2),
+        "alexnet_small": Size(1000, 60, 128, "bf16", 0.05, expected_epochs=24, eval_interval=2),
         "mlp_1x512": Size(6000, 100, 128, None, 0.05, expected_epochs=28),
         "mlp_3x512": Size(3000, 100, 128, None, 0.05, expected_epochs=35),
     },
     figure1_sizes={
-        "alexnet_small": Size(2000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), expected_epochs=20, eval_every=2),
+        "alexnet_small": Size(2000, 60, 128, "bf16", 0.05, (0.0, 0.3, 0.6, 1.0), expected_epochs=20, eval_interval=2),
     },
     kernel_images={"mnist": 10_000, "cifar10": 2_000},
     kernel_filters=1_000,
@@ -208,17 +210,17 @@ def training(
         probability = probability if corruption == "partial" else None
     longer = bool(augment) and size.augmented_epochs is not None
     # Table 4 counts augmented images as they come: a run that stopped by its plain images would be read too early.
-    until_loss = 0.0 if augment and lr_decay else size.until_loss
+    target_loss = 0.0 if augment and lr_decay else size.target_loss
     return Run(
         dataset="cifar10",
-        data=Data(limit=size.images),
+        data=Data(max_samples=size.images),
         corruption=Corruption(corruption, probability),
         model=Model(model, dropout=dropout),
         train=Train(
             recipe="paper",
             epochs=size.augmented_epochs if longer else size.epochs,
-            eval_every=size.eval_every,
-            until_loss=until_loss,
+            eval_interval=size.eval_interval,
+            target_loss=target_loss,
             batch_size=size.batch_size,
             optimizer=optimizer,
             lr=lr,

@@ -194,7 +194,8 @@ class Finding:
 class Experiment:
     """A table or figure of the paper: its tasks in the order in which they are run, and what is made of them.
 
-    stopped: where this scale leaves it out, why. departures: what differs from the paper, or is left unsaid by it.
+    skipped_because: why this scale skips it, or "".
+    departures: what differs from the paper, or is left unsaid by it.
     """
 
     name: str
@@ -204,4 +205,4 @@ class Experiment:
     plots: tuple[Plot, ...] = ()
     findings: tuple[Finding, ...] = ()
     departures: tuple[str, ...] = ()
-    stopped: str = ""
+    skipped_because: str = ""

@@ -26,9 +26,9 @@ def row_run(row: dict[str, object]) -> Run:
         model=Model("inception_v3", dropout=IMAGENET_DROPOUT if row["dropout"] else 0.0),
         train=Train(
             epochs=EPOCHS,
-            until_loss=0.0,
+            target_loss=0.0,
             weight_decay=IMAGENET_WEIGHT_DECAY if row["wd"] else None,
-            augment=("resized-crop", "flip", "colour") if row["aug"] else (),
+            augment=("random-resized-crop", "flip", "color-jitter") if row["aug"] else (),
         ),
     )
 
@@ -100,5 +100,5 @@ def declare(scale: Scale) -> Experiment:
             "The best accuracies, the paper's in parentheses, are each that of the epoch where it was highest.",
             "The paper's row of an earlier AlexNet, quoted with a top-5 test accuracy of 83.6 %, is not run.",
         ),
-        stopped=stopped,
+        skipped_because=stopped,
     )

@@ -41,7 +41,7 @@ def judge(experiment: Experiment, found: Results, keys: Mapping[Task, str], seed
     return {
         "title": experiment.title,
         "status": "not run" if not any(done) else "complete" if all(done) else "partly run",
-        "stopped": experiment.stopped,
+        "skipped_because": experiment.skipped_because,
         "tables": [_table(table, found, keys, seeds) for table in experiment.tables],
         "plots": [_plot(plot, found) for plot in experiment.plots],
         "findings": findings,

@@ -52,7 +52,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
 
 def _experiment(experiment: dict[str, Any], values: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     lines = heading(2, experiment["title"]) + paragraph(f"{experiment['status'].capitalize()}.")
-    lines += paragraph(f"Not run: {experiment['stopped']}." if experiment["stopped"] else "")
+    lines += paragraph(f"Not run: {experiment['skipped_because']}." if experiment["skipped_because"] else "")
     for plot, name in zip(experiment["plots"], pictures, strict=True):
         lines += [*heading(3, plot["title"]), f"![{escape(plot['title'])}]({name})", ""]
         lines += paragraph(wording.caption(plot))

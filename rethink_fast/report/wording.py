@@ -120,7 +120,7 @@ def departures(values: dict[str, Any]) -> list[str]:
     found = dict.fromkeys(values["scale"]["departures"])
     for run in values["runs"].values():
         record = run["record"]
-        changes = (record.get("recipe") or {}).get("changes") if record is not None else None
+        changes = (record.get("recipe") or {}).get("overrides") if record is not None else None
         if changes:
             found[f"{record['model']}: {', '.join(changes)}."] = None
     return list(found)

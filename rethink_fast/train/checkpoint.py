@@ -154,7 +154,7 @@ def _check_place(outcome: TrainState, state: dict[str, Tensor], setup: RunContex
     sizes = setup.train.sizes(setup.train.batch_size)
     batches, seen = len(sizes), sum(sizes[: outcome.batch])
     counters = {name: int(state[f"counter.{name}"]) for name in ("epoch", "steps", "seen")}
-    build(CompileDecision, outcome.choice, "outcome.choice")
+    build(CompileDecision, outcome.compile, "outcome.compile")
     right = {
         "batch": outcome.batch <= batches,
         "steps": outcome.steps == outcome.epoch * batches + outcome.batch,

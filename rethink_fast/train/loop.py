@@ -125,17 +125,18 @@ def fit(
     check: Callable[[], None],
     *,
     outcome: TrainState | None = None,
-    checkpoint_every: float = float("inf"),
+    checkpoint_interval: float = float("inf"),
 ) -> TrainState:
     """Train until the train accuracy is reached, the epochs are over, the loss is not finite, or `check` says stop.
 
     check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
-    then is returned. outcome: where an earlier session stood, with the step's state loaded. checkpoint_every: seconds
-    between the calls of listener.save. After an error between two steps there is a last one, and the error is raised.
+    then is returned. outcome: where an earlier session stood, with the step's state loaded.
+    checkpoint_interval: seconds between the calls of listener.save.
+    After an error between two steps there is a last one, and the error is raised.
     """
     resumed, outcome = outcome is not None, outcome or TrainState()
     epochs = setup.run.train.epochs
-    saver = _Saver(listener, outcome, checkpoint_every)
+    saver = _Saver(listener, outcome, checkpoint_interval)
     try:
         _make_ready(setup, outcome, resumed)
         listener.on_ready(outcome)
@@ -147,11 +148,11 @@ def fit(
             outcome.train_seconds += time.perf_counter() - start
         saver.whole = True
         if outcome.epoch == epochs:
-            outcome.stopped = "epochs"
+            outcome.stop_reason = "max_epochs"
         for epoch in range(outcome.epoch, epochs):
             _train_epoch(setup, epoch, outcome, listener, check, saver)
             if outcome.first_non_finite_step is not None:
-                outcome.stopped = "not_finite"
+                outcome.stop_reason = "non_finite_loss"
                 return outcome
             row = _finish_epoch(setup, epoch, outcome, check)
             outcome.rows.append(row)
@@ -159,14 +160,14 @@ def fit(
             if row.train_accuracy is not None and row.train_loss is not None:
                 moment = TimePoint(outcome.train_seconds, epoch + 1, outcome.steps)
                 outcome.milestones.pass_epoch(row.train_accuracy, row.train_loss, moment)
-            outcome.stopped = _stopped(setup, row)
+            outcome.stop_reason = _stopped(setup, row)
             listener.on_epoch(row, outcome)
-            if outcome.stopped == "until":
+            if outcome.stop_reason == "target_reached":
                 break
-            if saver.due() or outcome.stopped == "epochs":  # more epochs can go on from here
+            if saver.due() or outcome.stop_reason == "max_epochs":  # more epochs can go on from here
                 saver.save()
     except Interrupted:
-        outcome.stopped = "interrupted"
+        outcome.stop_reason = "interrupted"
         saver.save()
     except Exception:
         if saver.whole:
@@ -180,19 +181,19 @@ def _stopped(setup: RunContext, row: EpochMetrics) -> StopReason:
     """Why the run ends with this epoch; "interrupted" if it goes on, for what is written until its end."""
     train = setup.run.train
     if row.train_accuracy is not None and row.train_loss is not None:
-        low = train.until_loss is None or row.train_loss <= train.until_loss
-        if row.train_accuracy >= train.until and low:
-            return "until"
-    return "epochs" if row.epoch == train.epochs else "interrupted"
+        low = train.target_loss is None or row.train_loss <= train.target_loss
+        if row.train_accuracy >= train.target_accuracy and low:
+            return "target_reached"
+    return "max_epochs" if row.epoch == train.epochs else "interrupted"
 
 
 def _make_ready(setup: RunContext, outcome: TrainState, resumed: bool) -> None:
     """Compile. A resumed run goes on as it began: another choice would change the last bits of every sum."""
     with stage("compile"):
         if resumed:
-            setup.step.compiled = outcome.choice["compiled"]
+            setup.step.compiled = outcome.compile["enabled"]
         else:
-            outcome.choice = asdict(choose(setup))
+            outcome.compile = asdict(choose(setup))
         outcome.compile_seconds += warm_up(setup)
 
 
@@ -248,8 +249,8 @@ def _train_epoch(
 def _finish_epoch(setup: RunContext, epoch: int, outcome: TrainState, check: Callable[[], None]) -> EpochMetrics:
     online_loss, online_accuracy = setup.step.online()
     train = setup.run.train
-    due = (epoch + 1) % train.eval_every == 0 or epoch + 1 == train.epochs
-    due = due or online_accuracy >= train.until - EVAL_EARLY_MARGIN
+    due = (epoch + 1) % train.eval_interval == 0 or epoch + 1 == train.epochs
+    due = due or online_accuracy >= train.target_accuracy - EVAL_EARLY_MARGIN
     start = time.perf_counter()
     scores: Scores | None = None
     test: Scores | None = None

@@ -28,10 +28,10 @@ from .sync_batch_norm import convert_sync_batchnorm
 
 @dataclass(frozen=True)
 class CompileDecision:
-    """Whether the step is compiled, and why."""
+    """Whether the step is compiled, and the reason."""
 
-    compiled: bool
-    why: str
+    enabled: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RunContext:
         return sum(p.numel() for p in self.model.parameters())
 
     @property
-    def labels_changed(self) -> float:
+    def label_flip_fraction(self) -> float:
         """Fraction of the training labels that differ from the original ones."""
         index = self.dataset.train.index
         return (self.labels[index] != self.original[index]).double().mean().item()
@@ -179,7 +179,7 @@ def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:
 
 def wants_windows(run: Run | ResolvedRun) -> bool:
     """Whether the windows of a resized crop may come from the source: never where pixels are to be corrupted first."""
-    return "resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
+    return "random-resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
 
 
 def source_crops(run: ResolvedRun, dataset: Dataset) -> bool:
@@ -202,10 +202,10 @@ def preparation(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Pre
             f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}; "
             f"choose a --size below that."
         )
-    if "colour" in run.train.augment and channels != 3:
+    if "color-jitter" in run.train.augment and channels != 3:
         raise UserError(
-            f"--augment colour needs images of red, green and blue: those of {dataset.data_source} have {channels} "
-            f"channel(s); leave it out."
+            f"--augment color-jitter needs images of red, green and blue: those of {dataset.data_source} have "
+            f"{channels} channel(s); omit it."
         )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
@@ -217,8 +217,8 @@ def preparation(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Pre
         crop=crop,
         flip="flip" in run.train.augment,
         rotation="rotation" in run.train.augment,
-        resized_crop="resized-crop" in run.train.augment and not source_crops(run, dataset),
-        colour="colour" in run.train.augment,
+        random_resized_crop="random-resized-crop" in run.train.augment and not source_crops(run, dataset),
+        color_jitter="color-jitter" in run.train.augment,
         normalisation=DEFAULTS[run.dataset].normalisation,
         mean=mean,
         std=std,

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from .milestones import TimeToMemorize
 from .restore import build
 
-StopReason = Literal["until", "epochs", "interrupted", "not_finite"]
+StopReason = Literal["target_reached", "max_epochs", "interrupted", "non_finite_loss"]
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of curve.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
+    """One line of metrics.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
     They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
     clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches. The top-5
@@ -49,7 +49,8 @@ class TrainState:
 
     epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
     trained. sessions: processes that worked on it. started_at: when the
-    first began. busy: whether other work disturbed an earlier one. choice: whether the step is compiled, and why.
+    first began. busy: whether other work disturbed an earlier one.
+    compile: whether the step is compiled, and the reason.
     """
 
     rows: list[EpochMetrics] = field(default_factory=list)
@@ -64,11 +65,11 @@ class TrainState:
     checkpoint_seconds: float = 0.0
     wait_seconds: float = 0.0
     sessions: int = 1
-    stopped: StopReason = "interrupted"
+    stop_reason: StopReason = "interrupted"
     first_non_finite_step: int | None = None
     started_at: str = field(default_factory=utc_now)
     busy: bool = False
-    choice: dict[str, Any] = field(default_factory=dict)
+    compile: dict[str, Any] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> EpochMetrics | None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from rethink_fast import rng
-from rethink_fast.augment import crop_windows, random_colour, random_resized_crop
+from rethink_fast.augment import color_jitter, crop_windows, random_resized_crop
 from rethink_fast.augment.color_jitter import adjust_contrast, adjust_hue, adjust_saturation
 
 EPS = 2.0**-23
 INDEX = torch.tensor([0, 1, 2, 3, 12_345, 2**40 + 7, 2**62])
-RANDOM = {"resized crop": random_resized_crop, "colour": random_colour}
+RANDOM = {"resized crop": random_resized_crop, "color_jitter": color_jitter}
 SIZES = [(375, 500), (500, 375), (299, 299), (28, 28), (1, 1), (1, 40), (40, 1), (50, 1000), (1000, 50), (7, 5)]
 
 
@@ -174,7 +174,7 @@ def test_colour_is_the_contract() -> None:
     """
     images = photographs(height=4, width=3)
     words = rng.draw(5, rng.Stream.COLOUR, INDEX, 9).tolist()
-    made = random_colour(images, INDEX, seed=5, epoch=9)
+    made = color_jitter(images, INDEX, seed=5, epoch=9)
     assert {w[0] % 2 for w in words} == {0, 1}
     for k, w in enumerate(words):
         s = [((word >> 1) + 0.5) / 2**30 - 1 for word in w]
@@ -195,7 +195,7 @@ def test_colour_is_the_contract() -> None:
 
 def test_colour_stays_in_range_and_leaves_grey_grey() -> None:
     grey = photographs(64)[..., :1].expand(-1, -1, -1, 3)
-    made = random_colour(grey, torch.arange(64), seed=0, epoch=0)
+    made = color_jitter(grey, torch.arange(64), seed=0, epoch=0)
     assert made.min().item() >= 0
     assert made.max().item() <= 255
     assert (made - made[..., :1]).abs().max().item() < 255 * 60 * EPS

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.loop import StepProgress, fit
@@ -37,28 +37,23 @@ class Saving:
 def made(
     dataset: str = "mnist", *, data: str = "synthetic", size: int | None = None, limit: int = 40, **given: Any
 ) -> RunContext:
-    """A run that is set up. given: residency, and options of Corruption, Model and Train by name."""
-    residency = given.pop("residency", "auto")
+    """A run that is set up. given: cache_images, and options of Corruption, Model and Train by name."""
+    cache_images = given.pop("cache_images", "auto")
     seed, kind = given.pop("seed", 0), given.pop("corruption", "random")
     model = Model(given.pop("model", None), dropout=given.pop("dropout", 0.0), aux_head=given.pop("aux_head", False))
     train = Train(**{"batch_size": 16, "epochs": 3, "lr": 1e-3, **given})
-    where = Data(data=data, size=size, limit=limit, residency=residency)
+    where = Data(data=data, size=size, max_samples=limit, cache_images=cache_images)
     run = resolve(Run(dataset, where, Corruption(kind, seed=seed), model, train), on_gpu=False, cores=1)  # type: ignore[arg-type]
-    assert run.data.size is not None
-    opened = open_dataset(
-        dataset,
+    options = DataOptions(
         data,
         size=run.data.size,
-        margin="crop" in train.augment,
-        limit=limit,
-        device=CPU,
+        max_samples=limit,
+        cache_images=cache_images,
         workers=1,
-        download=False,
-        damaged="stop",
-        residency=residency,
-        windows=wants_windows(run),
+        crop_margin="crop" in train.augment,
+        random_windows=wants_windows(run),
     )
-    return build_run(run, opened, CPU)
+    return build_run(run, load_dataset(dataset, options), CPU)
 
 
 def trained(setup: RunContext, folder: Path, *, stop_after: int | None = None, resumed: bool = False) -> TrainState:

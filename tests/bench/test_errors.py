@@ -27,16 +27,19 @@ def run(*words: str) -> int:
         (["bench", "mnist", "--corruption", "partial"], ["--probability"]),
         (["bench", "mnist", "--corruption", "partial", "--probability", "1.5"], ["--probability 1.5", "[0, 1]"]),
         (["bench", "mnist", "--corruption", "true", "--probability", "0.5"], ["--probability", "true", "partial"]),
-        (["bench", "mnist", "--until", "1.1"], ["--until 1.1", "[0, 1]"]),
+        (["bench", "mnist", "--target-accuracy", "1.1"], ["--target-accuracy 1.1", "[0, 1]"]),
         (["bench", "mnist", "--epochs", "0"], ["--epochs 0"]),
         (["bench", "mnist", "--seed", "-1"], ["--seed -1"]),
         (["bench", "mnist", "--lr", "0"], ["--lr 0"]),
         (["bench", "mnist", "--device", "tpu"], ["'tpu'", "cpu, cuda"]),
         (["bench", "mnist", "--aux-head"], ["--aux-head", "inception_v3"]),
-        (["bench", "mnist", "--model", "inception_v3", "--data", "synthetic", "--limit", "8"], ["28x28", "75"]),
-        (["bench", "mnist", "--size", "29", "--data", "synthetic", "--limit", "8"], ["--size 29", "28 x 28"]),
-        (["bench", "mnist", "--augment", "crop", "--data", "synthetic", "--limit", "8"], ["--augment crop", "28 x 28"]),
-        (["bench", "mnist", "--limit", "1", "--data", "synthetic"], ["1 training image", "at least 2"]),
+        (["bench", "mnist", "--model", "inception_v3", "--data", "synthetic", "--max-samples", "8"], ["28x28", "75"]),
+        (["bench", "mnist", "--size", "29", "--data", "synthetic", "--max-samples", "8"], ["--size 29", "28 x 28"]),
+        (
+            ["bench", "mnist", "--augment", "crop", "--data", "synthetic", "--max-samples", "8"],
+            ["--augment crop", "28 x 28"],
+        ),
+        (["bench", "mnist", "--max-samples", "1", "--data", "synthetic"], ["1 training image", "at least 2"]),
         (["bench", "mnist", "--data", "no/such/folder"], ["no/such/folder", "does not exist"]),
         (["bench", "imagenet", "--download"], ["image-net.org"]),
         (["bnch"], ['"bnch"', '"bench"']),
@@ -75,12 +78,23 @@ def test_an_empty_folder_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[s
 def test_an_unwritable_out_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "run"
-    assert run("bench", "mnist", "--data", "synthetic", "--limit", "8", "--out", str(out)) == 2
+    assert run("bench", "mnist", "--data", "synthetic", "--max-samples", "8", "--out", str(out)) == 2
     assert str(out) in capfd.readouterr().err
 
 
 def test_a_record_is_never_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "mnist", "--data", "synthetic", "--limit", "8", "--epochs", "1", "--out", str(tmp_path / "o")]
+    words = [
+        "bench",
+        "mnist",
+        "--data",
+        "synthetic",
+        "--max-samples",
+        "8",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert run(*words) == 0
     before = (tmp_path / "o" / "result.json").read_bytes()
     capfd.readouterr()
@@ -95,12 +109,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_record(
     import json
 
     out = tmp_path / "o"
-    words = ["bench", "mnist", "--data", "synthetic", "--limit", "512", "--model", "mlp_3x512"]
+    words = ["bench", "mnist", "--data", "synthetic", "--max-samples", "512", "--model", "mlp_3x512"]
     assert run(*words, "--lr", "1e5", "--batch-size", "16", "--epochs", "3", "--out", str(out)) == 2
     shown = capfd.readouterr().out
     record = json.loads((out / "result.json").read_text())
-    assert record["stopped"] == "not_finite"
-    assert 1 <= record["not_finite_step"] == record["steps"]
-    assert f"step {record['not_finite_step']}" in shown
+    assert record["stop_reason"] == "non_finite_loss"
+    assert 1 <= record["first_non_finite_step"] == record["steps"]
+    assert f"step {record['first_non_finite_step']}" in shown
     assert record["interrupted"] is False
     assert record["memorized"] is False

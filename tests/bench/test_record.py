@@ -26,7 +26,18 @@ from rethink_fast.data import synthetic
 from rethink_fast.train.loop import EpochMetrics
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
-SMALL = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "partial", "--probability", "0.5"]
+SMALL = [
+    "bench",
+    "mnist",
+    "--data",
+    "synthetic",
+    "--max-samples",
+    "300",
+    "--corruption",
+    "partial",
+    "--probability",
+    "0.5",
+]
 
 
 def run(*words: str) -> int:
@@ -71,7 +82,7 @@ def test_the_record_has_the_documented_schema(finished: Path) -> None:
     record = load(finished)
     check_schema(record)
     assert record["memorized"] is True
-    assert record["stopped"] == "until"
+    assert record["stop_reason"] == "target_reached"
     assert record["train_accuracy"] == 1.0
     assert record["interrupted"] is False
     assert record["corruption"]["kind"] == "partially_corrupted_labels"
@@ -88,7 +99,7 @@ def test_the_record_has_the_documented_schema(finished: Path) -> None:
 
 def test_the_curve_has_a_row_for_every_epoch_and_agrees_with_the_record(finished: Path) -> None:
     record = load(finished)
-    with (finished / "curve.csv").open(newline="") as file:
+    with (finished / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [field.name for field in fields(EpochMetrics)]
     assert [int(row["epoch"]) for row in rows] == list(range(1, record["epochs"] + 1))
@@ -104,10 +115,10 @@ def test_the_curve_has_a_row_for_every_epoch_and_agrees_with_the_record(finished
 
 def test_the_best_test_accuracy_is_the_curves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """On random labels no epoch is better than another: the best of some lies above the last."""
-    words = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random"]
-    assert run(*words, "--eval-every", "2", "--out", str(tmp_path / "o")) == 0
+    words = ["bench", "mnist", "--data", "synthetic", "--max-samples", "300", "--corruption", "random"]
+    assert run(*words, "--eval-interval", "2", "--out", str(tmp_path / "o")) == 0
     record = load(tmp_path / "o")
-    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+    with (tmp_path / "o" / "metrics.csv").open(newline="") as file:
         seen = {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file) if row["test_accuracy"]}
     best, epoch = record["best_test_accuracy"], record["best_test_epoch"]
     assert best == max(seen.values()) > record["test_accuracy"] == seen[record["epochs"]]
@@ -127,7 +138,7 @@ def test_top_5_accuracy_is_measured_where_there_are_more_than_ten_classes(
     for which in ("train", "test"):
         assert 0 < record[f"{which}_accuracy"] < record[f"{which}_top5_accuracy"] <= 1
     assert f"(top 5 {percent(record['test_top5_accuracy'])})" in capfd.readouterr().out
-    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+    with (tmp_path / "o" / "metrics.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert float(row["test_top5_accuracy"]) == record["test_top5_accuracy"]
 
@@ -140,7 +151,7 @@ def test_the_labels_before_and_after_are_kept(finished: Path) -> None:
     assert len(kept["index"]) == record["n_train"] == 300
     changed = kept["original"] != kept["label"]
     assert not (changed & ~kept["corrupted"]).any()
-    assert changed.mean() == pytest.approx(record["corruption"]["labels_changed"])
+    assert changed.mean() == pytest.approx(record["corruption"]["label_flip_fraction"])
 
 
 def test_two_runs_agree_but_for_timings_and_another_seed_does_not(finished: Path, tmp_path: Path) -> None:
@@ -170,7 +181,7 @@ def test_json_is_alone_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_the_paper_contrast_shows_without_a_download(tmp_path: Path) -> None:
-    words = ["bench", "cifar10", "--data", "synthetic", "--model", "mlp_1x512", "--limit", "2000"]
+    words = ["bench", "cifar10", "--data", "synthetic", "--model", "mlp_1x512", "--max-samples", "2000"]
     assert run(*words, "--corruption", "true", "--epochs", "8", "--out", str(tmp_path / "true")) == 0
     assert run(*words, "--corruption", "random", "--out", str(tmp_path / "random")) == 0
     true, random = load(tmp_path / "true"), load(tmp_path / "random")
@@ -182,11 +193,23 @@ def test_the_paper_contrast_shows_without_a_download(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_an_interrupted_run_leaves_a_valid_record(number: signal.Signals, tmp_path: Path) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "500", "--until", "1", "--lr", "1e-9", "--epochs", "100000"]
+    words = [
+        "mnist",
+        "--data",
+        "synthetic",
+        "--max-samples",
+        "500",
+        "--target-accuracy",
+        "1",
+        "--lr",
+        "1e-9",
+        "--epochs",
+        "100000",
+    ]
     command = [sys.executable, "-m", "rethink_fast.bench", *words, "--out", str(tmp_path / "o")]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    curve = tmp_path / "o" / "curve.csv"
+    curve = tmp_path / "o" / "metrics.csv"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and (not curve.exists() or len(curve.read_text().splitlines()) < 3):
         time.sleep(0.05)
@@ -198,7 +221,7 @@ def test_an_interrupted_run_leaves_a_valid_record(number: signal.Signals, tmp_pa
     record = load(tmp_path / "o")
     check_schema(record)
     assert record["interrupted"] is True
-    assert record["stopped"] == "interrupted"
+    assert record["stop_reason"] == "interrupted"
     assert record["epochs"] >= 2
     assert len(curve.read_text().splitlines()) == record["epochs"] + 1
 
@@ -208,7 +231,7 @@ def test_memory_stays_flat_over_epochs(tmp_path: Path) -> None:
     peaks = []
     for epochs in (2, 8):
         out = tmp_path / str(epochs)
-        words = ["mnist", "--data", "synthetic", "--limit", "20000", "--lr", "1e-9", "--epochs", str(epochs)]
+        words = ["mnist", "--data", "synthetic", "--max-samples", "20000", "--lr", "1e-9", "--epochs", str(epochs)]
         subprocess.run([sys.executable, "-m", "rethink_fast.bench", *words, "--out", str(out)], check=True)
         peaks.append(load(out)["peak_memory_bytes"])
     # an epoch's own holes are 160 MB at most, all the inputs of its evaluation; six epochs would leave 500

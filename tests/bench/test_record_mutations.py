@@ -34,7 +34,7 @@ ABSENT = object()
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real") / "run"
-    words = "bench mnist --data synthetic --limit 100 --epochs 2 --device cpu --compile off --profile --out"
+    words = "bench mnist --data synthetic --max-samples 100 --epochs 2 --device cpu --compile off --profile --out"
     with pytest.raises(SystemExit) as stopped:
         main([*words.split(), str(folder)])
     assert stopped.value.code == 0
@@ -111,7 +111,7 @@ def test_a_seeds_record_and_a_cache_entry_survive_mutations(real: Path, tmp_path
         survives(tmp_path / "result.json", values, metrics.read)
     identity = {"run": {"dataset": "mnist"}}
     (tmp_path / "result.json").write_text(json.dumps(whole))
-    (tmp_path / "curve.csv").write_bytes((real / "curve.csv").read_bytes())
+    (tmp_path / "metrics.csv").write_bytes((real / "metrics.csv").read_bytes())
     cache.mark_complete(tmp_path, identity)
     seal = json.loads((tmp_path / cache.SEAL).read_text())
     assert cache.load(tmp_path, identity) is not None

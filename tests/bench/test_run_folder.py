@@ -36,7 +36,7 @@ SMALL = [
     "mnist",
     "--data",
     "synthetic",
-    "--limit",
+    "--max-samples",
     "60",
     "--batch-size",
     "20",
@@ -44,7 +44,7 @@ SMALL = [
     "cpu",
     "--compile",
     "off",
-    "--until",
+    "--target-accuracy",
     "1",
     "--lr",
     "1e-4",
@@ -79,7 +79,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def losses(folder: Path) -> list[str]:
-    with (folder / "curve.csv").open(newline="") as file:
+    with (folder / "metrics.csv").open(newline="") as file:
         return [row["online_loss"] for row in csv.DictReader(file)]
 
 
@@ -235,7 +235,7 @@ def unstarted(unbroken: Path, folder: Path, **changes: bytes | None) -> Path:
     for path in folder.iterdir():
         if path.name not in FILES:
             path.unlink()
-    record = {**load(folder), "interrupted": True, "stopped": "interrupted", "epochs": 0}
+    record = {**load(folder), "interrupted": True, "stop_reason": "interrupted", "epochs": 0}
     (folder / "result.json").write_text(json.dumps(record))
     (folder / LOCK).touch()
     (folder / ".result.json.123.partial").write_text("{")
@@ -265,7 +265,7 @@ def test_a_run_without_a_checkpoint_starts_over_in_place(
     assert cli(*EPOCHS, "--resume", folder) == 0
     assert "holds no checkpoint: the run starts over there" in capfd.readouterr().out
     assert losses(folder) == losses(unbroken)
-    assert load(folder)["sessions"] == 1
+    assert load(folder)["n_sessions"] == 1
     check_whole(folder)
 
 
@@ -285,7 +285,7 @@ def test_an_empty_folder_starts_over_and_another_does_not(
 
 def test_a_finished_run_does_not_start_over(unbroken: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = unstarted(unbroken, tmp_path / "o")
-    record = {**load(unbroken), "stopped": "until"}
+    record = {**load(unbroken), "stop_reason": "target_reached"}
     (folder / "result.json").write_text(json.dumps(record))
     assert "is a finished run, it reached its goal after" in refused(capfd, *EPOCHS, "--resume", folder)
     assert load(folder) == record
@@ -443,10 +443,10 @@ def test_a_resume_does_not_rewrite_what_is_the_same(unbroken: Path, tmp_path: Pa
 
 
 def test_the_curve_has_a_fixed_word_for_what_is_not_finite(unbroken: Path, tmp_path: Path) -> None:
-    path = tmp_path / "curve.csv"
+    path = tmp_path / "metrics.csv"
     path.write_text("epoch,train_loss,test_loss,online_loss\n1,nan,,-inf\n")
     assert read_curve(path) == ({"epoch": 1.0, "train_loss": None, "test_loss": None, "online_loss": None},)
-    assert [row["online_loss"] for row in read_curve(unbroken / "curve.csv")] == [float(x) for x in losses(unbroken)]
+    assert [row["online_loss"] for row in read_curve(unbroken / "metrics.csv")] == [float(x) for x in losses(unbroken)]
     for wrong in ("epoch\nx\n", "epoch\n1,2\n", "epoch,b\n1\n", "epoch\n1\0\n", f"epoch\n{'1' * 200_000}\n"):
         path.write_text(wrong)
         with pytest.raises(ValueError, match=r"."):
@@ -456,7 +456,7 @@ def test_the_curve_has_a_fixed_word_for_what_is_not_finite(unbroken: Path, tmp_p
 @pytest.mark.slow
 def test_files_are_whole_whenever_a_run_is_killed(tmp_path: Path) -> None:
     slow = [{"1e-4": "1e-9"}.get(word, word) for word in SMALL[1:]]
-    words = [sys.executable, "-m", "rethink_fast.bench", *slow, "--checkpoint-every", "0", "--epochs", "100000"]
+    words = [sys.executable, "-m", "rethink_fast.bench", *slow, "--checkpoint-interval", "0", "--epochs", "100000"]
     folder = tmp_path / "o"
     for attempt in range(6):
         option = "--resume" if folder.exists() else "--out"
@@ -470,9 +470,9 @@ def test_files_are_whole_whenever_a_run_is_killed(tmp_path: Path) -> None:
         process.stdout.close()
         json.loads((folder / "config.json").read_text())
         assert load(folder)["interrupted"]
-        assert read_curve(folder / "curve.csv") is not None
+        assert read_curve(folder / "metrics.csv") is not None
         np.load(folder / "labels.npz")["index"]
-    assert load(folder)["sessions"] >= 4  # a kill before the first checkpoint starts over
+    assert load(folder)["n_sessions"] >= 4  # a kill before the first checkpoint starts over
 
 
 # However a run ends
@@ -487,7 +487,7 @@ def test_every_signal_leaves_a_checkpoint(number: int, at_epoch: Callable[..., N
     at_epoch(2, lambda: os.kill(os.getpid(), number))
     assert cli(*EPOCHS, "--out", folder) == 128 + number
     assert signal.getsignal(number) == before
-    assert (load(folder)["stopped"], load(folder)["epochs"]) == ("interrupted", 2)
+    assert (load(folder)["stop_reason"], load(folder)["epochs"]) == ("interrupted", 2)
     assert Checkpoints(folder).exist()
 
 
@@ -591,7 +591,7 @@ def test_an_error_within_a_step_leaves_the_last_good_state(
             raise MemoryError("in the middle")
 
     monkeypatch.setattr(Step, "train", fails)
-    assert cli(*EPOCHS, "--checkpoint-every", "0", "--out", folder) == 2
+    assert cli(*EPOCHS, "--checkpoint-interval", "0", "--out", folder) == 2
     assert load(folder)["steps"] == 7
     monkeypatch.undo()
     assert cli(*EPOCHS, "--resume", folder) == 0

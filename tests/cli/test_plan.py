@@ -18,7 +18,7 @@ FORWARD = 2 * (784 * 512 + 512 * 10)
 
 TRAINING = FORWARD + 2 * 784 * 512 + 2 * 2 * 512 * 10
 PARAMETERS = 784 * 512 + 512 + 512 * 10 + 10
-GIVEN = "--gpus 4 --epochs 10 --eval-every 3 --model-rate 1000 --loader-rate 800 --efficiency 0.5 --watts 500"
+GIVEN = "--gpus 4 --epochs 10 --eval-interval 3 --model-rate 1000 --loader-rate 800 --efficiency 0.5 --watts 500"
 
 
 def planned(words: str, capfd: pytest.CaptureFixture) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_the_plan_in_the_docs_is_the_programs(capfd: pytest.CaptureFixture, monk
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of a real run with --profile."""
     folder = tmp_path_factory.mktemp("plan") / "run"
-    words = "bench mnist --data synthetic --limit 400 --epochs 1 --device cpu --profile --out"
+    words = "bench mnist --data synthetic --max-samples 400 --epochs 1 --device cpu --profile --out"
     with pytest.raises(SystemExit) as stopped:
         main([*words.split(), str(folder)])
     assert stopped.value.code == 0

@@ -33,9 +33,10 @@ for k in range(int(sys.argv[1])):
 print(json.dumps(found))
 """
 RUNS = {
-    "resident": "mnist --data synthetic --limit 300 --corruption random --epochs 2",
-    "decoded": "imagenet --data {tree} --size 75 --residency stream --corruption random --epochs 2",
-    "augmented": "cifar10 --data synthetic --limit 200 --corruption gaussian --augment crop --augment flip --epochs 2",
+    "resident": "mnist --data synthetic --max-samples 300 --corruption random --epochs 2",
+    "decoded": "imagenet --data {tree} --size 75 --cache-images none --corruption random --epochs 2",
+    "augmented": "cifar10 --data synthetic --max-samples 200 --corruption gaussian --augment crop --augment flip "
+    "--epochs 2",
 }
 
 

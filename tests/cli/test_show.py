@@ -17,7 +17,7 @@ from rethink_fast.cli.app import main
 from rethink_fast.cli.show import Sheet, sheet
 from rethink_fast.cli.show_view import _Canvas, save
 from rethink_fast.corruptions import KINDS, random_labels, random_pixels, shuffled_pixels
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 
 CPU = torch.device("cpu")
 
@@ -28,8 +28,7 @@ def made(dataset: str = "cifar10", corruption: tuple[str, ...] = ("all",), sampl
 
 
 def stored(dataset: str, index: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    how = {"margin": False, "limit": 500, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    opened = open_dataset(dataset, "synthetic", size=28, **how)
+    opened = load_dataset(dataset, DataOptions("synthetic", max_samples=500, workers=1))
     images, rows = next(opened.train.images.read([torch.tensor(index)]))
     return images[rows], opened.train.labels[torch.tensor(index)]
 
@@ -92,7 +91,7 @@ def test_the_picture_holds_every_pixel(tmp_path: Path, augment: tuple[str, ...])
 
 def test_the_picture_in_the_readme_is_of_this_program() -> None:
     """Its inputs to the bit. What is augmented was rounded from floats that a processor may round otherwise."""
-    found = made("imagenet", size=40, augment=("resized-crop", "flip", "colour"), seed=0)
+    found = made("imagenet", size=40, augment=("random-resized-crop", "flip", "color-jitter"), seed=0)
     with Image.open(Path(__file__).parents[2] / "benchmarks/results/contact-sheet.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     canvas = _Canvas(found)
@@ -106,7 +105,7 @@ def test_the_picture_in_the_readme_is_of_this_program() -> None:
 
 
 def test_real_photographs_and_grey_digits(shared_data: Path) -> None:
-    augment = ("resized-crop", "flip", "colour")
+    augment = ("random-resized-crop", "flip", "color-jitter")
     found = made(
         "imagenet", ("true", "gaussian"), 2, data=str(shared_data / "imagenet-sample"), size=64, augment=augment
     )

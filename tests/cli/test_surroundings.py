@@ -26,7 +26,7 @@ from rethink_fast.files import user_path
 from rethink_fast.terminal import Terminal
 from tests.train.test_distributed import launch
 
-SMALL = ("bench", "mnist", "--data", "synthetic", "--limit", "20", "--epochs", "1", "--workers", "1")
+SMALL = ("bench", "mnist", "--data", "synthetic", "--max-samples", "20", "--epochs", "1", "--workers", "1")
 
 
 def rethink_fast(

@@ -55,7 +55,8 @@ def write(tmp_path: Path) -> Callable[[str, Any], Path]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real run."""
     folder = tmp_path_factory.mktemp("run") / "one"
-    words = "cifar10 --data synthetic --limit 64 --model mlp_1x512 --corruption random --epochs 14 --until 1"
+    words = "cifar10 --data synthetic --max-samples 64 --model mlp_1x512 --corruption random --epochs 14"
+    words += " --target-accuracy 1"
     with pytest.raises(SystemExit) as stopped:
         main(["bench", *words.split(), "--device", "cpu", "--out", str(folder)])
     assert stopped.value.code == 0
@@ -80,7 +81,7 @@ def changed(run: Path, to: Path, **values: Any) -> Path:
 def test_a_run_has_a_rate_for_each_epoch_but_the_first(run: Path) -> None:
     found = read(run)
     assert (found.kind, found.scale["dataset"], found.scale["n_train"]) == ("run", "cifar10", 64)
-    with (run / "curve.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="") as file:
         rates = [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
     figure = found.figures["images_per_second"]
     assert list(figure.values) == rates
@@ -115,7 +116,7 @@ def test_ambiguous_ends_with_3_where_asked(run: Path, tmp_path: Path) -> None:
     old, new = changed(run, tmp_path / "old"), changed(run, tmp_path / "new")
     for folder in (old, new):
         rates = "".join(f"{rate}\n" for rate in range(100, 120))
-        (folder / "curve.csv").write_text(f"images_per_second\n{rates}")
+        (folder / "metrics.csv").write_text(f"images_per_second\n{rates}")
     assert cli(old, new, "--out", tmp_path / "lax") == 0
     assert cli(old, new, "--strict", "--out", tmp_path / "strict") == 3
     assert cli(old, new, "--strict", "--threshold", "0.25", "--out", tmp_path / "wide") == 0

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import cifar10, unpickle
+from rethink_fast.data import DataOptions, cifar10, unpickle
 from rethink_fast.errors import UserError
 
 N = 4
@@ -22,8 +22,7 @@ BATCHES = (*cifar10.TRAIN, *cifar10.TEST)
 
 
 def opened(path: Path, **changes: Any):
-    how = {"limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "stop"}
-    return cifar10.load(path, **{**how, **changes})
+    return cifar10.load(path, DataOptions(**{"workers": 1, **changes}))
 
 
 def batches() -> dict[str, tuple[np.ndarray, list[int]]]:
@@ -192,7 +191,7 @@ def test_a_folder_without_it(tmp_path: Path) -> None:
 
 def test_limit(tmp_path: Path) -> None:
     write(tmp_path)
-    made = opened(tmp_path, limit=3)
+    made = opened(tmp_path, max_samples=3)
     assert (len(made.train.index), len(made.test.index), len(made.train.labels)) == (3, 3, 5 * N)
 
 
@@ -221,7 +220,7 @@ def test_class_folders(tmp_path: Path, packed: bool) -> None:
     assert made.train.images.shape == (6, 8, 3)
     (images, rows), *_ = made.train.images.read([torch.tensor([2, 0])])
     assert images[rows][:, 0, 0].tolist() == [[20] * 3, [0] * 3]
-    limited = opened(path, limit=1)
+    limited = opened(path, max_samples=1)
     assert len(limited.train.labels) == 3
     (images, rows), *_ = limited.train.images.read([limited.train.index])
     assert images.shape == (1, 6, 8, 3)
@@ -257,7 +256,7 @@ def test_damaged_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cat/10\.jpg is damaged \(corrupt: .*\): restore the file, or skip such"):
         opened(tmp_path)
     (tmp_path / "train" / "cat" / "9.JPEG").write_bytes(whole[:-2])
-    made = opened(tmp_path, damaged="skip")
+    made = opened(tmp_path, on_decode_error="skip")
     assert made.train.index.tolist() == [2]
     assert [reason.split()[0] for _, reason in made.train.damaged] == ["corrupt:", "truncated"]
     (images, rows), *_ = made.train.images.read([made.train.index])

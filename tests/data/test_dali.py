@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from rethink_fast import rng
+from rethink_fast.data import DataOptions
 from rethink_fast.data.dali import decode
 from rethink_fast.data.examine import find_undecodable
 from rethink_fast.data.jpeg_images import JpegFolder
@@ -47,7 +48,7 @@ def numbered(folder: Path, n: int) -> list[str]:
 
 
 def opened(folder: Path, names: list[str], size: int = 14, margin: bool = False, workers: int = 2) -> JpegFolder:
-    return JpegFolder(folder, names, size=size, margin=margin, device=CPU, workers=workers)
+    return JpegFolder(folder, names, DataOptions(size=size, crop_margin=margin, workers=workers))
 
 
 def values(images: torch.Tensor) -> list[int]:

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import Dataset, cifar10, mnist, unpickle
+from rethink_fast.data import DataOptions, Dataset, cifar10, mnist, unpickle
 from rethink_fast.errors import UserError
 from tests.data.test_cifar10 import BATCHES, old_numpy, opened
 from tests.data.test_cifar10 import write as write_cifar10
-from tests.data.test_mnist import CPU, idx
+from tests.data.test_mnist import idx
 from tests.data.test_mnist import write as write_mnist
 
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = mnist.FILES
 
 
 def load_mnist(folder: Path) -> Dataset:
-    return mnist.load(folder, limit=None, device=CPU)
+    return mnist.load(folder, DataOptions())
 
 
 def everything(dataset: Dataset) -> list[torch.Tensor]:
@@ -168,14 +168,14 @@ def separately(code: str, *words: str) -> str:
 PEAK = """
 import resource, sys, torch
 from pathlib import Path
-from rethink_fast.data import cifar10, mnist
+from rethink_fast.data import DataOptions, cifar10, mnist
 from rethink_fast.errors import UserError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     if sys.argv[1] == "mnist":
-        mnist.load(Path(sys.argv[2]), limit=None, device=torch.device("cpu"))
+        mnist.load(Path(sys.argv[2]), DataOptions())
     else:
-        cifar10.load(Path(sys.argv[2]), limit=None, device=torch.device("cpu"), workers=1, damaged="stop")
+        cifar10.load(Path(sys.argv[2]), DataOptions(workers=1))
 except UserError as error:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
 """

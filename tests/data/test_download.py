@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from rethink_fast.data import download, open_dataset, search_path
+from rethink_fast.data import DataOptions, download, load_dataset, search_path
 from rethink_fast.errors import UserError
 
 CONTENT = bytes(range(256)) * 10_000
@@ -148,16 +147,12 @@ def test_a_data_set_is_fetched_once_and_found_afterwards(
         for name in download_names()
     }
     monkeypatch.setitem(download.FILES, "mnist", sums)
-    how = {"size": 75, "margin": False, "limit": None, "workers": 1, "damaged": "stop"}
-    how |= {"device": torch.device("cpu")}
-    assert (
-        open_dataset("mnist", "auto", download=True, **how).data_source == f"mnist idx {search_path.cache_dir()}/mnist"
-    )
+    assert load_dataset("mnist", DataOptions(download=True)).data_source == f"mnist idx {search_path.cache_dir()}/mnist"
     monkeypatch.setitem(download.FILES, "mnist", {f"{server}/missing": MD5})
     for again in (True, False):
-        assert len(open_dataset("mnist", "auto", download=again, **how).train.index) == 12
-    with pytest.raises(UserError, match="leave out --data"):
-        open_dataset("mnist", "synthetic", download=True, **how)
+        assert len(load_dataset("mnist", DataOptions(download=again)).train.index) == 12
+    with pytest.raises(UserError, match="omit --data"):
+        load_dataset("mnist", DataOptions("synthetic", download=True))
 
 
 def download_names() -> list[str]:

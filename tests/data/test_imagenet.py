@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from rethink_fast.data import damaged, imagenet
+from rethink_fast.data import DataOptions, damaged, imagenet
 from rethink_fast.errors import UserError
 
 pytest.importorskip("nvidia.dali")
@@ -49,8 +48,7 @@ def flat(root: Path) -> Path:
 
 
 def opened(root: Path, **changes: Any):
-    how = {"size": 14, "margin": False, "limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "stop"}
-    return imagenet.load(root, **{**how, **changes})
+    return imagenet.load(root, DataOptions(**{"size": 14, "workers": 1, **changes}))
 
 
 def grey_values(split, index=None) -> list[int]:
@@ -73,7 +71,7 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     assert made.train.index.tolist() == list(range(7))
     assert grey_values(made.train) == [0, 30, 60, 90, 120, 150, 180]
     assert made.train.images.shape == (14, 14, 3)
-    assert opened(tmp_path, margin=True).train.images.shape == (16, 16, 3)
+    assert opened(tmp_path, crop_margin=True).train.images.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("base", ["", "ILSVRC/Data/CLS-LOC"])
@@ -184,10 +182,10 @@ def test_damaged_files(tmp_path: Path) -> None:
     (root / names[3]).write_bytes((root / names[3]).read_bytes()[:-100])
     (root / names[5]).write_bytes(b"")
     with pytest.raises(
-        UserError, match=rf"{names[3]} is damaged \(truncated at byte \d+\), and 1 more.*--damaged skip"
+        UserError, match=rf"{names[3]} is damaged \(truncated at byte \d+\), and 1 more.*--on-decode-error skip"
     ):
         opened(root)
-    made = opened(root, damaged="skip")
+    made = opened(root, on_decode_error="skip")
     cut = f"truncated at byte {os.stat(root / names[3]).st_size}"
     assert made.train.damaged == ((str(root / names[3]), cut), (str(root / names[5]), "empty"))
     assert made.train.index.tolist() == [0, 1, 2, 4, 6]
@@ -196,7 +194,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     for name in names:
         (root / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"none of 7 images can be decoded; the first, .*, is damaged \(empty\)"):
-        opened(root, damaged="skip")
+        opened(root, on_decode_error="skip")
 
 
 def test_the_check_is_remembered_until_a_file_changes(tmp_path: Path, cache: Path) -> None:
@@ -240,7 +238,7 @@ def test_the_check_works_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(damaged, "CHECKED_AT_ONCE", 3)
     (tmp_path / names[4]).write_bytes(b"broken")
     told: list[int] = []
-    made = opened(tmp_path, damaged="skip", progress=lambda what, done, total: told.append(done))
+    made = opened(tmp_path, on_decode_error="skip", progress=lambda what, done, total: told.append(done))
     assert told == [3, 6, 7]
     assert made.train.index.tolist() == [0, 1, 2, 3, 5, 6]
 
@@ -248,7 +246,7 @@ def test_the_check_works_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_limit(tmp_path: Path) -> None:
     train(tmp_path / "train")
     (flat(tmp_path / "val") / "val.txt").write_text(TRUTHS["val.txt"])
-    made, more = opened(tmp_path, limit=3), opened(tmp_path, limit=4)
+    made, more = opened(tmp_path, max_samples=3), opened(tmp_path, max_samples=4)
     assert made.test is not None
     assert len(made.train.labels) == 7
     assert len(made.train.index) == len(made.test.index) == 3

@@ -6,20 +6,20 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from rethink_fast.data import cifar10, imagenet, layout, open_dataset, pack_images
+from rethink_fast.data import DataOptions, cifar10, imagenet, layout, load_dataset, pack_images
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.errors import UserError
 from rethink_fast.pack import write
 
 A, B, C = "n01440764", "n01443537", "n02084071"
-HOW: dict[str, Any] = {"limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "stop", "progress": None}
+OPTIONS = DataOptions(size=8, workers=1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def found(root: Path) -> layout.Layout:
 
 
 def through(dataset: str) -> Callable[[Path], object]:
-    return lambda root: open_dataset(dataset, str(root), size=8, margin=False, download=False, **HOW)
+    return lambda root: load_dataset(dataset, replace(OPTIONS, path=str(root)))
 
 
 OPEN: dict[str, Callable[[Path], object]] = {name: through(name) for name in ("imagenet", "cifar10", "mnist")}
@@ -290,7 +290,7 @@ def test_what_is_no_folder(tmp_path: Path, kind: str, dataset: str) -> None:
         "null": "it has a NUL byte",
     }
     with pytest.raises(UserError, match=why[kind]):
-        open_dataset(dataset, named, size=8, margin=False, download=False, **HOW)
+        load_dataset(dataset, replace(OPTIONS, path=named))
 
 
 def jpeg(value: int) -> bytes:
@@ -310,12 +310,12 @@ def test_files_that_cannot_be_read_keep_their_index(tmp_path: Path) -> None:
     os.mkfifo(root / "train/b/0.jpg")
     (root / "train/b/2.jpg").unlink()
     (root / "train/b/2.jpg").symlink_to("2.jpg")
-    skip = {**HOW, "damaged": "skip"}
+    skip = replace(OPTIONS, on_decode_error="skip")
     write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
     for made in (
-        imagenet.load(root, size=8, margin=False, **skip),
-        cifar10.load(root, **skip),
-        pack_images.load("cifar10", tmp_path / "pack", size=8, margin=False, **skip),
+        imagenet.load(root, skip),
+        cifar10.load(root, skip),
+        pack_images.load("cifar10", tmp_path / "pack", skip),
     ):
         assert made.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
         assert made.train.index.tolist() == [0, 2, 4]
@@ -323,7 +323,7 @@ def test_files_that_cannot_be_read_keep_their_index(tmp_path: Path) -> None:
         (images, rows), *_ = made.train.images.read([made.train.index])
         assert images[rows][:, 4, 4, 0].tolist() == [0, 20, 110]
     with pytest.raises(UserError, match=r"train/a/1\.jpg cannot be read: No such file or directory, and 2 more"):
-        cifar10.load(root, **HOW)
+        cifar10.load(root, OPTIONS)
 
 
 def shard(path: Path, samples: dict[str, tuple[int, bytes]], suffix: str = "cls") -> None:
@@ -348,9 +348,9 @@ def test_webdataset_shards_of_others_become_a_pack(tmp_path: Path, suffix: str) 
     with pytest.raises(
         UserError, match=r"These are WebDataset shards: make a pack with `rethink-fast pack .*wds DEST`"
     ):
-        imagenet.load(root, size=8, margin=False, **HOW)
+        imagenet.load(root, OPTIONS)
     write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
-    made = pack_images.load("imagenet", tmp_path / "pack", size=8, margin=False, **HOW)
+    made = pack_images.load("imagenet", tmp_path / "pack", OPTIONS)
     assert made.classes == ("0", "1", "2")
     assert made.train.labels.tolist() == [2, 0, 0]
     assert made.test.labels.tolist() == [2]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import InMemoryImages, mnist
+from rethink_fast.data import DataOptions, InMemoryImages, mnist
 from rethink_fast.errors import UserError
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def write(folder: Path, *, train: int = 12, test: int = 5, zipped: bool = False,
 @pytest.mark.parametrize("below", ["", "MNIST/raw"])
 def test_every_form(tmp_path: Path, zipped: bool, dotted: bool, below: str) -> None:
     arrays = write(tmp_path / below, zipped=zipped, dotted=dotted)
-    made = mnist.load(tmp_path, limit=None, device=CPU)
+    made = mnist.load(tmp_path, DataOptions())
     assert made.num_classes == 10
     assert made.test is not None
     for split, prefix in ((made.train, "train"), (made.test, "t10k")):
@@ -56,11 +56,11 @@ def test_every_form(tmp_path: Path, zipped: bool, dotted: bool, below: str) -> N
 
 def test_limit_keeps_the_index_space(tmp_path: Path) -> None:
     write(tmp_path)
-    made = mnist.load(tmp_path, limit=4, device=CPU)
+    made = mnist.load(tmp_path, DataOptions(max_samples=4))
     assert made.test is not None
     assert len(made.train.labels) == 12
     assert len(made.train.index) == len(made.test.index) == 4
-    assert set(mnist.load(tmp_path, limit=3, device=CPU).train.index.tolist()) < set(made.train.index.tolist())
+    assert set(mnist.load(tmp_path, DataOptions(max_samples=3)).train.index.tolist()) < set(made.train.index.tolist())
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage, message: str) -> None:
     file = tmp_path / "t10k-images-idx3-ubyte"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=f"t10k-images-idx3-ubyte.*{message}"):
-        mnist.load(tmp_path, limit=None, device=CPU)
+        mnist.load(tmp_path, DataOptions())
 
 
 def test_labels_that_do_not_fit(tmp_path: Path) -> None:
@@ -89,21 +89,21 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(11)))
     with pytest.raises(UserError, match="train-labels-idx1-ubyte has 11 labels for the 12 images"):
-        mnist.load(tmp_path, limit=None, device=CPU)
+        mnist.load(tmp_path, DataOptions())
     labels.write_bytes(idx(np.full(12, 10)))
     with pytest.raises(UserError, match="has the label 10"):
-        mnist.load(tmp_path, limit=None, device=CPU)
+        mnist.load(tmp_path, DataOptions())
 
 
 def test_a_folder_without_it(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError, match="holds no MNIST: looked for train-images-idx3-ubyte"):
-        mnist.load(tmp_path, limit=None, device=CPU)
+        mnist.load(tmp_path, DataOptions())
 
 
 def test_the_real_files(shared_data: Path) -> None:
-    made = mnist.load(shared_data / "mnist", limit=None, device=CPU)
+    made = mnist.load(shared_data / "mnist", DataOptions())
     assert made.test is not None
     assert (len(made.train.index), len(made.test.index)) == (60_000, 10_000)
     assert isinstance(made.train.images, InMemoryImages)

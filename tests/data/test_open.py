@@ -1,4 +1,4 @@
-"""open_dataset: where it looks, what it says, and what it refuses."""
+"""load_dataset: where it looks, what it says, and what it refuses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from rethink_fast.data import Dataset, open_dataset
+from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.errors import UserError
 from tests.data.test_mnist import write
 
 
 def opened(dataset: str, data: str, **changes: Any) -> Dataset:
-    how = {"size": 75, "margin": False, "limit": 8, "device": torch.device("cpu"), "workers": 1}
-    return open_dataset(dataset, data, **{**how, "download": False, "damaged": "stop", **changes})
+    return load_dataset(dataset, DataOptions(data, **{"size": 75, "max_samples": 8, "workers": 1, **changes}))
 
 
 @pytest.fixture(autouse=True)
@@ -55,16 +53,21 @@ def test_the_places_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_sizes_of_imagenet() -> None:
     assert opened("imagenet", "synthetic").train.images.shape == (75, 75, 3)
     assert opened("imagenet", "synthetic", size=96).train.images.shape == (96, 96, 3)
-    assert opened("imagenet", "synthetic", size=96, margin=True).train.images.shape == (110, 110, 3)
-    assert opened("cifar10", "synthetic", size=96, margin=True).train.images.shape == (32, 32, 3)
+    assert opened("imagenet", "synthetic", size=96, crop_margin=True).train.images.shape == (110, 110, 3)
+    assert opened("cifar10", "synthetic", size=96, crop_margin=True).train.images.shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
     ("dataset", "data", "changes", "message"),
     [
         ("imagnet", "auto", {}, "dataset 'imagnet' is unknown.*Did you mean 'imagenet'"),
-        ("mnist", "auto", {"damaged": "ignore"}, "damaged 'ignore' is unknown: choose one of stop, skip"),
-        ("mnist", "auto", {"limit": 0}, "limit 0 is out of range"),
+        (
+            "mnist",
+            "auto",
+            {"on_decode_error": "ignore"},
+            "on_decode_error 'ignore' is unknown: choose one of raise",
+        ),
+        ("mnist", "auto", {"max_samples": 0}, "max_samples 0 is out of range"),
         ("imagenet", "auto", {"size": 0}, "size 0 is out of range"),
         ("cifar10", "no/such", {}, "no/such does not exist"),
         ("cifar10", ".", {}, "is empty: name a folder or file of cifar10"),

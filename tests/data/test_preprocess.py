@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rethink_fast import rng
 from rethink_fast.augment import (
+    color_jitter,
     fixed_crop,
-    random_colour,
     random_crop,
     random_flip,
     random_resized_crop,
@@ -80,7 +80,9 @@ def test_training_input_is_the_composition(kind: str, normalisation: str) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stages", [("resized_crop",), ("colour",), ("resized_crop", "flip", "rotation", "colour")])
+@pytest.mark.parametrize(
+    "stages", [("random_resized_crop",), ("color_jitter",), ("random_resized_crop", "flip", "rotation", "color_jitter")]
+)
 def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...]) -> None:
     """To and from [-1, 1] moves a pixel by 4 EPS of its size, below 4096 (a Gaussian one): by `pixel` with its own
     bound. A crop and a rotation are averages of pixels. The colours multiply a difference by 64, see
@@ -88,7 +90,7 @@ def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **dict.fromkeys(stages, True))
     made = prepare(STORED, ROWS, INDEX, how, epoch=5)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)
-    for stage in ("resized_crop", "flip", "rotation", "colour"):
+    for stage in ("random_resized_crop", "flip", "rotation", "color_jitter"):
         if stage in stages:
             x = STAGES[stage](x, INDEX, seed=SEED, epoch=5)
     expected, bound = normalised(x, "unit_range")
@@ -96,17 +98,17 @@ def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...
 
 
 STAGES = {
-    "resized_crop": random_resized_crop,
+    "random_resized_crop": random_resized_crop,
     "flip": random_flip,
     "rotation": random_rotation,
-    "colour": random_colour,
+    "color_jitter": color_jitter,
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_takes_the_centre_crop_and_nothing_random(kind: str) -> None:
     """A 9x8 window out of 12x12 is centred at (1, 2); the corruption is the same as in training."""
-    made = prepare(STORED, ROWS, INDEX, replace(AUGMENTED, corruption=kind, colour=True), epoch=None)
+    made = prepare(STORED, ROWS, INDEX, replace(AUGMENTED, corruption=kind, color_jitter=True), epoch=None)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)[:, 1:10, 2:10]
     expected, bound = normalised(x, "whiten")
     assert (made - expected).abs().max().item() < bound
@@ -127,7 +129,7 @@ def test_corruption_is_fixed_across_epochs(kind: str) -> None:
         assert not torch.equal(first, prepare(STORED, ROWS, INDEX, PLAIN, epoch=0))
 
 
-@pytest.mark.parametrize("option", ["crop", "resized_crop", "flip", "rotation", "colour"])
+@pytest.mark.parametrize("option", ["crop", "random_resized_crop", "flip", "rotation", "color_jitter"])
 def test_each_augmentation_acts_alone_and_by_epoch(option: str) -> None:
     how = replace(PLAIN, size=(9, 8), **{option: True})
     first, second = (prepare(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 1))
@@ -171,7 +173,7 @@ def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
 
 def test_what_imagenet_adds_reads_nothing_back() -> None:
     """On the meta device, where no value can be read: on a GPU that would wait, and break a captured graph."""
-    how = replace(PLAIN, resized_crop=True, flip=True, rotation=True, colour=True)
+    how = replace(PLAIN, random_resized_crop=True, flip=True, rotation=True, color_jitter=True)
     images, index, epoch = STORED.to("meta"), INDEX.to("meta"), torch.tensor(3, device="meta")
     made = prepare(images, index, index, how, epoch=epoch)
     assert made.device.type == "meta"

@@ -16,7 +16,7 @@ from rethink_fast import rng
 from rethink_fast.augment import crop_windows
 from rethink_fast.cli.app import main
 from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.dali import decode
 from rethink_fast.data.jpeg_images import JpegFolder
 from rethink_fast.data.preprocess import PIXEL_KINDS
@@ -52,7 +52,7 @@ def files(folder: Path) -> list[str]:
 
 
 def opened(folder: Path, names: list[str], size: int = 48, workers: int = 2) -> JpegFolder:
-    return JpegFolder(folder, names, size=size, margin=False, device=CPU, workers=workers)
+    return JpegFolder(folder, names, DataOptions(size=size, workers=workers))
 
 
 def crops(images: JpegFolder, batches: list[torch.Tensor], epoch: int = EPOCH) -> dict[int, torch.Tensor]:
@@ -77,7 +77,7 @@ def cut_after_decoding(folder: Path, names: list[str], size: int) -> dict[int, t
         stored = io.BytesIO()
         cut.save(stored, "PNG")
         (folder / "cut.png").write_bytes(stored.getvalue())
-        margin = JpegFolder(folder, ["cut.png"], size=round(0.875 * size), margin=True, device=CPU, workers=1)
+        margin = JpegFolder(folder, ["cut.png"], DataOptions(size=round(0.875 * size), crop_margin=True, workers=1))
         assert margin.shape[0] == size
         ((pixels, _),) = margin.read([torch.tensor([0])])
         made[k] = pixels[0].clone()
@@ -162,12 +162,11 @@ def test_pixels_are_corrupted_before_anything_random(
     tree = image_tree(tmp_path / "set")
     run = Run("imagenet", Data(str(tree), size=32), Corruption(corruption), Model("mlp_1x512"), Train(batch_size=5))
     plain = resolve(run, on_gpu=False, cores=1)
-    augmented = replace(plain, train=replace(plain.train, augment=("resized-crop", "flip", "colour")))
-    how = {"margin": False, "limit": None, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("imagenet", str(tree), size=32, windows=from_the_file, **how)
+    augmented = replace(plain, train=replace(plain.train, augment=("random-resized-crop", "flip", "color_jitter")))
+    dataset = load_dataset("imagenet", DataOptions(str(tree), size=32, random_windows=from_the_file, workers=1))
     loader, without = build_run(augmented, dataset, CPU).train, build_run(plain, dataset, CPU).train
     assert loader.crops == from_the_file
-    assert loader.how.resized_crop != from_the_file
+    assert loader.how.random_resized_crop != from_the_file
     batch, fixed = next(loader.epoch(0)), next(without.epoch(0))
     assert torch.equal(batch.index, fixed.index)
     assert torch.equal(batch.images, fixed.images) != from_the_file
@@ -183,7 +182,16 @@ def test_a_run_with_all_of_it(tmp_path: Path, corruption: str, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["bench", "imagenet", "--data", str(image_tree(tmp_path / "set")), "--corruption", corruption]
     words += ["--model", "mlp_1x512", "--size", "32", "--epochs", "2", "--device", "cpu", "--batch-size", "4"]
-    words += ["--augment", "resized-crop", "--augment", "flip", "--augment", "colour", "--out", str(tmp_path / "run")]
+    words += [
+        "--augment",
+        "random-resized-crop",
+        "--augment",
+        "flip",
+        "--augment",
+        "color_jitter",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 0
@@ -193,14 +201,14 @@ def test_a_run_with_all_of_it(tmp_path: Path, corruption: str, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["cifar10", "--augment", "crop", "--augment", "resized-crop"], "both cut a window"),
-        (["mnist", "--augment", "colour"], "have 1 channel"),
-        (["cifar10", "--augment", "colours"], "colour"),
+        (["cifar10", "--augment", "crop", "--augment", "random-resized-crop"], "both cut a window"),
+        (["mnist", "--augment", "color_jitter"], "have 1 channel"),
+        (["cifar10", "--augment", "colours"], "color_jitter"),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["bench", *words, "--data", "synthetic", "--limit", "8", "--out", str(tmp_path / "run")])
+        main(["bench", *words, "--data", "synthetic", "--max-samples", "8", "--out", str(tmp_path / "run")])
     assert stopped.value.code == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert said in error

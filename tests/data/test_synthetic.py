@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rethink_fast.data import synthetic
+from rethink_fast.data import DataOptions, synthetic
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_shapes(dataset: str, shape: tuple[int, ...], train: int, test: int, classes: int) -> None:
-    made = synthetic.load(dataset, limit=300, device=CPU)
+    made = synthetic.load(dataset, DataOptions(max_samples=300))
     assert made.test is not None
     assert (made.train.images.shape, made.num_classes) == (shape, classes)
     assert (len(made.train.labels), len(made.test.labels)) == (train, test)
@@ -30,7 +30,7 @@ def test_shapes(dataset: str, shape: tuple[int, ...], train: int, test: int, cla
 
 
 def test_an_image_is_the_same_in_any_batch_and_under_any_limit() -> None:
-    few, more = (synthetic.load("cifar10", limit=limit, device=CPU) for limit in (20, 400))
+    few, more = (synthetic.load("cifar10", DataOptions(max_samples=limit)) for limit in (20, 400))
     alone = synthetic.Generated(0, 32, 3, 10, CPU)
     assert torch.equal(few.train.labels, more.train.labels)
     for sample in few.train.index.tolist():
@@ -44,16 +44,16 @@ def test_an_image_is_the_same_in_any_batch_and_under_any_limit() -> None:
 
 
 def test_a_large_set_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = synthetic.load("mnist", limit=64, device=CPU)
+    stored = synthetic.load("mnist", DataOptions(max_samples=64))
     monkeypatch.setattr(synthetic, "RESIDENT_BYTES", 64 * 28 * 28 - 1)
-    generated = synthetic.load("mnist", limit=64, device=CPU)
+    generated = synthetic.load("mnist", DataOptions(max_samples=64))
     assert isinstance(generated.train.images, synthetic.Generated)
     (a, i), (b, j) = (next(made.train.images.read([made.train.index[10:20]])) for made in (stored, generated))
     assert torch.equal(a[i], b[j])
 
 
 def test_images_differ() -> None:
-    made = synthetic.load("mnist", limit=2000, device=CPU)
+    made = synthetic.load("mnist", DataOptions(max_samples=2000))
     images, rows = next(made.train.images.read([made.train.index]))
     assert len(torch.unique(images[rows].flatten(1), dim=0)) == 2000
 
@@ -61,7 +61,7 @@ def test_images_differ() -> None:
 @pytest.mark.parametrize("dataset", ["cifar10", "mnist", "imagenet"])
 def test_the_classes_can_be_learnt(dataset: str) -> None:
     """A ridge regression on the pixels, without any network, is right on more than 90 % of the test set."""
-    made = synthetic.load(dataset, limit=2000, device=CPU)
+    made = synthetic.load(dataset, DataOptions(max_samples=2000))
     assert made.test is not None
     (x, y), (u, v) = ((next(s.images.read([s.index])), s.labels[s.index]) for s in (made.train, made.test))
     train, test = (images[rows].flatten(1).double() / 127.5 - 1 for images, rows in (x, u))

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rethink_fast.data import cifar10, layout, pack_images
+from rethink_fast.data import DataOptions, cifar10, layout, pack_images
 from rethink_fast.data.archive import TarTree
 from rethink_fast.data.image_formats import is_image
 from rethink_fast.data.tree import FolderTree, Tree
@@ -25,7 +24,7 @@ from rethink_fast.errors import UserError
 from rethink_fast.pack import write
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
-HOW: dict[str, Any] = {"limit": None, "device": torch.device("cpu"), "workers": 1, "damaged": "skip", "progress": None}
+OPTIONS = DataOptions(size=8, workers=1, on_decode_error="skip")
 
 FOLDERS = ("train/cat", "train/dog", "train/Cat", "train/.hidden", "train/cat/deeper", "train/bird/images", "test/cat")
 FOLDERS = (
@@ -175,7 +174,7 @@ def test_links_to_files_that_are_no_images_by_name(tmp_path: Path) -> None:
             content = png(40 * k) if not target else b""
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    made = cifar10.load(tmp_path / "set.tar.gz", **HOW)
+    made = cifar10.load(tmp_path / "set.tar.gz", OPTIONS)
     assert pixels(made.train)[:, 0, 0, 0].tolist() == [0, 40]
 
 
@@ -203,8 +202,8 @@ def test_folder_tar_and_pack_have_the_same_pixels(classes: dict[str, set[int]], 
         with tarfile.open(Path(folder) / "set.tar.gz", "w:gz", format=FORMATS[form]) as archive:
             archive.add(root, "any")
         write.write(write.plan(root, Path(folder) / "pack", form="jpeg", size=None), workers=1, progress=None)
-        made = [cifar10.load(root, **HOW), cifar10.load(Path(folder) / "set.tar.gz", **HOW)]
-        made.append(pack_images.load("cifar10", Path(folder) / "pack", size=8, margin=False, **HOW))
+        made = [cifar10.load(root, OPTIONS), cifar10.load(Path(folder) / "set.tar.gz", OPTIONS)]
+        made.append(pack_images.load("cifar10", Path(folder) / "pack", OPTIONS))
         for other in made[1:]:
             assert other.classes == made[0].classes == tuple(sorted(classes))
             for mine, theirs in ((made[0].train, other.train), (made[0].test, other.test)):

@@ -31,7 +31,7 @@ def made(run: Run, **changes: Any) -> Result:
         "test_accuracy": 0.5,
         "best_test_accuracy": 0.5,
         "time_to_memorize": {"loss<=0.05": {"seconds": 1.0, "epochs": 10, "steps": 1}},
-        "stopped": "epochs",
+        "stop_reason": "max_epochs",
         **changes,
     }
     row = {"epoch": 1.0, "train_loss": 0.1, "online_accuracy": record["train_accuracy"], "test_accuracy": 0.5}
@@ -53,7 +53,7 @@ def test_every_row_stands_on_a_task_of_its_experiment(scale: Scale) -> None:
         rows = [row for table in experiment.tables for row in table.rows]
         if name in ROWS:
             assert len(rows) == ROWS[name]
-        if not experiment.stopped:
+        if not experiment.skipped_because:
             assert {row.task for row in rows if row.task} <= set(experiment.tasks)
         assert len(set(experiment.tasks)) == len(experiment.tasks)
         assert experiment.departures
@@ -68,11 +68,11 @@ def test_every_row_stands_on_a_task_of_its_experiment(scale: Scale) -> None:
 def test_at_full_scale_the_runs_are_the_papers_recipe() -> None:
     for row in paper_values.tables()["table1"]:
         run = resolve(table1_run(FULL, row), on_gpu=True, cores=2)
-        assert run.data.limit is None
+        assert run.data.max_samples is None
         assert run.train.batch_size == 128
         expected = {"lr 0.01 in place of 0.1"} if run.model.model == "inception_small_no_bn" else set()
         expected |= {"weight_decay 5e-05 in place of 0.0"} if row["weight_decay"] else set()
-        assert set(run.recipe_changes) == expected
+        assert set(run.recipe_overrides) == expected
 
 
 def test_tables_and_figures_share_runs() -> None:

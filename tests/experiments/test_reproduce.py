@@ -29,7 +29,7 @@ SYNTHETIC = {"cifar10": "synthetic", "mnist": "synthetic"}
 def tiny(epochs: int) -> Scale:
     """The laptop's scale with MLPs of a few images."""
     sizes = {
-        model: replace(size, images=60, epochs=epochs, batch_size=20, until_loss=0.0)
+        model: replace(size, images=60, epochs=epochs, batch_size=20, target_loss=0.0)
         for model, size in LAPTOP.sizes.items()
     }
     return replace(LAPTOP, name="tiny", words="60 images", sizes=sizes, figure1_sizes={})
@@ -111,11 +111,11 @@ def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("curve.csv", None), ("result.json", b"{"), ("cache.json", b"not json"), ("cache.json", b'{"identity": 1}')],
+    [("metrics.csv", None), ("result.json", b"{"), ("cache.json", b"not json"), ("cache.json", b'{"identity": 1}')],
 )
 def test_a_damaged_entry_is_made_again(tmp_path: Path, name: str, content: bytes | None) -> None:
     run(tmp_path, "small")
-    before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/curve.csv")}
+    before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/metrics.csv")}
     victim = sorted(tmp_path.glob(f"runs/*/{name}"))[0]
     damaged = bytearray(victim.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -158,7 +158,7 @@ def test_a_missing_data_set_stops_its_tasks_alone(tmp_path: Path) -> None:
     code, values, text = run(tmp_path / "out", "small", "other", epochs=2, paths=paths)
     assert code == 2
     assert "other is not run: in part" in text
-    assert "nowhere does not exist" in values["experiments"]["other"]["stopped"]
+    assert "nowhere does not exist" in values["experiments"]["other"]["skipped_because"]
     assert values["experiments"]["small"]["status"] == "complete"
     assert values["experiments"]["other"]["status"] == "partly run"
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import open_dataset, pack_format
+from rethink_fast.data import DataOptions, load_dataset, pack_format
 from rethink_fast.errors import UserError
 from rethink_fast.pack import worker, write
 from tests.pack.test_pack import cache, contents, made, tree
@@ -48,8 +48,8 @@ def copy(pack: Path, tmp_path: Path) -> Path:
 
 def opened(path: Path) -> list[torch.Tensor]:
     """All that a pack gives: labels, indices and pixels."""
-    how = {"size": 14, "margin": False, "limit": None, "device": CPU, "workers": 1, "download": False}
-    dataset = open_dataset("imagenet", str(path), **how, damaged="skip", residency="stream")  # type: ignore[arg-type]
+    options = DataOptions(str(path), size=14, on_decode_error="skip", cache_images="none", workers=1)
+    dataset = load_dataset("imagenet", options)
     found = []
     for split in (dataset.train, dataset.test):
         assert split is not None
@@ -78,7 +78,7 @@ def seal(path: Path, values: dict[str, Any]) -> None:
         if isinstance(split, dict) and "index" in split and index.exists() and split["index"] != "changed":
             split["index"] = pack_format.digest(index.read_bytes())
     if isinstance(values.get("quarantine"), str) and values["quarantine"] != "changed":
-        values["quarantine"] = pack_format.digest((path / "quarantine.csv").read_bytes())
+        values["quarantine"] = pack_format.digest((path / "unreadable.csv").read_bytes())
     values["sha256"] = pack_format.checksum(values)
     (path / "pack.json").write_text(json.dumps(values))
 
@@ -256,7 +256,7 @@ QUARANTINES = [
 
 @pytest.mark.parametrize("text", QUARANTINES, ids=range(len(QUARANTINES)))
 def test_a_quarantine_of_strange_content_is_refused(copy: Path, text: str) -> None:
-    (copy / "quarantine.csv").write_text(text)
+    (copy / "unreadable.csv").write_text(text)
     seal(copy, manifest(copy))
     assert "strange content" in str(refused(copy))
 
@@ -292,7 +292,7 @@ def test_random_changes_are_refused_or_change_nothing(copy: Path) -> None:
         if turn % 4 == 0:
             del content[choose.randrange(len(content)) :]
         (copy / name).write_bytes(content)
-        if name == "quarantine.csv":
+        if name == "unreadable.csv":
             seal(copy, manifest(copy))
         line = ""
         try:

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from rethink_fast import rng
-from rethink_fast.config import Corruption
-from rethink_fast.data import Dataset, open_dataset, residency
+from rethink_fast.data import DataOptions, Dataset, load_dataset, residency
 from rethink_fast.data.npy_images import MappedFile, MemmapImages, PinnedMemmapImages, open_mapped
 from rethink_fast.data.pack_images import PackedJpegs, PackedOriginals
 from rethink_fast.data.source import InMemoryImages, SupportsCrops
@@ -31,8 +30,8 @@ __all__ = ["cache"]  # the fixture: every test has a cache of its own
 
 
 def opened(path: Path, dataset: str = "imagenet", size: int = 14, **changes: Any) -> Dataset:
-    how = {"size": size, "margin": False, "limit": None, "device": CPU, "workers": 2, "download": False}
-    return open_dataset(dataset, str(path), **{**how, "damaged": "skip", "residency": "stream", **changes})
+    how = {"size": size, "workers": 2, "on_decode_error": "skip", "cache_images": "none", **changes}
+    return load_dataset(dataset, DataOptions(str(path), **how))
 
 
 @pytest.fixture
@@ -90,10 +89,11 @@ def test_random_windows_are_the_folders_or_of_what_the_pack_holds(tmp_path: Path
 def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: str) -> None:
     """The same numbers to the bit from what keeps the images; and from re-encoded JPEGs and what they decode to."""
 
-    def curve(path: Path, where: str = "stream") -> list[float]:
+    def curve(path: Path, where: str = "none") -> list[float]:
         run = run_of(batch_size=8, lr=0.01, limit=30)
-        run = replace(run, data=replace(run.data, size=14), corruption=Corruption(corruption))
-        return train(build_run(run, opened(path, limit=30, residency=where), CPU), epochs=3)
+        kind = replace(run.corruption, corruption=corruption, probability=float(corruption == "random"))
+        run = replace(run, data=replace(run.data, size=14), corruption=kind)
+        return train(build_run(run, opened(path, max_samples=30, cache_images=where), CPU), epochs=3)
 
     def packed(form: str, size: int | None, of: Path = src) -> Path:
         return made(of, tmp_path / f"{of.name} {form} {size}", form, size).path
@@ -113,7 +113,7 @@ def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: s
 def test_cifar10_from_a_pack(tmp_path: Path, form: str, size: int | None) -> None:
     root = tree(tmp_path / "src", same_size=True)
     (root / "val").rename(root / "test")
-    expected = opened(root, "cifar10", residency="auto")
+    expected = opened(root, "cifar10", cache_images="auto")
     found = opened(made(root, tmp_path / "pack", form, size).path, "cifar10")
     assert found.train.images.shape == (24, 24, 3)
     for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
@@ -133,15 +133,19 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, src: Path) -> None:
             "holds images at 14 pixels, not at --size 15: use --size 14, or a pack made with --size 15",
         ),
         (own, {}, "holds images decoded at their own size, not at --size 14: use a pack made with --size 14"),
-        (at14, {"margin": True}, "random crops need the whole: use a pack of form jpeg made without --size"),
-        (original, {"damaged": "stop"}, "was packed without n01/.* and 1 more: leave out with --damaged skip"),
+        (at14, {"crop_margin": True}, "random crops need the whole: use a pack of form jpeg made without --size"),
+        (
+            original,
+            {"on_decode_error": "raise"},
+            "was packed without n01/.* and 1 more: skip it with --on-decode-error skip",
+        ),
         (many, {"dataset": "cifar10"}, "holds images of .* sizes, and cifar10 takes one"),
         (original, {"dataset": "mnist"}, "is a pack of colour images"),
-        (original, {"residency": "disk"}, "residency 'disk' is unknown: choose one of auto, device, stream"),
+        (original, {"cache_images": "disk"}, "cache_images 'disk' is unknown: choose one of auto, device, none"),
     ):
         with pytest.raises(UserError, match=message):
             opened(path, **words)
-    assert opened(original, margin=True).train.images.shape == (16, 16, 3)
+    assert opened(original, crop_margin=True).train.images.shape == (16, 16, 3)
     assert opened(original, "cifar10").train.images.shape == (24, 24, 3)
 
 
@@ -175,8 +179,8 @@ def test_residency_is_decided_by_the_free_memory() -> None:
     assert residency.plan("auto", 50, 100, CPU).stay
     assert not residency.plan("auto", 51, 100, CPU).stay
     assert residency.plan("device", 100, 100, CPU).stay
-    assert not residency.plan("stream", 1, 100, CPU).stay
-    with pytest.raises(UserError, match=r"--residency device needs 0\.0 MB, and there are 0\.0 MB free on the CPU"):
+    assert not residency.plan("none", 1, 100, CPU).stay
+    with pytest.raises(UserError, match=r"--cache-images device needs 0\.0 MB, and there are 0\.0 MB free on the CPU"):
         residency.plan("device", 101, 100, CPU)
     assert str(residency.plan("auto", 2 * 10**9, 10**10, CPU)) == (
         "stay in memory, 2.00 GB decoded: at most half of 10.00 GB free on the CPU"
@@ -185,30 +189,32 @@ def test_residency_is_decided_by_the_free_memory() -> None:
 
 def test_images_of_random_windows_do_not_stay(src: Path) -> None:
     """Or the windows would be cut from the image or from its centre as the free memory has it."""
-    assert not opened(src, residency="auto", windows=True).train.images.resident
-    assert opened(src, residency="auto").train.images.resident
-    with pytest.raises(UserError, match="--residency device has no effect with --augment resized-crop"):
-        opened(src, residency="device", windows=True)
+    assert not opened(src, cache_images="auto", random_windows=True).train.images.resident
+    assert opened(src, cache_images="auto").train.images.resident
+    with pytest.raises(UserError, match="--cache-images device has no effect with --augment random-resized-crop"):
+        opened(src, cache_images="device", random_windows=True)
 
 
 def test_residency_of_every_source(tmp_path: Path, src: Path) -> None:
     for path, streaming in ((src, True), (made(src, tmp_path / "jpeg").path, True)):
-        for where, stays in (("auto", True), ("device", True), ("stream", False)):
-            dataset = opened(path, residency=where)
+        for where, stays in (("auto", True), ("device", True), ("none", False)):
+            dataset = opened(path, cache_images=where)
             assert isinstance(dataset.train.images, InMemoryImages) == stays
             assert dataset.train.images.resident == stays
             assert any("decoded" in note for note in dataset.notes) == streaming
     raw = made(src, tmp_path / "raw", "raw", 14).path
-    assert isinstance(opened(raw, residency="auto").train.images, MemmapImages)
-    assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, residency="auto").notes[-1]
-    held = opened(raw, residency="device").train.images
+    assert isinstance(opened(raw, cache_images="auto").train.images, MemmapImages)
+    assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, cache_images="auto").notes[-1]
+    held = opened(raw, cache_images="device").train.images
     assert isinstance(held, InMemoryImages)
     assert not isinstance(held, MemmapImages)
     root = tree(tmp_path / "small", same_size=True)
     (root / "val").rename(root / "test")
-    with pytest.raises(UserError, match=r"--residency stream has no effect with jpeg folder .*, which is decoded when"):
+    with pytest.raises(
+        UserError, match=r"--cache-images none has no effect with jpeg folder .*, which is decoded when"
+    ):
         opened(root, "cifar10")
-    assert opened(root, "cifar10", residency="device").notes == ()
+    assert opened(root, "cifar10", cache_images="device").notes == ()
 
 
 def test_a_mapped_file(tmp_path: Path) -> None:
@@ -253,14 +259,13 @@ def test_staged_images_come_in_order_and_whole(tmp_path: Path) -> None:
 
 MEMORY = """
 import sys, torch
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.loader import Loader
 from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.train.step import trim_heap
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
-data = open_dataset("imagenet", sys.argv[1], size=64, margin=False, limit=None, device=cpu, workers=1, download=False,
-                    damaged="stop", residency="stream").train
+data = load_dataset("imagenet", DataOptions(sys.argv[1], size=64, cache_images="none", workers=1)).train
 how = Preprocessing((0, 0, 64, 64), "random_pixels", 0, (64, 64))
 loader = Loader(data, data.labels, torch.zeros(len(data.labels), dtype=torch.bool), how, batch_size=64)
 for epoch in range(50):
@@ -285,13 +290,13 @@ def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("residency", ["stream", "device"])
+@pytest.mark.parametrize("cache_images", ["none", "device"])
 @pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, residency: str) -> None:
+def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, cache_images: str) -> None:
     """The samples of a CPU: to the bit from raw, and from JPEG, whose decoder is another, the nearest of all."""
     path = made(src, tmp_path / "pack", form, 14).path
     here = opened(path).train
-    dataset = opened(path, device=torch.device("cuda"), residency=residency)
+    dataset = opened(path, device=torch.device("cuda"), cache_images=cache_images)
     ((images, rows),) = here.images.read([here.index])
     whole = images[rows].float()
     order = rng.order(0, 0, len(here.index))

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import damaged, imagenet, pack_format
+from rethink_fast.data import DataOptions, damaged, imagenet, pack_format
 from rethink_fast.data.pack_format import Pack
 from rethink_fast.errors import UserError
 from rethink_fast.pack import write
@@ -65,7 +65,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def folder_pixels(src: Path, size: int, split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
-    found = imagenet.load(src, size=size, margin=False, limit=None, device=CPU, workers=1, damaged="skip")
+    found = imagenet.load(src, DataOptions(size=size, workers=1, on_decode_error="skip"))
     part = found.train if split == "train" else found.test
     assert part is not None
     (images, rows), *_ = part.images.read([part.index])
@@ -132,7 +132,7 @@ def test_a_raw_pack_of_a_jpeg_pack_holds_what_its_jpegs_decode_to(tmp_path: Path
         if row["length"]:
             data = (tmp_path / "jpeg" / "train-00000.tar").read_bytes()[row["offset"] : row["offset"] + row["length"]]
             assert np.array_equal(images[k], np.asarray(Image.open(io.BytesIO(data))))
-    quarantines = [(tmp_path / form / "quarantine.csv").read_text() for form in ("jpeg", "raw")]
+    quarantines = [(tmp_path / form / "unreadable.csv").read_text() for form in ("jpeg", "raw")]
     assert quarantines[0] == quarantines[1]
     with pytest.raises(UserError, match="is a pack of form raw: a pack can be made from a folder or a jpeg pack"):
         made(tmp_path / "raw", tmp_path / "again")
@@ -163,7 +163,7 @@ def test_bad_files_are_quarantined_and_nothing_moves(tmp_path: Path) -> None:
         pack = made(src, tmp_path / form, form, 14)
         listed = [(k, str(names[k].relative_to(src / "train")), reason) for k, (_, reason) in bad.items()]
         assert list(pack.train.quarantine) == listed
-        rows = list(csv.reader((tmp_path / form / "quarantine.csv").read_text().splitlines()))
+        rows = list(csv.reader((tmp_path / form / "unreadable.csv").read_text().splitlines()))
         assert rows == [["split", "index", "file", "reason"], *(["train", str(k), f, r] for k, f, r in listed)]
         assert [k for k, row in enumerate(pack.train.index) if row["length"] == 0] == list(bad)
         assert len(pack.train.index) == 40

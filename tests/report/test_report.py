@@ -50,7 +50,7 @@ def made_up(task: Task, accuracy: float) -> Result:
         "precision": "fp32",
         "device": "cpu",
         "model": task.model.model,  # type: ignore[union-attr]
-        "recipe": {"name": "paper", "changes": ["lr 0.01 in place of 0.1"]},
+        "recipe": {"name": "paper", "overrides": ["lr 0.01 in place of 0.1"]},
         "epochs": epochs,
         "train_accuracy": accuracy,
         "test_accuracy": 0.1 if corruption == "random" else accuracy / 2,
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keys = {task: f"{place:016x}" for place, task in enumerate(dict.fromkeys(tasks))}
     found = Results(results, 1)
     judged = {name: judge(experiment, found, keys, 1) for name, experiment in experiments.items()}
-    judged["table2"]["stopped"] = "no imagenet found"
+    judged["table2"]["skipped_because"] = "no imagenet found"
     values = {
         "schema": 1,
         "contract_version": 1,

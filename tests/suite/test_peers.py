@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import peers
 from benchmarks.peers import OURS, PEERS, Peer, cells, interleaved, loading, markdown, per_core
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.env import version_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
@@ -36,8 +35,7 @@ def test_the_absent_are_named_and_the_present_are_timed(monkeypatch: pytest.Monk
 
     some = (PEERS[0], Peer("nothing", "no-such-package", broken), Peer("broken", "", broken))
     monkeypatch.setattr(peers, "PEERS", some)
-    options = {"margin": False, "device": torch.device("cpu"), "workers": 1, "download": False, "damaged": "stop"}
-    source = open_dataset("cifar10", "synthetic", size=28, limit=256, **options)  # type: ignore[arg-type]
+    source = load_dataset("cifar10", DataOptions("synthetic", max_samples=256, workers=1))
     rows, absent = loading(source, IMAGES, LABELS, 8, 0.02)
     assert absent == ["nothing: no-such-package is not installed", "broken: built for another torch"]
     assert [row.name for row in rows] == [OURS, f"PIL and a DataLoader (pillow {version_of('pillow')})"]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from rethink_fast import env
-from rethink_fast.data import mnist
+from rethink_fast.data import DataOptions, mnist
 from rethink_fast.errors import UserError
 from rethink_fast.theory import cholesky, interpolation
 from rethink_fast.theory.cholesky import NotPositiveDefinite, bytes_needed, factorise
@@ -229,7 +229,7 @@ def test_the_norm_is_the_least_of_all_interpolants() -> None:
 
 def test_mnist(shared_data: Path) -> None:
     """2,000 images: 467 errors of 10,000 by a plain float64 solve of the same matrix; here within 2, for ties."""
-    dataset = mnist.load(shared_data / "mnist", limit=2000, device=torch.device("cpu"))
+    dataset = mnist.load(shared_data / "mnist", DataOptions(max_samples=2000))
     assert dataset.test is not None
     images, test = dataset.train.images.images.flatten(1), dataset.test.images.images.flatten(1)
     chosen = dataset.train.index

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rethink_fast import env
-from rethink_fast.data import mnist, synthetic
+from rethink_fast.data import DataOptions, mnist, synthetic
 from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import Interrupted, UserError
 from rethink_fast.theory import KernelResult, features, run_table3, table3
@@ -88,7 +88,7 @@ def test_as_bytes() -> None:
 
 
 def test_random_patches_whiten() -> None:
-    images = synthetic.load("cifar10", edge=None, limit=300, device=CPU, progress=None).train.images
+    images = synthetic.load("cifar10", DataOptions(max_samples=300)).train.images
     assert isinstance(images, InMemoryImages)
     pixels = images.images[:300]
     patches = features.random_patches(pixels, 40, seed=1)
@@ -182,7 +182,7 @@ def test_the_gram_matrix_is_made_in_parts_after_each_of_which_it_can_be_stopped(
 
 
 def made_cifar10() -> Dataset:
-    return synthetic.load("cifar10", edge=None, limit=150, device=CPU, progress=None)
+    return synthetic.load("cifar10", DataOptions(max_samples=150))
 
 
 def test_rows_of_cifar10() -> None:
@@ -253,7 +253,7 @@ def test_mnist(shared_data: Path) -> None:
     """1,500 images, where these settings gave 5.39 and 2.01 %. Another choice of images would move an error rate e of
     10,000 by about sqrt(e (1 - e) / 10,000), 0.23 and 0.14 points: the bands are four of that. And Gabor features must
     halve the error, as they do in the paper."""
-    dataset = mnist.load(shared_data / "mnist", limit=None, device=CPU)
+    dataset = mnist.load(shared_data / "mnist", DataOptions())
     plain, gabor = run_table3(dataset, n_train=1500)
     assert plain.train_error == gabor.train_error == 0.0
     assert plain.test_error == pytest.approx(0.0539, abs=0.009)

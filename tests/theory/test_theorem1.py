@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rethink_fast.corruptions import random_labels
-from rethink_fast.data import mnist
+from rethink_fast.data import DataOptions, mnist
 from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import UserError
 from rethink_fast.theory import run_theorem1, theorem1
@@ -242,7 +242,7 @@ def test_images_that_do_not_live_on_the_device() -> None:
 
 
 def test_real_images_with_random_labels(shared_data: Path) -> None:
-    dataset = mnist.load(shared_data / "mnist", limit=4000, device=CPU)
+    dataset = mnist.load(shared_data / "mnist", DataOptions(max_samples=4000))
     result = run_theorem1(dataset, 0)
     assert result.exact
     assert result.weights == 2 * 4000 + 784

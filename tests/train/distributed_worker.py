@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import Images, open_dataset
+from rethink_fast.data import DataOptions, Images, load_dataset
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.distributed import Distributed, init_process_group, make_device_group
 from rethink_fast.train.evaluate import evaluate
@@ -51,12 +51,11 @@ def work(model: str, ranks: Distributed) -> dict[str, Any]:
     """
     train = Train(batch_size=BATCH, lr=0.01, augment=("flip",), epochs=EPOCHS)
     run = resolve(
-        Run("cifar10", Data(limit=LIMIT), Corruption("random-pixels"), Model(model), train),  # type: ignore[arg-type]
+        Run("cifar10", Data(max_samples=LIMIT), Corruption("random-pixels"), Model(model), train),  # type: ignore[arg-type]
         on_gpu=False,
         cores=1,
     )
-    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("cifar10", "synthetic", size=28, limit=LIMIT, **options)  # type: ignore[arg-type]
+    dataset = load_dataset("cifar10", DataOptions("synthetic", max_samples=LIMIT, workers=1))
     images = Watched(dataset.train.images)
     dataset = replace(dataset, train=replace(dataset.train, images=images))
     torch.set_default_dtype(torch.float64)
@@ -88,12 +87,11 @@ def work(model: str, ranks: Distributed) -> dict[str, Any]:
 def resumed_is_unbroken(ranks: Distributed) -> bool:
     """Whether a session that starts from another's state makes the same next steps, to the bit."""
     run = resolve(
-        Run("cifar10", Data(limit=400), Corruption("random"), Model("mlp_1x512"), Train(batch_size=100)),
+        Run("cifar10", Data(max_samples=400), Corruption("random"), Model("mlp_1x512"), Train(batch_size=100)),
         on_gpu=False,
         cores=1,
     )
-    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("cifar10", "synthetic", size=28, limit=400, **options)  # type: ignore[arg-type]
+    dataset = load_dataset("cifar10", DataOptions("synthetic", max_samples=400, workers=1))
 
     def session(epochs: range, state: dict[str, Tensor] | None) -> dict[str, Tensor]:
         setup = build_run(run, dataset, CPU, ranks=ranks)

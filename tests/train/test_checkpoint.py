@@ -21,12 +21,24 @@ from rethink_fast.train.checkpoint import NEWEST, PREVIOUS
 TIMED = ("train_seconds", "images_per_second")
 BENCH = [sys.executable, "-m", "rethink_fast.bench"]
 # Dropout and flips draw from generators and epochs, which a checkpoint must carry on too.
-WORDS = ["mnist", "--data", "synthetic", "--limit", "2000", "--corruption", "random", "--lr", "1e-4", "--until", "1"]
-WORDS += ["--dropout", "0.1", "--augment", "flip", "--checkpoint-every", "0", "--epochs"]
+WORDS = [
+    "mnist",
+    "--data",
+    "synthetic",
+    "--max-samples",
+    "2000",
+    "--corruption",
+    "random",
+    "--lr",
+    "1e-4",
+    "--target-accuracy",
+    "1",
+]
+WORDS += ["--dropout", "0.1", "--augment", "flip", "--checkpoint-interval", "0", "--epochs"]
 
 
 def curve(folder: Path) -> list[dict[str, str]]:
-    with (folder / "curve.csv").open(newline="") as file:
+    with (folder / "metrics.csv").open(newline="") as file:
         return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
 
 
@@ -84,7 +96,7 @@ def test_a_run_stopped_at_random_moments_goes_on_to_the_same_bits(
             [*command, "--resume", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
     assert curve(folder) == curve(unbroken)
-    assert load(folder)["sessions"] == 4
+    assert load(folder)["n_sessions"] == 4
     assert load(folder)["train_loss"] == load(unbroken)["train_loss"]
 
 
@@ -133,7 +145,7 @@ IGNORED_FILES = {
     "corruption": (changed(WORDS, "--corruption", "true"), "corruption random there, true here"),
     "model": ([*WORDS[:-1], "--model", "mlp_3x512", "--epochs"], "model mlp_1x512 there, mlp_3x512 here"),
     "data set": (["cifar10", *WORDS[1:]], "dataset mnist there, cifar10 here"),
-    "size of the set": (changed(WORDS, "--limit", "1999"), "limit 2000 there, 1999 here"),
+    "size of the set": (changed(WORDS, "--max-samples", "1999"), "limit 2000 there, 1999 here"),
     "seed": ([*WORDS[:-1], "--seed", "5", "--epochs"], "seed 0 there, 5 here"),
     "rate": (changed(WORDS, "--lr", "0.1"), "lr 0.0001 there, 0.1 here"),
 }
@@ -184,14 +196,24 @@ def test_a_checkpoint_that_no_longer_fits_leaves_the_one_before(tmp_path: Path) 
 
 
 def test_a_run_that_reached_its_goal_keeps_no_checkpoint(tmp_path: Path) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--checkpoint-every", "0", "--until", "0.2"]
+    words = [
+        "mnist",
+        "--data",
+        "synthetic",
+        "--max-samples",
+        "300",
+        "--checkpoint-interval",
+        "0",
+        "--target-accuracy",
+        "0.2",
+    ]
     assert bench(*words, "--out", str(tmp_path / "o")).returncode == 0
-    assert load(tmp_path / "o")["stopped"] == "until"
+    assert load(tmp_path / "o")["stop_reason"] == "target_reached"
     assert not list((tmp_path / "o").glob("*checkpoint*"))
 
 
 def test_resuming_some_seeds_runs_only_the_missing_ones(tmp_path: Path) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--until", "0.3", "--seeds", "3"]
+    words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--target-accuracy", "0.3", "--seeds", "3"]
     folder = tmp_path / "o"
     assert bench(*words, "--out", str(folder)).returncode == 0
     first = load(folder)

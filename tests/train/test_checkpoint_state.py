@@ -35,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
         "dataset": "imagenet",
         "size": 32,
         "model": "mlp_1x512",
-        "augment": ("resized-crop", "flip", "colour"),
+        "augment": ("random-resized-crop", "flip", "color-jitter"),
     },
     "top 5, auxiliary head": {
         "dataset": "imagenet",
@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_from_the_middle_of_an_epoch_equals_the_unbroken_one(
         folder = tmp_path / str(steps)
         folder.mkdir()
         first = made(**CASES[case])
-        assert trained(first, folder, stop_after=steps).stopped == "interrupted"
+        assert trained(first, folder, stop_after=steps).stop_reason == "interrupted"
         torch.manual_seed(random.getrandbits(32))  # as a new process, whose generators stand elsewhere
         again = made(**CASES[case])
         outcome = trained(again, folder, resumed=True)
@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_from_the_middle_of_an_epoch_equals_the_unbroken_one(
 def test_more_epochs_equal_an_unbroken_longer_run(tmp_path: Path) -> None:
     options = {"dropout": 0.2, "augment": ("flip",)}
     short = made(**options, epochs=2)
-    assert trained(short, tmp_path).stopped == "epochs"
+    assert trained(short, tmp_path).stop_reason == "max_epochs"
     longer = made(**options, epochs=5)
     outcome = trained(longer, tmp_path, resumed=True)
     unbroken = made(**options, epochs=5)
@@ -106,7 +106,7 @@ def test_a_resume_may_have_another_residency_and_other_workers(tmp_path: Path) -
     trained(setup, tmp_path)
     run = setup.run
     other = made(epochs=1)
-    data = replace(run.data, residency="device", workers=5, damaged="skip", data="elsewhere")
+    data = replace(run.data, cache_images="device", workers=5, on_decode_error="skip", data="elsewhere")
     Checkpoints(tmp_path).load(replace(other, run=replace(run, data=data)))
 
 
@@ -194,11 +194,11 @@ CHANGED: dict[str, Callable[[Any], Any]] = {
     "other images": outcome(images=1),
     "seconds below 0": outcome(train_seconds=-1.0),
     "seconds not finite": outcome(train_seconds=INF),
-    "no sessions": drop("outcome", "sessions"),
+    "no sessions": drop("outcome", "n_sessions"),
     "one key more": outcome(surprise=1),
     "unknown end": outcome(stopped="later"),
-    "a choice in words": outcome(choice="compiled"),
-    "half a choice": outcome(choice={"compiled": True}),
+    "a choice in words": outcome(compile="enabled"),
+    "half a choice": outcome(compile={"enabled": True}),
     "rows missing": outcome(rows=[]),
     "rows that are no list": outcome(rows={"epoch": 1}),
     "accuracy above 1": row(train_accuracy=1.5),
@@ -313,15 +313,15 @@ def test_plain_values_are_those_of_the_outcome() -> None:
         online_accuracy=0.5,
         images_per_second=3.0,
     )
-    values = TrainState(rows=[given], epoch=1, steps=2, choice={"compiled": False, "why": "asked"}).as_dict()
+    values = TrainState(rows=[given], epoch=1, steps=2, compile={"enabled": False, "reason": "asked"}).as_dict()
     assert repr(TrainState.from_dict(values).as_dict()) == repr(values)
 
 
 def test_a_run_ends_for_its_reason(tmp_path: Path) -> None:
-    assert trained(made(until=0.0, epochs=2), tmp_path).stopped == "until"
+    assert trained(made(target_accuracy=0.0, epochs=2), tmp_path).stop_reason == "target_reached"
     assert not (tmp_path / NEWEST).exists()
-    assert trained(made(until=0.0, until_loss=0.0, epochs=2), tmp_path).stopped == "epochs"
-    assert Train().until == 1.0
+    assert trained(made(target_accuracy=0.0, target_loss=0.0, epochs=2), tmp_path).stop_reason == "max_epochs"
+    assert Train().target_accuracy == 1.0
 
 
 def jpegs(folder: Path, *, seed: int) -> None:
@@ -338,10 +338,10 @@ def test_other_files_of_the_same_names_are_another_run_and_another_residency_is_
     options: dict[str, Any] = {"dataset": "imagenet", "size": 32, "model": "mlp_1x512", "limit": 6, "batch_size": 3}
     jpegs(tmp_path / "a", seed=0)
     jpegs(tmp_path / "b", seed=1)
-    setup = made(**options, data=str(tmp_path / "a"), residency="stream", epochs=1)
+    setup = made(**options, data=str(tmp_path / "a"), cache_images="stream", epochs=1)
     assert not setup.dataset.train.images.resident
     trained(setup, tmp_path)
-    again = made(**options, data=str(tmp_path / "a"), residency="device", epochs=2)
+    again = made(**options, data=str(tmp_path / "a"), cache_images="device", epochs=2)
     assert again.dataset.train.images.resident
     assert trained(again, tmp_path, resumed=True).epoch == 2
     with pytest.raises(UserError, match=r"another run \(training pixels [0-9a-f]{12} there, [0-9a-f]{12} here\)"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.errors import Interrupted
 from rethink_fast.stages import profiling
 from rethink_fast.train import loop
@@ -29,8 +29,7 @@ from tests.train import fake_cuda
 cuda = pytest.fixture(fake_cuda.doubles)
 
 CPU = torch.device("cpu")
-OPTIONS: Any = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-DATA = open_dataset("cifar10", "synthetic", size=28, limit=70, **OPTIONS)
+DATA = load_dataset("cifar10", DataOptions("synthetic", max_samples=70, workers=1))
 Moved = Callable[[RunContext], RunContext]
 
 
@@ -69,7 +68,7 @@ def made(
     *, seed: int = 0, model: str = "mlp_1x512", dropout: float = 0.0, like: RunContext | None = None, **train: Any
 ):
     train = {"batch_size": 32, "epochs": 3, "compile": "off", "lr": 0.02} | train
-    run = Run("cifar10", Data(limit=70), Corruption("random", seed=seed), Model(model, dropout), Train(**train))  # type: ignore[arg-type]
+    run = Run("cifar10", Data(max_samples=70), Corruption("random", seed=seed), Model(model, dropout), Train(**train))  # type: ignore[arg-type]
     return build_run(resolve(run, on_gpu=False, cores=1), DATA, CPU, like=like)
 
 
@@ -105,7 +104,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "lr": 1e-3},
     "augmented": {"augment": ("flip", "rotation")},
     "linear": {"schedule": "linear"},
-    "eval every 2": {"eval_every": 2},
+    "eval every 2": {"eval_interval": 2},
     "one batch": {"batch_size": 70},
     "convolutions": {"model": "alexnet_small", "epochs": 2},
     "batch norm": {"model": "inception_small", "epochs": 1},
@@ -148,12 +147,12 @@ def test_stopped_in_an_epoch_and_resumed(stop: int, cuda: Moved, tmp_path: Any) 
 
     first = cuda(made(dropout=0.3))
     outcome = trained(first, check=check)
-    assert outcome.stopped == "interrupted"
+    assert outcome.stop_reason == "interrupted"
     Checkpoints(tmp_path).save(first, outcome)
     second = cuda(made(dropout=0.3))
     outcome, note = Checkpoints(tmp_path).load(second)
     assert note is None
-    found = trained(second, outcome=replace(outcome, stopped=None))
+    found = trained(second, outcome=replace(outcome, stop_reason=None))
     assert numbers(found) == numbers(expected)
 
 

@@ -38,8 +38,8 @@ ROUNDING = 1e-4
 """In float32 a sum of n terms in another order differs by about sqrt(n) 6e-8: by 2e-6 over the 784 pixels of a unit of
 the perceptron. Over some 270 steps these add up like a random walk, to 16 times as much; the momentum makes it 1e-4."""
 
-WORDS = ["mnist", "--data", "synthetic", "--limit", "401", "--corruption", "random", "--batch-size", "50"]
-WORDS += ["--lr", "1e-3", "--compile", "off", "--checkpoint-every", "0", "--device", "cpu"]
+WORDS = ["mnist", "--data", "synthetic", "--max-samples", "401", "--corruption", "random", "--batch-size", "50"]
+WORDS += ["--lr", "1e-3", "--compile", "off", "--checkpoint-interval", "0", "--device", "cpu"]
 
 
 def command(ranks: int, *words: str, restarts: int = 0) -> list[str]:
@@ -158,7 +158,7 @@ def test_a_share_is_part_of_a_partition() -> None:
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
-    with (folder / "curve.csv").open(newline="") as file:
+    with (folder / "metrics.csv").open(newline="") as file:
         kept = ("epoch", "step", "train_loss", "train_accuracy", "test_loss", "online_loss")
         return [{name: float(row[name]) for name in kept if row[name]} for row in csv.DictReader(file)]
 
@@ -195,14 +195,14 @@ def test_a_run_stopped_on_two_ranks_goes_on_with_one(unbroken: Path, tmp_path: P
     assert said.count("interrupted") == 1, said
     assert said.count("exitcode  : 143") >= 1
     record = load(folder)
-    assert (record["interrupted"], record["stopped"], record["ranks"]) == (True, "interrupted", 2)
+    assert (record["interrupted"], record["stop_reason"], record["world_size"]) == (True, "interrupted", 2)
     assert 0 < record["steps"] < load(unbroken)["steps"]
     assert {path.name for path in folder.iterdir()} <= {path.name for path in unbroken.iterdir()}
     with np.load(folder / "labels.npz") as mine, np.load(unbroken / "labels.npz") as theirs:
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
     assert alone(*WORDS, "--epochs", "30", "--resume", str(folder)) == 0
-    assert load(folder)["ranks"] == 1
-    assert load(folder)["sessions"] == 2
+    assert load(folder)["world_size"] == 1
+    assert load(folder)["n_sessions"] == 2
     same_curves(folder, unbroken)
 
 
@@ -234,7 +234,7 @@ def test_the_launcher_starts_a_broken_run_anew_and_it_goes_on_by_itself(unbroken
     said = running.end()
     assert running.process.returncode == 0, said
     assert "going on from step" in said
-    assert load(folder)["sessions"] == 2
+    assert load(folder)["n_sessions"] == 2
     assert not load(folder)["interrupted"]
     same_curves(folder, unbroken)
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethink_fast.cli.app import main
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.recipes import FAST
@@ -29,15 +29,14 @@ CPU = torch.device("cpu")
 
 
 def run_of(model: str = "mlp_1x512", *, limit: int = 100, seed: int = 0, **train: Any) -> Run:
-    run = Run("cifar10", Data(limit=limit), Corruption("random", seed=seed), Model(model), Train(**train))  # type: ignore[arg-type]
+    run = Run("cifar10", Data(max_samples=limit), Corruption("random", seed=seed), Model(model), Train(**train))  # type: ignore[arg-type]
     return resolve(run, on_gpu=False, cores=1)
 
 
 def setup_of(run: Run, like: RunContext | None = None) -> RunContext:
     if like is not None:
         return build_run(run, like.dataset, CPU, like=like)
-    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("cifar10", "synthetic", size=28, limit=run.data.limit, **options)  # type: ignore[arg-type]
+    dataset = load_dataset("cifar10", DataOptions("synthetic", max_samples=run.data.max_samples, workers=1))
     return build_run(run, dataset, CPU)
 
 
@@ -89,7 +88,7 @@ def test_nothing_is_compiled_after_the_warm_up_and_the_warm_up_leaves_no_trace()
         # 100 images in batches of 32 leave a last one of 4; the flip is keyed by the epoch; so many an evaluation has
         setup = setup_of(run_of(batch_size=32, compile=compiled, augment=("flip",)))
         before = setup.step.state()
-        assert choose(setup).compiled == setup.step.compiled == (compiled == "on")
+        assert choose(setup).enabled == setup.step.compiled == (compiled == "on")
         seconds = warm_up(setup)
         assert (seconds > 0) == (compiled == "on")
         after = setup.step.state()
@@ -171,14 +170,26 @@ def test_no_clock_decides_whether_the_step_is_compiled(
     setup = setup_of(run_of(compile=wanted, epochs=10**6))
     monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("a clock was read"))
     choice = choose(setup)
-    assert choice.compiled == setup.step.compiled == compiled
-    assert choice.why.startswith(f"--compile {wanted}")
+    assert choice.enabled == setup.step.compiled == compiled
+    assert choice.reason.startswith(f"--compile {wanted}")
 
 
 def test_evaluation_has_its_turn_and_the_last_word(tmp_path: Path) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--lr", "1e-6", "--eval-every", "3", "--epochs", "5"]
+    words = [
+        "mnist",
+        "--data",
+        "synthetic",
+        "--max-samples",
+        "300",
+        "--lr",
+        "1e-6",
+        "--eval-interval",
+        "3",
+        "--epochs",
+        "5",
+    ]
     assert bench(*words, "--out", str(tmp_path / "o")) == 0
-    with (tmp_path / "o" / "curve.csv").open(newline="") as file:
+    with (tmp_path / "o" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["train_accuracy"]) for row in rows] == [False, False, True, False, True]
     assert [bool(row["test_loss"]) for row in rows] == [False, False, True, False, True]
@@ -187,15 +198,27 @@ def test_evaluation_has_its_turn_and_the_last_word(tmp_path: Path) -> None:
 
 
 def test_an_epoch_whose_batches_reach_the_goal_is_evaluated(tmp_path: Path) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--corruption", "true", "--until", "0.9"]
-    assert bench(*words, "--eval-every", "1000", "--out", str(tmp_path / "o")) == 0
+    words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--corruption", "true", "--target-accuracy", "0.9"]
+    assert bench(*words, "--eval-interval", "1000", "--out", str(tmp_path / "o")) == 0
     record = load(tmp_path / "o")
-    assert record["stopped"] == "until"
+    assert record["stop_reason"] == "target_reached"
     assert record["epochs"] < 100
 
 
 def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random", "--epochs", "3", "--seed", "7"]
+    words = [
+        "mnist",
+        "--data",
+        "synthetic",
+        "--max-samples",
+        "300",
+        "--corruption",
+        "random",
+        "--epochs",
+        "3",
+        "--seed",
+        "7",
+    ]
     assert bench(*words, "--seeds", "3", "--json", "--out", str(tmp_path / "o")) == 0
     record = json.loads(capfd.readouterr().out)
     assert record == load(tmp_path / "o")
@@ -212,11 +235,11 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.Captur
 
 
 def test_deterministic_runs_agree(tmp_path: Path) -> None:
-    words = ["cifar10", "--data", "synthetic", "--limit", "64", "--epochs", "2", "--deterministic"]
+    words = ["cifar10", "--data", "synthetic", "--max-samples", "64", "--epochs", "2", "--deterministic"]
     for name in "ab":
         assert bench(*words, "--out", str(tmp_path / name)) == 0
         assert load(tmp_path / name)["deterministic"]
-    curves = [(tmp_path / name / "curve.csv").read_text().splitlines() for name in "ab"]
+    curves = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in "ab"]
     kept = [[line.split(",")[4:12] for line in curve] for curve in curves]
     assert kept[0] == kept[1]
     assert not torch.are_deterministic_algorithms_enabled()
@@ -232,12 +255,12 @@ def test_the_paper_s_recipe_is_its_appendix() -> None:
 
 
 def test_a_recipe_that_is_changed_is_no_longer_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["mnist", "--data", "synthetic", "--limit", "300", "--epochs", "1", "--recipe", "paper"]
+    words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--epochs", "1", "--recipe", "paper"]
     assert bench(*words, "--lr", "0.2", "--out", str(tmp_path / "o")) == 0
     assert "no longer the recipe paper: lr 0.2 in place of 0.01" in capfd.readouterr().out
-    assert load(tmp_path / "o")["recipe"] == {"name": "paper", "changes": ["lr 0.2 in place of 0.01"]}
+    assert load(tmp_path / "o")["recipe"] == {"name": "paper", "overrides": ["lr 0.2 in place of 0.01"]}
     assert bench(*words, "--lr", "0.01", "--out", str(tmp_path / "same")) == 0
-    assert load(tmp_path / "same")["recipe"] == {"name": "paper", "changes": []}
+    assert load(tmp_path / "same")["recipe"] == {"name": "paper", "overrides": []}
 
 
 def test_a_network_without_a_recipe_says_which_have_one() -> None:
@@ -251,7 +274,7 @@ def test_a_network_without_a_recipe_says_which_have_one() -> None:
 @pytest.mark.slow
 def test_a_batch_too_large_for_memory_names_one_that_fits(tmp_path: Path) -> None:
     """The system really refuses the memory: the process may map 12 GB, most of which torch's libraries take."""
-    words = ["cifar10", "--data", "synthetic", "--limit", "50000", "--batch-size", "50000", "--compile", "off"]
+    words = ["cifar10", "--data", "synthetic", "--max-samples", "50000", "--batch-size", "50000", "--compile", "off"]
     command = [sys.executable, "-m", "rethink_fast.bench", *words, "--out", str(tmp_path / "o")]
     limited = ["bash", "-c", 'ulimit -v 12000000; exec "$@"', "_", *command]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=500)
@@ -267,7 +290,7 @@ def test_a_run_goes_on_until_its_loss_is_low_as_well(tmp_path: Path) -> None:
         "mnist",
         "--data",
         "synthetic",
-        "--limit",
+        "--max-samples",
         "100",
         "--corruption",
         "random",
@@ -277,13 +300,13 @@ def test_a_run_goes_on_until_its_loss_is_low_as_well(tmp_path: Path) -> None:
         "20",
     ]
     lengths = []
-    for place, loss in enumerate([[], ["--until-loss", "0.05"], ["--until-loss", "0"]]):
+    for place, loss in enumerate([[], ["--target-loss", "0.05"], ["--target-loss", "0"]]):
         out = tmp_path / str(place)
         assert bench(*words, *loss, "--out", str(out)) == 0
-        lengths.append((load(out)["epochs"], load(out)["stopped"], load(out)["train_loss"]))
+        lengths.append((load(out)["epochs"], load(out)["stop_reason"], load(out)["train_loss"]))
     (accurate, _, high), (low, stopped, loss_then), (all_, by_epochs, _) = lengths
     assert accurate < low < all_ == 60
-    assert (stopped, by_epochs) == ("until", "epochs")
+    assert (stopped, by_epochs) == ("target_reached", "max_epochs")
     assert loss_then <= 0.05 < high
 
 

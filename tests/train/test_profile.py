@@ -24,7 +24,7 @@ from rethink_fast.bench.run import run_one
 from rethink_fast.bench.signals import GracefulStop
 from rethink_fast.cli.app import main
 from rethink_fast.config import Data, Run, Session, Train, resolve
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.source import Images
 from rethink_fast.stages import STAGES, STEP_STAGES, profiling, stage
 from rethink_fast.train.arithmetic import Rooflines
@@ -34,7 +34,7 @@ from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
 CPU = torch.device("cpu")
-SMALL = ["bench", "mnist", "--data", "synthetic", "--limit", "300", "--corruption", "random", "--epochs", "6"]
+SMALL = ["bench", "mnist", "--data", "synthetic", "--max-samples", "300", "--corruption", "random", "--epochs", "6"]
 PICTURES = ("profile.png", "profile.svg")
 
 
@@ -73,20 +73,9 @@ class SlowImages:
 
 
 def small_setup(*, slow: float = 0.0, epochs: int = 2) -> RunContext:
-    given = Run("mnist", Data("synthetic", limit=500), train=Train(epochs=epochs, batch_size=100))
+    given = Run("mnist", Data("synthetic", max_samples=500), train=Train(epochs=epochs, batch_size=100))
     options = resolve(given, on_gpu=False, cores=1)
-    dataset = open_dataset(
-        "mnist",
-        "synthetic",
-        size=28,
-        margin=False,
-        limit=500,
-        device=CPU,
-        workers=1,
-        download=False,
-        damaged="stop",
-        progress=lambda what, done, total: None,
-    )
+    dataset = load_dataset("mnist", DataOptions("synthetic", max_samples=500, workers=1))
     if slow:
         dataset = replace(dataset, train=replace(dataset.train, images=SlowImages(dataset.train.images, slow)))
     return build_run(options, dataset, CPU)
@@ -206,7 +195,7 @@ def test_a_profiled_run_learns_the_same(folders: tuple[Path, Path], tmp_path: Pa
     timings = ("train_seconds", "images_per_second")
     curves = []
     for folder in folders:
-        names, *rows = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()]
+        names, *rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
         keep = [column for column, name in enumerate(names) if name not in timings]
         curves.append([[row[column] for column in keep] for row in rows])
     assert curves[0] == curves[1]
@@ -233,7 +222,7 @@ def test_the_trace_has_the_stages_of_ten_steps(folders: tuple[Path, Path]) -> No
 
 def test_a_run_too_short_for_a_trace_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     limit = str(128 * WARM_STEPS)
-    words = ["bench", "mnist", "--data", "synthetic", "--limit", limit, "--epochs", "1"]
+    words = ["bench", "mnist", "--data", "synthetic", "--max-samples", limit, "--epochs", "1"]
     run(*words, "--profile", "--out", str(tmp_path / "o"))
     out, err = capfd.readouterr()
     assert "there is no trace" in out
@@ -281,7 +270,7 @@ def test_each_seed_has_its_own(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_profiled_from_where_it_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL[:-1], "3", "--checkpoint-every", "0", "--until", "1", "--lr", "1e-6"]
+    words = [*SMALL[:-1], "3", "--checkpoint-interval", "0", "--target-accuracy", "1", "--lr", "1e-6"]
     run(*words, "--out", str(tmp_path / "o"))
     words[words.index("--epochs") + 1] = "5"
     run(*words, "--profile", "--resume", str(tmp_path / "o"))

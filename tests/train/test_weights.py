@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import rethink_fast
 from rethink_fast.cli.app import main
-from rethink_fast.data import open_dataset
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.loader import Loader
 from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.errors import UserError
@@ -32,7 +32,7 @@ from rethink_fast.train.setup import RunContext
 from rethink_fast.train.state import TrainState
 from rethink_fast.train.step import Step
 from rethink_fast.train.weights import MODEL, WEIGHTS, load_model, save_weights
-from tests.bench.resumable import CPU, made, trained
+from tests.bench.resumable import made, trained
 
 CASES: dict[str, dict[str, Any]] = {
     "perceptron": {"limit": 60, "epochs": 8},
@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch norm in bf16": {"dataset": "cifar10", "precision": "bf16", "corruption": "shuffled-pixels", "lr": 0.05},
     "local response": {"dataset": "cifar10", "model": "alexnet_small", "dropout": 0.5},
     "no batch norm": {"dataset": "cifar10", "model": "inception_small_no_bn"},
-    "unit range": {"dataset": "imagenet", "size": 32, "model": "mlp_3x512", "augment": ("resized-crop",)},
+    "unit range": {"dataset": "imagenet", "size": 32, "model": "mlp_3x512", "augment": ("random-resized-crop",)},
 }
 
 
@@ -258,7 +258,7 @@ BENCH = [
     "synthetic",
     "--corruption",
     "random",
-    "--limit",
+    "--max-samples",
     "60",
     "--batch-size",
     "20",
@@ -270,8 +270,7 @@ BENCH = [
 def accuracy_of(folder: Path) -> float:
     """The accuracy of the network in a run's folder on what labels.npz says, from the files alone."""
     labels = np.load(folder / "labels.npz")
-    options = {"margin": False, "device": CPU, "workers": 1, "download": False, "damaged": "stop"}
-    dataset = open_dataset("mnist", "synthetic", size=28, limit=60, **options)  # type: ignore[arg-type]
+    dataset = load_dataset("mnist", DataOptions("synthetic", max_samples=60, workers=1))
     assert dataset.train.index.tolist() == labels["index"].tolist()
     model = load_model(folder)
     ((images, rows),) = dataset.train.images.read([dataset.train.index])
@@ -302,13 +301,16 @@ def test_a_run_continued_with_more_epochs_leaves_its_last_network(tmp_path: Path
     folder = tmp_path / "o"
     for words in (("--epochs", "1", "--out"), ("--epochs", "3", "--resume")):
         assert run(*words, str(folder)) == 0
-        assert record(folder)["stopped"] == "epochs"
+        assert record(folder)["stop_reason"] == "max_epochs"
         assert accuracy_of(folder) == record(folder)["train_accuracy"]
     assert record(folder)["epochs"] == 3
 
 
 ENDED = {
-    "reached": (("--until", "0", "--epochs", "3"), "it reached its goal after 1 epochs: nothing is left to do"),
+    "reached": (
+        ("--target-accuracy", "0", "--epochs", "3"),
+        "it reached its goal after 1 epochs: nothing is left to do",
+    ),
     "used up": (("--epochs", "2"), "its epochs are used up after 2 epochs: give more by --epochs"),
     "diverged": (("--lr", "1e6", "--momentum", "0.99", "--epochs", "30"), "its loss was not finite after"),
 }
@@ -318,7 +320,7 @@ ENDED = {
 def test_a_run_that_has_ended_is_not_resumed(end: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words, said = ENDED[end]
     folder = tmp_path / "o"
-    code = run(*words, "--checkpoint-every", "0", "--out", str(folder))
+    code = run(*words, "--checkpoint-interval", "0", "--out", str(folder))
     assert code == (2 if end == "diverged" else 0)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     capfd.readouterr()
@@ -341,12 +343,12 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_record_is_finished(tmp
     folder = tmp_path / "o"
     assert run("--epochs", "2", "--out", str(folder)) == 0
     whole = record(folder)
-    (folder / "result.json").write_text(json.dumps({**whole, "interrupted": True, "stopped": "interrupted"}))
+    (folder / "result.json").write_text(json.dumps({**whole, "interrupted": True, "stop_reason": "interrupted"}))
     (folder / WEIGHTS).unlink()
     (folder / MODEL).unlink()
     assert run("--epochs", "2", "--resume", str(folder)) == 0
     assert record(folder)["train_loss"] == whole["train_loss"]
-    assert record(folder)["stopped"] == "epochs"
+    assert record(folder)["stop_reason"] == "max_epochs"
     assert accuracy_of(folder) == whole["train_accuracy"]
 
 
@@ -371,5 +373,5 @@ def test_a_run_on_two_ranks_leaves_one_plain_network(words: tuple[str, ...], tmp
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert record(folder)["ranks"] == 2
+    assert record(folder)["world_size"] == 2
     assert accuracy_of(folder) == record(folder)["train_accuracy"]
