@@ -9,7 +9,7 @@ TESTS = $(RUN) -m pytest --numprocesses auto --dist worksteal
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install bench test test-all check env perf peers gpu-check clean
+.PHONY: install bench test test-all coverage check env perf peers gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -19,7 +19,7 @@ $(VENV)/.installed: $(SOURCES)
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (the first time fetches about 1 GB)"
 	@$(INSTALL) torch numpy "setuptools>=77" wheel
-	@$(INSTALL) --no-build-isolation --editable ".[dev]"
+	@$(INSTALL) --no-build-isolation --editable ".[dev,cuda13]"
 	@touch $@
 
 bench: install
@@ -30,6 +30,9 @@ test: install
 
 test-all: install
 	$(TESTS) -m "not timing" $(ARGS)
+
+coverage: install
+	$(TESTS) -m "not slow and not timing" --cov=rethink_fast --cov-report=term:skip-covered $(ARGS)
 
 check: install
 	$(RUN) -m ruff check .
@@ -52,7 +55,10 @@ perf: install
 peers: install
 	$(RUN) -m benchmarks.peers $(ARGS)
 
-gpu-check: install
+gpu-coverage: install
+	$(TESTS) -m "not slow and not timing" --cov=rethink_fast --cov-report=term:skip-covered $(ARGS)
+
+check: install
 	$(RUN) -m benchmarks.gpu_check $(ARGS)
 
 clean:

@@ -21,7 +21,8 @@ from . import __version__, cgroup
 from .errors import UserError
 from .rng import CONTRACT_VERSION
 
-PACKAGES = ("torch", "triton", "nvidia-dali-cuda130", "numpy", "nvidia-ml-py")
+DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
+PACKAGES = ("torch", "triton", "numpy", "nvidia-ml-py")
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def environment() -> dict[str, Any]:
         "rethink_fast": __version__,
         "contract_version": CONTRACT_VERSION,
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in (*PACKAGES, dali_package())},
         "cuda": torch.version.cuda,
         "system": platform.platform(),
         "processor": processor(),
@@ -219,9 +220,14 @@ def _installed(name: str, package: str, note: str) -> Backend:
     return Backend(name, True, f"{package} {version}{note}")
 
 
+def dali_package() -> str:
+    """Return the name of the DALI that is installed, or of the one to install."""
+    return next((name for name in DALI if version_of(name)), DALI[0])
+
+
 def _dali() -> Backend:
     note = ", decoding on the CPU and the GPU" if torch.cuda.is_available() else ", decoding on the CPU"
-    return _installed("DALI", "nvidia-dali-cuda130", note)
+    return _installed("DALI", dali_package(), note)
 
 
 def _triton() -> Backend:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from ..env import DALI
 from ..errors import UserError
 from ..stages import stage
 
@@ -171,7 +172,8 @@ def _dali() -> Any:
         from nvidia import dali
     except ImportError as error:
         raise UserError(
-            f"reading image files needs DALI ({error}): pip install nvidia-dali-cuda130, on Linux"
+            f"reading image files needs DALI ({error})",
+            f"pip install {DALI[0]}, or {DALI[1]} beside a torch for CUDA 12, on Linux",
         ) from None
     return dali
 
