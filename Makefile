@@ -55,10 +55,7 @@ perf: install
 peers: install
 	$(RUN) -m benchmarks.peers $(ARGS)
 
-gpu-coverage: install
-	$(TESTS) -m "not slow and not timing" --cov=rethink_fast --cov-report=term:skip-covered $(ARGS)
-
-check: install
+gpu-check: install
 	$(RUN) -m benchmarks.gpu_check $(ARGS)
 
 clean:
