@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from .corruptions import alias_of
 from .errors import UserError, in_range
 from .files import user_path
 from .models import MODELS
@@ -40,6 +41,10 @@ def data_path(text: str) -> str:
 
 DATA = Parameter(converter=lambda _, tokens: data_path(tokens[0].value))
 """Annotates the options that are auto, synthetic or a path."""
+
+
+CORRUPTION = Parameter(converter=lambda _, tokens: alias_of(tokens[0].value))
+"""Annotates --corruption, so that it takes both names of a randomization."""
 
 
 def _affects(what: Affects, least: float | None = None, most: float | None = None) -> dict[str, Any]:
@@ -77,8 +82,8 @@ class Data:
 class Corruption:
     """What is done to the training set, as in section 2.1 of the paper."""
 
-    corruption: CorruptionName = field(default="true", metadata=_affects("results"))
-    """The randomization. Test labels are never corrupted."""
+    corruption: Annotated[CorruptionName, CORRUPTION] = field(default="true", metadata=_affects("results"))
+    """The randomization, also by its name in records, such as true_labels. Test labels are never corrupted."""
     probability: float | None = field(default=None, metadata=_affects("results", 0.0, 1.0))
     """With partial: the probability that a label is drawn anew."""
     seed: int = field(default=0, metadata=_affects("results", 0, 2**63 - 1))

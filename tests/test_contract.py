@@ -16,6 +16,7 @@ from rethink_fast import kernels, rng
 from rethink_fast.augment import color_jitter, crop_windows, random_crop, random_flip, random_resized_crop
 from rethink_fast.augment import random_rotation as rotation
 from rethink_fast.corruptions import (
+    PIXEL_KINDS,
     corrupted_mask,
     gaussian,
     partially_corrupted_labels,
@@ -25,7 +26,7 @@ from rethink_fast.corruptions import (
 )
 from rethink_fast.data import DataOptions, damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.preprocess import PIXEL_KINDS, Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, prepare
 from rethink_fast.data.source import InMemoryImages, Split
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import features, theorem1

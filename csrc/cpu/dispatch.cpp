@@ -20,7 +20,7 @@ extern const Kernels kKernels;
 
 namespace {
 
-// As in draws.h, prepare.h, pixels.h and resize.h.
+// As in draws.h, prepare.h, random_pixels.h and resize.h.
 constexpr int64_t kChunk = 2048, kBorder = 3, kOverrun = 64, kGroup = 4;
 
 size_t piece(int64_t bytes) { return static_cast<size_t>((bytes + kOverrun + 63) / 64 * 64); }

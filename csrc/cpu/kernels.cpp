@@ -3,10 +3,10 @@
 
 #include "kernels.h"
 
-#include "labels.h"
-#include "noise.h"
-#include "pixels.h"
+#include "gaussian.h"
+#include "partially_corrupted_labels.h"
 #include "prepare.h"
+#include "random_pixels.h"
 #include "resize.h"
 
 #define RF_TEXT_(x) #x

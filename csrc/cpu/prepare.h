@@ -4,9 +4,9 @@
 
 #pragma once
 
-#include "noise.h"
+#include "gaussian.h"
 #include "normalise.h"
-#include "pixels.h"
+#include "random_pixels.h"
 
 namespace rethink_fast {
 namespace RF_ISA {

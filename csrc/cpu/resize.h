@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "pixels.h"
+#include "random_pixels.h"
 
 namespace rethink_fast {
 namespace RF_ISA {

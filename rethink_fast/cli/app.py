@@ -25,7 +25,7 @@ from . import plan as planning
 from .compare import compare
 from .plan_inputs import Plan, gather
 from .reproduce import report, reproduce
-from .show import ShownName, run_show
+from .show import SHOWN, ShownName, run_show
 
 app = App(
     name="rethink-fast",
@@ -122,7 +122,7 @@ def show(
     dataset: DatasetName,
     /,
     *,
-    corruption: tuple[ShownName, ...] = ("all",),
+    corruption: Annotated[tuple[ShownName, ...], SHOWN] = ("all",),
     samples: Annotated[int, Parameter(name=("--samples", "-n"))] = 4,
     out: Annotated[Path, PATH] = Path("sheet.png"),
     data: Annotated[str, DATA] = "auto",

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from cyclopts import Parameter
 from rich.console import Console
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from ..config import (
     Train,
     resolve,
 )
-from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
+from ..corruptions import KINDS, alias_of, corrupted_mask, partially_corrupted_labels
 from ..data import DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
 from ..errors import UserError, in_range
@@ -33,6 +34,7 @@ from ..train.setup import preparation, source_crops, wants_windows
 from . import show_view
 
 ShownName = Literal["all"] | CorruptionName
+SHOWN = Parameter(converter=lambda _, tokens: tuple(alias_of(token.value, "all") for token in tokens))
 MOST_SAMPLES = 12
 PROBABILITY = 0.5
 """Of partially corrupted labels, where none is named."""

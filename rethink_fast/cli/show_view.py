@@ -9,12 +9,14 @@ what it does    cat > dog                    cat (kept)
 
 from __future__ import annotations
 
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..corruptions import MEANING
 from ..errors import UserError
 from ..files import write_atomic
 from ..plotting import drawing, shown
@@ -23,15 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .show import Sheet
-
-MEANING = {
-    "true_labels": "nothing is changed",
-    "partially_corrupted_labels": "a label is drawn anew\nwith probability {probability:g}",
-    "random_labels": "every label is drawn anew",
-    "shuffled_pixels": "one permutation,\nthe same for all images",
-    "random_pixels": "another permutation\nfor each image",
-    "gaussian": "noise of the same mean\nand deviation",
-}
 
 DOTS = 100
 CELL = 150
@@ -140,7 +133,7 @@ class _Canvas:
             top = self.top(r)
             name = row.kind.replace("_", " ").replace("partially ", "partially\n")
             words(edge, top - self.px(3), name, 11, INK, bold=True)
-            meaning = MEANING[row.kind].format(probability=row.probability)
+            meaning = textwrap.fill(MEANING[row.kind].format(probability=row.probability), 23)
             words(edge, top + self.px(21 + 20 * name.count("\n")), meaning, 9, GREY, bold=False)
             for k, (before, after) in enumerate(zip(row.before, row.after, strict=True)):
                 changed = before != after

@@ -6,20 +6,17 @@ from .gaussian import gaussian
 from .partially_corrupted_labels import corrupted_mask, partially_corrupted_labels
 from .random_labels import random_labels
 from .random_pixels import random_pixels
+from .registry import KINDS, LABEL_KINDS, MEANING, NAMES, PIXEL_KINDS, REGISTRY, alias_of
 from .shuffled_pixels import shuffled_pixels
-
-KINDS = {
-    "true": "true_labels",
-    "partial": "partially_corrupted_labels",
-    "random": "random_labels",
-    "shuffled-pixels": "shuffled_pixels",
-    "random-pixels": "random_pixels",
-    "gaussian": "gaussian",
-}
-"""The command line's word for each randomization, and the paper's."""
 
 __all__ = [
     "KINDS",
+    "LABEL_KINDS",
+    "MEANING",
+    "NAMES",
+    "PIXEL_KINDS",
+    "REGISTRY",
+    "alias_of",
     "corrupted_mask",
     "gaussian",
     "partially_corrupted_labels",

@@ -5,15 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..errors import UserError, one_of
-from . import KINDS
 from .gaussian import gaussian
 from .partially_corrupted_labels import partially_corrupted_labels
 from .random_labels import random_labels
 from .random_pixels import random_pixels
+from .registry import LABEL_KINDS, NAMES
 from .shuffled_pixels import shuffled_pixels
-
-NAMES = tuple(KINDS.values())
-LABEL_NAMES = ("partially_corrupted_labels", "random_labels")
 
 
 def corrupt(
@@ -37,7 +34,7 @@ def corrupt(
     float32. Raises ValueError for what is missing or out of range.
     """
     one_of("corruption", kind, NAMES)
-    if kind in LABEL_NAMES:
+    if kind in LABEL_KINDS:
         if num_classes is None:
             raise UserError(f"{kind} draws classes: give num_classes")
         if kind == "random_labels":

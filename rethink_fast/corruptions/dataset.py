@@ -12,8 +12,9 @@ from torch.utils.data import Dataset, IterableDataset
 
 from .. import rng
 from ..errors import UserError, one_of
-from .corrupt import LABEL_NAMES, NAMES, corrupt
+from .corrupt import corrupt
 from .item_forms import IMAGE_KEYS, LABEL_KEYS, class_of, label_like, moved, place_of, replaced, shape_of, values_like
+from .registry import LABEL_KINDS, NAMES
 
 
 class CorruptedDataset(Dataset[Any]):
@@ -47,9 +48,9 @@ class CorruptedDataset(Dataset[Any]):
         one_of("corruption", kind, NAMES)
         rng.check_seed(seed)
         _check_map_style(dataset)
-        if test and kind in LABEL_NAMES:
+        if test and kind in LABEL_KINDS:
             kind = "true_labels"
-        if kind in LABEL_NAMES:
+        if kind in LABEL_KINDS:
             num_classes = _class_count(dataset, num_classes)
         self.dataset, self.kind, self.seed, self.test = dataset, kind, seed, test
         self.num_classes, self.probability = num_classes, probability
@@ -75,7 +76,7 @@ class CorruptedDataset(Dataset[Any]):
             return item
         index = i + (rng.TEST_INDEX if self.test else 0)
         keys, position, change = (
-            (LABEL_KEYS, 1, self._label) if self.kind in LABEL_NAMES else (IMAGE_KEYS, 0, self._image)
+            (LABEL_KEYS, 1, self._label) if self.kind in LABEL_KINDS else (IMAGE_KEYS, 0, self._image)
         )
         try:
             place = place_of(item, keys, position)

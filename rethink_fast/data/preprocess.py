@@ -26,12 +26,12 @@ from ..augment import (
     unit_range,
     whiten,
 )
+from ..corruptions import PIXEL_KINDS
 from ..corruptions.gaussian import gaussian_reference
 from ..corruptions.random_pixels import random_pixels_reference
 from ..corruptions.shuffled_pixels import shuffled_pixels_reference
 from ..kernels.checks import check_epoch, check_images, check_index, check_rows, check_statistics
 
-PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 NORMALISATIONS = ("whiten", "unit_range")
 DTYPES = (torch.float32, torch.bfloat16)
 

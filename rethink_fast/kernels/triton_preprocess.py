@@ -34,11 +34,6 @@ BLOCK = 2048  # elements
 PIXELS = 1024  # pixels of a tile, for the permutations
 TILES = 8  # tiles a program of random_pixels: spreads the three draws of its words
 IMAGES = 16  # images a program of shuffled_pixels: spreads the walk
-_STREAMS = {
-    "shuffled_pixels": rng.Stream.SHUFFLED_PIXELS,
-    "random_pixels": rng.Stream.RANDOM_PIXELS,
-    "gaussian": rng.Stream.GAUSSIAN,
-}
 
 
 @triton.jit
@@ -270,7 +265,7 @@ def _launch(
 ) -> None:
     if mean is not None and std is not None:
         mean, std = mean.to(torch.float32).contiguous(), std.to(torch.float32).contiguous()
-    corruption_key = key(seed, _STREAMS[plan.corruption]) if plan.corruption else (0, 0)
+    corruption_key = key(seed, rng.Stream[plan.corruption.upper()]) if plan.corruption else (0, 0)
     # none where no stage reads it, so that evaluation and training without augmentation are one kernel
     epoch = epoch if plan.augments else None
     given = (images, rows, index, mean, std, *corruption_key, *key(seed, rng.Stream.AUGMENT), epoch)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from .. import rng
 from ..augment import center_window
 from ..config import DEFAULTS, ResolvedRun, Run
-from ..corruptions import KINDS, corrupted_mask, partially_corrupted_labels
+from ..corruptions import KINDS, PIXEL_KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader, pixel_statistics
-from ..data.preprocess import PIXEL_KINDS, Preprocessing
+from ..data.preprocess import Preprocessing
 from ..data.source import SupportsCrops
 from ..errors import UserError
 from ..models import build_model

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.preprocess import NORMALISATIONS, PIXEL_KINDS, Preprocessing, prepare
+from ..corruptions import PIXEL_KINDS
+from ..data.preprocess import NORMALISATIONS, Preprocessing, prepare
 from ..errors import UserError
 from ..files import read_bytes, user_path, write_atomic, write_json
 from ..models import build_model

@@ -20,8 +20,8 @@ from rethink_fast.augment import (
     random_resized_crop,
     random_rotation,
 )
-from rethink_fast.corruptions import gaussian, random_pixels, shuffled_pixels
-from rethink_fast.data.preprocess import PIXEL_KINDS, Preprocessing, prepare
+from rethink_fast.corruptions import PIXEL_KINDS, gaussian, random_pixels, shuffled_pixels
+from rethink_fast.data.preprocess import Preprocessing, prepare
 
 KINDS = ("", *PIXEL_KINDS)
 SEED = 41
