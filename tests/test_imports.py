@@ -28,6 +28,7 @@ LAYERS = (
     ("bench",),
     ("experiments",),
     ("compare",),
+    ("measures",),
     ("report",),
     ("cli", "__main__"),
 )

@@ -32,7 +32,7 @@ from ..train.weights import MODEL, WEIGHTS
 from .record import RUN_SHAPE
 
 FILES = ("config.json", "metrics.csv", "labels.npz", "result.json")
-KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg")
+KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg", "measures.json")
 MAX_CURVE_BYTES = 2**28
 ENDS = {
     "target_reached": ("it reached its goal", "nothing is left to do; to run it again, choose another folder by --out"),

@@ -23,6 +23,7 @@ from ..train.distributed import Distributed
 from . import pack as pack_view
 from . import plan as planning
 from .compare import compare
+from .measure import measure
 from .plan_inputs import Plan, gather
 from .reproduce import report, reproduce
 from .show import SHOWN, ShownName, run_show
@@ -36,6 +37,7 @@ app = App(
 )
 
 app.command(compare)
+app.command(measure)
 app.command(reproduce)
 app.command(report)
 

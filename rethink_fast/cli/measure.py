@@ -1,0 +1,64 @@
+"""The command `rethink-fast measure`; cli/app.py hangs it on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ..bench.console import ConsoleProgress
+from ..config import PATH
+from ..errors import UserError
+from ..files import write_json
+from ..output import print_json
+from ..terminal import Terminal
+
+NAME = "measures.json"
+
+
+def measure(
+    run: Annotated[Path, PATH],
+    /,
+    *,
+    against: Annotated[Path | None, PATH] = None,
+    json: bool = False,
+) -> int:
+    """Measure what bounds or follows the generalization of a finished run, beside its gap and its held-out bound.
+
+    Writes measures.json into the folder of the run. A bound says something, or is vacuous; a correlate tracks the gap
+    between two runs, or does not.
+
+    Parameters
+    ----------
+    run:
+        The folder of a finished run, or of one of its seeds.
+    against:
+        A second run to set beside it: the same with random labels, or with true ones.
+    json:
+        Print measures.json on stdout, and everything else on stderr.
+    """
+    from ..measures.against import compare_reports
+    from ..measures.finished import open_run
+    from ..measures.suite import Report, measure_run
+    from ..measures.view import show
+
+    console = Terminal(stderr=json)
+
+    def measured(folder: Path) -> Report:
+        with ConsoleProgress(console) as screen:
+            opened = open_run(folder, screen.on_load)
+            for note in opened.setup.dataset.notes:
+                screen.note(note)
+            return measure_run(opened, screen.on_load)
+
+    if against is not None and against.resolve() == run.resolve():
+        raise UserError(f"--against {against} is the run itself: name another one.")
+    ours = measured(run)
+    found = ours if against is None else compare_reports(ours, measured(against))
+    show(found, console)
+    values = found.as_dict()
+    try:
+        write_json(run / NAME, values)
+    except OSError as error:
+        raise UserError(f"{run / NAME} cannot be written ({error.strerror}): make room, or copy the run.") from None
+    console.print(f"record: {run / NAME}", soft_wrap=True)
+    return print_json(values) if json else 0
