@@ -30,8 +30,10 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rethink_fast.data import DataOptions, Split, dali, jpeg_images, pack_images
+from rethink_fast.data import DataOptions, Split, dali, pack_images
+from rethink_fast.data.image_files import ImageFiles
 from rethink_fast.data.imagenet import layout
+from rethink_fast.data.jpeg_images import JpegImages, resized
 from rethink_fast.data.preprocess import Preprocessing, prepare
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
@@ -103,7 +105,7 @@ def loading(loader: DataLoader[Any]) -> int:
 
 
 def pack(src: Path, dest: Path, form: str, size: int | None) -> Path:
-    return write.write(write.plan(src, dest, form=form, size=size), workers=cores(), progress=None).path
+    return write.write(write.plan(src, dest, format=form, size=size), workers=cores(), progress=None).path
 
 
 def opened(path: Path, size: int) -> Split:
@@ -121,7 +123,7 @@ def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) ->
         persistent_workers=True,
         multiprocessing_context="spawn",
     )
-    folder = jpeg_images.JpegFolder(root, files, DataOptions(size=size))
+    folder = JpegImages(ImageFiles(root, files), DataOptions(size=size))
     index, labels = torch.arange(len(files)), torch.zeros(len(files), dtype=torch.int64)
     originals = opened(pack(src, place / "originals", "jpeg", None), size)
     encoded = opened(pack(src, place / "encoded", "jpeg", size), size)
@@ -160,7 +162,7 @@ def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dic
         done = 0
         for output, index in decoder.run(feeds):
             if resize:
-                jpeg_images.resized(output, (size, size), pool, cores())
+                resized(output, (size, size), pool, cores())
             done += len(index)
         return done
 
@@ -173,7 +175,7 @@ def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dic
 
 def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
     """A raw pack against memory: gathered into one place, and prepared for the network."""
-    split = opened(pack(_repeated(src, place / "many"), place / "raw", "raw", size), size)
+    split = opened(pack(_repeated(src, place / "many"), place / "raw", "npy", size), size)
     count = len(split.index)
     batches = order(count, count, batch_size)
     held = next(iter(split.images.read([split.index])))[0].clone()

@@ -18,7 +18,8 @@ import torch
 
 from rethink_fast.data import DataOptions, layout
 from rethink_fast.data.dali import Decoder, whole
-from rethink_fast.data.jpeg_images import JpegFolder
+from rethink_fast.data.image_files import ImageFiles
+from rethink_fast.data.jpeg_images import JpegImages
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.env import cores
 from rethink_fast.files import user_path
@@ -27,18 +28,14 @@ BATCH = 50
 SEED = 0
 
 
-class AfterDecoding(JpegFolder):
-    """The rival: all of the image is decoded, then cut to the window; everything else is the same."""
+def decode_whole(images: JpegImages, threads: int) -> None:
+    """Make the rival: all of the image is decoded, then cut to the window; everything else is the same."""
+    from nvidia.dali import fn
 
-    def _make_decoders(self) -> None:
-        from nvidia.dali import fn
+    def graph(encoded: Any, start: Any, shape: Any) -> Any:
+        return fn.slice(whole(encoded), start=start, shape=shape, axis_names="HW")
 
-        super()._make_decoders()
-
-        def graph(encoded: Any, start: Any, shape: Any) -> Any:
-            return fn.slice(whole(encoded), start=start, shape=shape, axis_names="HW")
-
-        self._crop_decoder = Decoder(graph, threads=self._workers, windows=True)
+    images._crop_decoder = Decoder(graph, threads=threads, windows=True)
 
 
 def seconds(images: Iterator[Any], read: list[torch.Tensor] | None = None) -> float:
@@ -59,7 +56,8 @@ def main() -> None:
     given = parser.parse_args()
     at, files, _ = layout.find(FolderTree(given.folder)).train
     options = DataOptions(size=given.size, workers=given.threads)
-    images, rival = (kind(given.folder / at, files, options) for kind in (JpegFolder, AfterDecoding))
+    images, rival = (JpegImages(ImageFiles(given.folder / at, files), options) for _ in range(2))
+    decode_whole(rival, given.threads)
     batches = torch.arange(len(files)).split(BATCH)
     ways: dict[str, Callable[[int], Iterator[Any]]] = {
         "window alone": lambda epoch: images.read_crops(batches, seed=SEED, epoch=epoch),

@@ -86,9 +86,9 @@ def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: flo
         with ProcessPoolExecutor(cores()) as pool:
             list(pool.map(_write, [str(root / "files")] * scale.images, range(scale.images), chunksize=64))
         places = {"files": root / "files"}
-        for form in ("jpeg", "raw"):
-            places[f"{form} pack"] = root / form
-            made = write.plan(root / "files", root / form, form=form, size=scale.size)
+        for format in ("jpeg", "npy"):
+            places[f"{format} pack"] = root / format
+            made = write.plan(root / "files", root / format, format=format, size=scale.size)
             write.write(made, workers=cores(), progress=None)
         setup: RunContext | None = None
         for source, place in places.items():

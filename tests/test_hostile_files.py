@@ -69,7 +69,7 @@ def test_the_index_of_a_pack_cannot_run_code(tmp_path: Path, monkeypatch: pytest
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((20, 20, 3), 9 * k, np.uint8)).save(file)
     pack = tmp_path / "pack"
-    write.write(write.plan(tmp_path / "src", pack, form="jpeg", size=14), workers=1, progress=None)
+    write.write(write.plan(tmp_path / "src", pack, format="jpeg", size=14), workers=1, progress=None)
     evil = io.BytesIO()
     np.save(evil, np.array([Evil(tmp_path / "marker")], dtype=object), allow_pickle=True)
     np.load(io.BytesIO(evil.getvalue()), allow_pickle=True)[0].close()

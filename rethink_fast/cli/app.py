@@ -80,7 +80,7 @@ def pack(
     /,
     *,
     verify: Annotated[Path | None, PATH] = None,
-    form: Literal["jpeg", "raw"] = "jpeg",
+    format: Literal["jpeg", "npy"] = "jpeg",
     size: int | None = None,
     workers: int | None = None,
     json: bool = False,
@@ -92,13 +92,13 @@ def pack(
     Parameters
     ----------
     src:
-        A folder with train/CLASS and val/ or test/, any folder of class folders, or a pack of form jpeg.
+        A folder with train/CLASS and val/ or test/, any folder of class folders, or a pack in jpeg format.
     dest:
         The pack, a folder that appears once it is whole.
     verify:
         Only check the bytes of this pack.
-    form:
-        jpeg: tar shards in the WebDataset convention; raw: decoded, a .npy.
+    format:
+        jpeg: tar shards in the WebDataset convention; npy: decoded images in one .npy file per split.
     size:
         Bring the images to this height and width, as for the run. Default: as they are, jpeg with the bytes they have.
     workers:
@@ -115,7 +115,7 @@ def pack(
     elif src is None or dest is None:
         raise UserError("pack needs SRC and DEST, or --verify DEST.")
     else:
-        made = pack_view.make(src, dest, form=form, size=size, workers=processes, console=console)
+        made = pack_view.make(src, dest, format=format, size=size, workers=processes, console=console)
     return print_json(pack_view.as_dict(made)) if json else 0
 
 

@@ -23,10 +23,10 @@ LISTED = 10
 """Quarantined images that are named on the screen; all are in the pack's unreadable.csv."""
 
 
-def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, console: Console) -> Pack:
+def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, console: Console) -> Pack:
     """Make a pack, with a plan first and a table last. Raises UserError."""
     start = time.perf_counter()
-    plan = write.plan(src, dest, form=form, size=size)
+    plan = write.plan(src, dest, format=format, size=size)
     counts = " and ".join(f"{len(source):,} {name}" for name, source in plan.tree.splits.items())
     at = f"at {size} px" if size is not None else "as they are"
     needed = f"{'' if plan.exact else 'about '}{format_bytes(plan.bytes)}"
@@ -36,7 +36,7 @@ def make(src: Path, dest: Path, *, form: str, size: int | None, workers: int, co
     slow = kernels.slow(torch.device("cpu"))
     if slow is not None:
         _say(console, slow)
-    _say(console, f"form {form}, {at}: {needed} will be written to {dest}")
+    _say(console, f"format {format}, {at}: {needed} will be written to {dest}")
     try:
         with Bar(console) as bar:
             pack = write.write(plan, workers=workers, progress=bar.show, note=partial(_say, console))
@@ -68,7 +68,7 @@ def as_dict(pack: Pack) -> dict[str, object]:
     splits = {"train": pack.train, "test": pack.test}
     return {
         "path": str(pack.path),
-        "form": pack.form,
+        "format": pack.format,
         "size": pack.size,
         "classes": len(pack.classes),
         "splits": {

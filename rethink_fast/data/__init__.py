@@ -4,8 +4,8 @@ path, "auto" or "synthetic"
   mnist.py        IDX                                   -> InMemoryImages (decoded, on the device)
   cifar10.py      python, binary, class folders, tar    -> InMemoryImages
   imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
-                  jpeg_images.py, decoded every epoch   -> JpegFolder
-  pack_images.py  a pack of either of both              -> PackedOriginals, PackedJpegs, or those of npy_images.py
+                  jpeg_images.py, decoded every epoch   -> JpegImages
+  pack_images.py  a pack of either of both              -> JpegImages, or MemmapImages of npy_images.py
   synthetic.py    made from the sample index            -> InMemoryImages or Generated
 
 residency.py then decides which images stay on the device, decoded once.

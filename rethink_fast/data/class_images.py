@@ -15,7 +15,7 @@ from . import damaged as damaged_files
 from . import layout
 from .dali import DecodeError, Decoder, decode, shape_of, whole
 from .examine import Examiner, Opened
-from .jpeg_images import MAX_BYTES
+from .image_files import MAX_BYTES
 from .options import DataOptions
 from .source import Dataset, InMemoryImages, Progress, Split, subset
 from .tree import Tree, join

@@ -207,7 +207,7 @@ def whole(encoded: Any) -> Any:
 
 
 def whole_then_centre(encoded: Any) -> Any:
-    """A graph for `Decoder`: what a `JpegFolder` without margin resizes, to the bit, but with every row decoded.
+    """A graph for `Decoder`: what `JpegImages` without margin resizes, to the bit, but with every row decoded.
 
     A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
     """

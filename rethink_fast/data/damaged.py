@@ -19,7 +19,7 @@ from ..errors import UserError
 from . import search_path
 from .dali import dali_version
 from .examine import find_undecodable
-from .jpeg_images import read_image, stamp_of
+from .image_files import read_image, stamp_of
 from .source import Progress
 
 CHECKED_AT_ONCE = 128

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from . import damaged as damaged_files
 from . import layout
-from .jpeg_images import JpegFolder
+from .image_files import ImageFiles
+from .jpeg_images import JpegImages
 from .options import DataOptions
 from .source import Dataset, Split, subset
 from .tree import FolderTree
@@ -24,7 +25,7 @@ def load(root: Path, options: DataOptions) -> Dataset:
         index = subset(len(files), options.max_samples)
         bad, stamps = damaged_files.find_damaged(at, files, index, workers=options.threads, progress=options.progress)
         index, named = damaged_files.drop_samples(at, files, index, bad, options.on_decode_error)
-        images = JpegFolder(at, files, options, stamps=stamps)
+        images = JpegImages(ImageFiles(at, files, stamps), options)
         return Split(images, labels, index, named)
 
     train = split(*found.train)

@@ -1,14 +1,11 @@
-"""Images that are decoded from their files on every epoch."""
+"""Images that are decoded from their encoded bytes on every epoch."""
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,58 +15,45 @@ from torch.utils.dlpack import from_dlpack
 
 from ..augment import crop_windows
 from ..errors import UserError
-from ..files import open_regular
 from ..stages import stage
 from .dali import DecodeError, Decoder, Feed, decoding, shape_of, whole
 from .examine import Examiner, Opened
+from .image_files import EncodedImages
 from .options import DataOptions
 from .pillow import as_ppm, for_dali
 from .resize import resize
-
-MAX_BYTES = 2**30
-"""Of an image file. The largest that is decoded takes 534 MB without compression."""
 
 AHEAD = 2
 """Batches whose files are read before DALI asks for them; DALI itself holds two more."""
 
 
-class JpegFolder:
-    """Image files, read and decoded again every time they are asked for, at one size.
+class JpegImages:
+    """Encoded images, decoded every time they are read.
 
-    The images are the central 87.5 % of each dimension, resized to the network's input: the evaluation preprocessing of
-    the TensorFlow Inception package, which the paper reuses. With options.crop_margin they are the whole image, resized
-    to size / 0.875, for a random crop later on. Antialiased linear.
+    source: their bytes. options: size, crop_margin, device and threads are used.
+    shape: the (height, width) that all images have, which are delivered unchanged. None: they are resized to
+        options.image_size (antialiased linear): the central 87.5 % of each dimension, the evaluation preprocessing of
+        the TensorFlow Inception package, which the paper reuses; with options.crop_margin the whole image, for a random
+        crop later on.
     """
 
     resident = False
 
-    def __init__(
-        self,
-        root: Path,
-        files: Sequence[str],
-        options: DataOptions,
-        *,
-        stamps: np.ndarray | None = None,
-    ) -> None:
-        """stamps: int64 [N, 2], of the files when they were checked (stamp_of), -1 of those that were not."""
-        self.shape = (options.image_size, options.image_size, 3)
-        self._root, self._files = root, files
-        self._device, self._workers = options.device, options.threads
-        self._stamps = np.full((len(files), 2), -1, np.int64) if stamps is None else stamps
-        self._crop, self._resize = not options.crop_margin, True
+    def __init__(self, source: EncodedImages, options: DataOptions, *, shape: tuple[int, int] | None = None) -> None:
+        height, width = shape or (options.image_size, options.image_size)
+        self.shape = (height, width, 3)
+        self._source, self._device, self._workers = source, options.device, options.threads
+        self._resize = shape is None
+        self._sizes = np.zeros((len(source), 2), np.int32)  # height and width of the whole images, once they are known
+        self._by_pillow = np.zeros(len(source), bool)
         self._peek = Decoder(shape_of, threads=1)
-        self._sizes = np.zeros((len(files), 2), np.int32)  # height and width of the whole images, once they are known
-        self._by_pillow = np.zeros(len(files), bool)
-        self._make_decoders()
-
-    def _make_decoders(self) -> None:
         on_gpu = self._device.type == "cuda"
         # DALI's own share for a GPU's JPEG hardware: one found by timing would change pixels from run to run.
         how = {"device": "mixed" if on_gpu else "cpu"}
-        size = self.shape[:2] if on_gpu else None  # on the CPU they are resized afterwards
-        usual = decoding(size if self._resize else None, crop=self._crop, **how)
+        size = (height, width) if on_gpu else None  # on the CPU they are resized afterwards
+        whole_or_center = decoding(size if self._resize else None, crop=self._resize and not options.crop_margin, **how)
+        self._decoder = Decoder(whole_or_center, threads=self._workers, device=self._device)
         windows = decoding(size, crop=False, **how)
-        self._decoder = Decoder(usual, threads=self._workers, device=self._device)
         self._crop_decoder = Decoder(windows, threads=self._workers, device=self._device, windows=True)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -135,12 +119,17 @@ class JpegFolder:
                 if examined.by_pillow:
                     encoded[k], self._by_pillow[index[k]], found = examined.data, True, True
         if not found:
-            raise UserError(f"DALI failed on images of {self._root}: {error.__cause__}") from None
+            raise UserError(
+                f"DALI failed on images of {self._source.root} ({error.__cause__})",
+                "check the files with rethink-fast pack",
+                value=self._source.root,
+            ) from None
         return error.batches
 
     def _refuse(self, sample: int, reason: str | None) -> None:
         if reason is not None:
-            raise UserError(f"{self._name(sample)} can no longer be decoded ({reason}): restore the file")
+            name = self._source.name(sample)
+            raise UserError(f"{name} can no longer be decoded ({reason})", "restore the file", value=name)
 
     def _feeds(
         self, batches: Iterable[Tensor], pool: ThreadPoolExecutor
@@ -160,14 +149,14 @@ class JpegFolder:
 
     def encoded(self, index: Tensor) -> list[np.ndarray]:
         """As digest.Encoded.encoded."""
-        return [self._bytes(sample) for sample in index.tolist()]
+        return [self._source.read(sample) for sample in index.tolist()]
 
     def _load(self, index: np.ndarray) -> list[tuple[np.ndarray, bool]]:
         return [self._ready(sample) for sample in index.tolist()]
 
     def _ready(self, sample: int) -> tuple[np.ndarray, bool]:
-        """The bytes of an image, of a known one as DALI decodes them; and whether it is known."""
-        data = self._bytes(sample)
+        """Return the bytes of an image, of a known one as DALI decodes them, and whether it is known."""
+        data = self._source.read(sample)
         if not self._sizes[sample, 0]:
             return data, False
         if not self._by_pillow[sample]:
@@ -176,43 +165,6 @@ class JpegFolder:
         if decoded is None:
             self._refuse(sample, "corrupt")
         return np.frombuffer(decoded or b"", np.uint8), True
-
-    def _bytes(self, sample: int) -> np.ndarray:
-        path = self._root / self._files[sample]
-        try:
-            data, stamp = read_image(path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-        if self._stamps[sample, 0] < 0:
-            self._stamps[sample] = stamp
-        if stamp != tuple(self._stamps[sample].tolist()):
-            raise UserError(f"{path} has changed since it was checked: start again, and it is checked again")
-        return data
-
-    def _name(self, sample: int) -> str:
-        return str(self._root / self._files[sample])
-
-
-Stamp = tuple[int, int]
-"""Size and time of change of a file, the latter in ns."""
-
-
-def stamp_of(path: Path) -> Stamp:
-    """Return the stamp of a file. Raises OSError."""
-    return _stamp(os.stat(path))
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_size, status.st_mtime_ns
-
-
-def read_image(path: Path) -> tuple[np.ndarray, Stamp]:
-    """Return the bytes of a regular file, uint8 [n], and its stamp. Raises OSError, also for more than MAX_BYTES."""
-    with open_regular(path) as file:
-        stamp = _stamp(os.fstat(file.fileno()))
-        if stamp[0] > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20:,} MiB")
-        return np.fromfile(file, np.uint8), stamp
 
 
 def resized(output: Any, size: tuple[int, int], pool: Executor, parts: int) -> Tensor:

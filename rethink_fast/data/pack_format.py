@@ -1,8 +1,8 @@
 """What a pack is on disk, read and checked.
 
-DEST/pack.json              version, contract, form, classes, and of each split its parts with their SHA-256
-DEST/SPLIT-00000.tar ...    form jpeg: shards in the WebDataset convention, KEY.jpg (or .png) and KEY.cls
-DEST/SPLIT.npy              form raw: uint8 [N, H, W, 3], for numpy.load(mmap_mode="r")
+DEST/pack.json              version, contract, format, classes, and of each split its parts with their SHA-256
+DEST/SPLIT-00000.tar ...    jpeg: shards in the WebDataset convention, KEY.jpg (or .png) and KEY.cls
+DEST/SPLIT.npy              npy: uint8 [N, H, W, 3], for numpy.load(mmap_mode="r")
 DEST/SPLIT.index.npy        a row of INDEX for each sample
 DEST/unreadable.csv         split, index, file and reason of every image that cannot be decoded
 
@@ -74,7 +74,7 @@ class Pack:
     """A pack that was found whole, as far as its sizes and its index tell. size: None where images are as they were."""
 
     path: Path
-    form: str
+    format: str
     size: int | None
     classes: tuple[str, ...]
     train: PackSplit
@@ -98,14 +98,14 @@ def digest(data: bytes) -> str:
 def write_manifest(folder: Path, values: dict[str, Any], indexes: dict[str, np.ndarray], quarantine: list[Any]) -> None:
     """Write pack.json, last of all, with the checksums of what is written before it: the indexes and the quarantine.
 
-    values: form, size, classes, and splits by name, each with its parts.
+    values: format, size, classes, and splits by name, each with its parts.
     """
     for name, index in indexes.items():
         values["splits"][name]["index"] = _write(folder / f"{name}.index.npy", _npy(index))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("split", "index", "file", "reason"), *quarantine])
     values["quarantine"] = _write(folder / QUARANTINE, text.getvalue().encode(errors="surrogateescape"))
-    values = {"format": "rethink_fast pack", "version": VERSION, "contract": CONTRACT_VERSION, **values}
+    values = {"type": "rethink_fast pack", "version": VERSION, "contract": CONTRACT_VERSION, **values}
     values["sha256"] = checksum(values)
     _write(folder / MANIFEST, json.dumps(values, indent=1).encode())
 
@@ -141,7 +141,7 @@ def read_pack(path: Path) -> Pack:
     except (ValueError, csv.Error) as error:
         raise _strange(path, error) from None
     size, classes = values["size"], tuple(values["classes"])
-    return Pack(path, values["form"], size, classes, splits["train"], splits.get("test"), values["sha256"])
+    return Pack(path, values["format"], size, classes, splits["train"], splits.get("test"), values["sha256"])
 
 
 def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[str, int, str, str]]) -> PackSplit:
@@ -151,9 +151,9 @@ def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[s
     _check_sizes(path, parts)
     index = _index(_whole(path / f"{name}.index.npy", described["index"], MAX_INDEX_BYTES))
     listed = tuple((sample, file, reason) for split, sample, file, reason in bad if split == name)
-    how: dict[str, Any] = {"form": values["form"], "size": values["size"], "labels": len(values["classes"])}
+    how: dict[str, Any] = {"format": values["format"], "size": values["size"], "labels": len(values["classes"])}
     pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **how)
-    if values["form"] == "jpeg":
+    if values["format"] == "jpeg":
         pack_schema.check_tar_places(index, [part.bytes for part in parts])
     else:
         shape, start = _array_of(path / parts[0].file, len(index))
@@ -174,7 +174,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     content = _read(path / MANIFEST, MAX_MANIFEST_BYTES)
     try:
         values = json.loads(content)
-        known, version, contract = values["format"] == "rethink_fast pack", values["version"], values["contract"]
+        known, version, contract = values["type"] == "rethink_fast pack", values["version"], values["contract"]
     except (ValueError, TypeError, KeyError, RecursionError):
         known, version, contract = False, None, None
     if not known:

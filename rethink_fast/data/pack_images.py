@@ -1,14 +1,12 @@
 """A pack opened as a data set: JPEGs by memory map into the decoder, decoded images by memory map as they lie.
 
-What comes out is what the folder gives, sample by sample, as far as the form keeps it: to the bit from the original
-bytes and from form raw; from re-encoded JPEGs, what JPEG makes of those.
+What comes out is what the folder gives, sample by sample, as far as the format keeps it: to the bit from the original
+bytes and from npy; from re-encoded JPEGs, what JPEG makes of those.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from . import damaged as damaged_files
 from . import pack_format
-from .jpeg_images import JpegFolder
+from .jpeg_images import JpegImages
 from .npy_images import open_mapped
 from .options import DataOptions
 from .pack_format import Pack, PackSplit
@@ -47,29 +45,27 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
             )
         index, named = damaged_files.drop_samples(path, names, index, bad, options.on_decode_error)
         images: Images
-        if pack.form == "raw":
+        if pack.format == "npy":
             images = open_mapped(path / packed.files[0], options.device)
-        elif shape is not None:
-            images = PackedJpegs(path, packed, options, shape=shape)
         else:
-            images = PackedOriginals(path, packed, options)
+            images = JpegImages(PackedBytes(path, packed), options, shape=shape)
         return Split(images, torch.from_numpy(packed.index["label"].astype(np.int64)), index, named)
 
     train = split("train", pack.train)
     test = split("test", pack.test) if pack.test is not None else None
     notes = () if test else (f"{path} has no test images: there is no test accuracy",)
-    return Dataset(dataset, f"{pack.form} pack {path.absolute()}", pack.classes, train, test, notes)
+    return Dataset(dataset, f"{pack.format} pack {path.absolute()}", pack.classes, train, test, notes)
 
 
 def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int, int] | None:
     """Height and width of images that are taken as the pack has them; None where the decoder brings them to `size`."""
     path = pack.path
     if dataset == "imagenet":
-        if pack.size is None and pack.form == "jpeg":
+        if pack.size is None and pack.format == "jpeg":
             return None
         if margin:
             raise UserError(
-                f"{path} holds the centres of the images, and random crops need the whole: use a pack of form jpeg "
+                f"{path} holds the centres of the images, and random crops need the whole: use a pack in jpeg format "
                 f"made without --size, or the folder"
             )
         if pack.size != size:
@@ -87,32 +83,24 @@ def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int
     return int(shapes[0]["height"]), int(shapes[0]["width"])
 
 
-class PackedOriginals(JpegFolder):
-    """The encoded images of a pack: their bytes come by memory map, and all else is as from a folder."""
+class PackedBytes:
+    """The encoded images of a pack, read by memory map."""
 
-    def __init__(self, path: Path, split: PackSplit, options: DataOptions, **how: Any) -> None:
-        self._rows, self._names = split.index, split.files
-        # Not numpy's or Python's own map, which holds a file descriptor for each shard: there may be thousands.
+    def __init__(self, path: Path, split: PackSplit) -> None:
+        self.root, self._rows, self._names = path, split.index, split.files
+        # Not NumPy's or Python's own map, which holds a file descriptor for each shard: there may be thousands.
         self._maps = [_mapped(path / name) for name in self._names]
-        super().__init__(path, [""] * len(self._rows), options, **how)
 
-    def _bytes(self, sample: int) -> np.ndarray:
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, sample: int) -> np.ndarray:
         shard, offset, length, *_ = self._rows[sample].tolist()
-        # The copy is small beside the decoding, and lets many threads wait for the disk in place of the one that feeds.
+        # The copy costs little next to the decoding, and lets many threads wait for the disk, not the one that feeds.
         return self._maps[shard][offset : offset + length].copy()
 
-    def _name(self, sample: int) -> str:
-        return f"sample {sample} in {self._root / self._names[self._rows[sample]['shard']]}"
-
-
-class PackedJpegs(PackedOriginals):
-    """The same at the size that they have, which is one for all: shape, height and width."""
-
-    def __init__(self, path: Path, split: PackSplit, options: DataOptions, *, shape: tuple[int, int]) -> None:
-        super().__init__(path, split, replace(options, size=shape[0], crop_margin=True))
-        self.shape = (*shape, 3)
-        self._resize = False
-        self._make_decoders()
+    def name(self, sample: int) -> str:
+        return f"sample {sample} in {self.root / self._names[self._rows[sample]['shard']]}"
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-FORMS = ("jpeg", "raw")
+PACK_FORMATS = ("jpeg", "npy")
 INDEX = np.dtype(
     [("shard", "<i4"), ("offset", "<i8"), ("length", "<i8"), ("label", "<i4"), ("height", "<i4"), ("width", "<i4")]
 )
@@ -26,15 +26,15 @@ _MOST_BYTES = 2**48
 _MOST_PIXELS = 2**31
 
 
-def file_of(form: str, split: str, number: int) -> str:
+def file_of(format: str, split: str, number: int) -> str:
     """Return the name of the file that holds part `number` of a split."""
-    return f"{split}.npy" if form == "raw" else f"{split}-{number:05}.tar"
+    return f"{split}.npy" if format == "npy" else f"{split}-{number:05}.tar"
 
 
 def check_manifest(values: Mapping[str, Any]) -> None:
     """Check everything in pack.json but its version and its checksum."""
-    form: Any = values.get("form")
-    _need(form in FORMS, f"form {_short(form)}")
+    format: Any = values.get("format")
+    _need(format in PACK_FORMATS, f"format {_short(format)}")
     size = values.get("size")
     _need(size is None or _is_count(size, 1, LARGEST_SIZE), f"size {_short(size)}")
     classes: Any = values.get("classes")
@@ -46,26 +46,26 @@ def check_manifest(values: Mapping[str, Any]) -> None:
     _need(isinstance(splits, dict) and {"train"} <= set(splits) <= {"train", "test"}, "no splits train and test")
     for name, split in splits.items():
         _need(isinstance(split, dict) and _is_digest(split.get("index")), f"no checksum of the index of {name}")
-        _check_parts(form, name, split.get("parts"))
+        _check_parts(format, name, split.get("parts"))
 
 
-def _check_parts(form: str, split: str, parts: Any) -> None:
+def _check_parts(format: str, split: str, parts: Any) -> None:
     """The parts of a split are its files one after another, or one stretch of its file after another."""
     _need(isinstance(parts, list) and len(parts) > 0, f"no list of parts of {split}")
     end = 0
     for number, part in enumerate(parts):
         where = f"part {number} of {split}"
         _need(isinstance(part, dict) and set(part) == {"file", "offset", "bytes", "sha256"}, f"{where} is none")
-        _need(part["file"] == file_of(form, split, number), f"{where} in the file {_short(part['file'])}")
+        _need(part["file"] == file_of(format, split, number), f"{where} in the file {_short(part['file'])}")
         _need(_is_count(part["bytes"], 1, _MOST_BYTES), f"{where} of {_short(part['bytes'])} bytes")
-        offset = end if form == "raw" else 0
+        offset = end if format == "npy" else 0
         _need(_is_count(part["offset"], offset, offset), f"{where} at the offset {_short(part['offset'])}")
         end = offset + part["bytes"]
         _need(_is_digest(part["sha256"]), f"{where} without a checksum")
 
 
 def check_rows(
-    rows: np.ndarray, *, form: str, size: int | None, labels: int | np.ndarray, bad: Sequence[int], first: int = 0
+    rows: np.ndarray, *, format: str, size: int | None, labels: int | np.ndarray, bad: Sequence[int], first: int = 0
 ) -> None:
     """Check what holds in every row of INDEX.
 
@@ -88,7 +88,7 @@ def check_rows(
         _check_all(empty | (width == size), rows, "width", first)
     _check_all(np.where(empty, height == 0, height > 0), rows, "height", first)
     _check_all(np.where(empty, width == 0, (width > 0) & (height * width <= _MOST_PIXELS)), rows, "width", first)
-    if form == "raw":
+    if format == "npy":
         _check_all(empty | (length == height * width * 3), rows, "length", first)
 
 

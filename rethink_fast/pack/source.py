@@ -1,4 +1,4 @@
-"""What is packed: a folder of images, or a pack of form jpeg, as stretches of bytes by sample index."""
+"""What is packed: a folder of images, or a pack in jpeg format, as stretches of bytes by sample index."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PackSource:
 
 
 def open_tree(path: Path) -> PackSource:
-    """Find the images of a folder (by layout.find), of WebDataset shards or of a pack of form jpeg.
+    """Find the images of a folder (by layout.find), of WebDataset shards or of a pack in jpeg format.
 
     Raises UserError.
     """
@@ -118,8 +118,10 @@ def _of_shards(path: Path, shards: list[str]) -> PackSource:
 
 
 def _of_pack(pack: Pack) -> PackSource:
-    if pack.form != "jpeg":
-        raise UserError(f"{pack.path} is a pack of form {pack.form}: a pack can be made from a folder or a jpeg pack")
+    if pack.format != "jpeg":
+        raise UserError(
+            f"{pack.path} is a pack in {pack.format} format: a pack can be made from a folder or a jpeg pack"
+        )
 
     def source(split: PackSplit) -> Source:
         names = split.files

@@ -40,7 +40,8 @@ RECORDS = "parts"
 class Job:
     """A part to be made. folder: of the unfinished pack. start: sample index of its first image.
 
-    shape: height, width and channels of every image, of form raw. place: where its bytes begin in a .npy that stands.
+    shape: height, width and channels of every image, of the npy format. place: the byte of the .npy at which the part
+    begins.
     """
 
     folder: Path
@@ -48,19 +49,19 @@ class Job:
     number: int
     start: int
     source: Source
-    form: str
+    format: str
     size: int | None
     shape: tuple[int, ...] | None
     place: int
 
     @property
     def file(self) -> str:
-        return file_of(self.form, self.split, self.number)
+        return file_of(self.format, self.split, self.number)
 
     @property
     def offset(self) -> int:
         """From which byte of its file on it is the part: the header of a .npy goes with its first part."""
-        return 0 if self.form == "jpeg" or self.number == 0 else self.place
+        return 0 if self.format == "jpeg" or self.number == 0 else self.place
 
     @property
     def record(self) -> Path:
@@ -83,7 +84,7 @@ def begin_process() -> None:
 
 def make_part(job: Job) -> int:
     """Make one part and its record; returns its samples. Raises OSError where the disk takes no more."""
-    write = _write_raw if job.form == "raw" else _write_tar
+    write = _write_npy if job.format == "npy" else _write_tar
     rows, quarantine, sha256, length = write(job)
     record: dict[str, Any] = {
         "part": {"file": job.file, "offset": job.offset, "bytes": length, "sha256": sha256},
@@ -103,9 +104,9 @@ def read_record(job: Job) -> dict[str, Any] | None:
             return None
         rows = np.array([tuple(row) for row in record["rows"]], INDEX)
         bad = [sample for sample, file, reason in record["quarantine"] if isinstance(file + reason, str)]
-        check_rows(rows, form=job.form, size=job.size, labels=job.source.labels, bad=bad, first=job.start)
+        check_rows(rows, format=job.format, size=job.size, labels=job.source.labels, bad=bad, first=job.start)
         size = (job.folder / job.file).stat().st_size
-        if job.form == "jpeg":
+        if job.format == "jpeg":
             length = size
             check_tar_places(rows, [size], shard=job.number, first=job.start)
         else:
@@ -130,17 +131,17 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
         samples = range(first, min(first + BATCH, len(source)))
         encoded = [source.read(k) for k in samples]
         known = [source.quarantined.get(k, (None, None))[1] for k in samples]
-        yield from zip(samples, encoded, _decoded(encoded, known, job.form, job.size), strict=True)
+        yield from zip(samples, encoded, _decoded(encoded, known, job.format, job.size), strict=True)
 
 
-def _decoded(encoded: list[np.ndarray], known: list[str | None], form: str, size: int | None) -> list[Image]:
+def _decoded(encoded: list[np.ndarray], known: list[str | None], format: str, size: int | None) -> list[Image]:
     made: list[Image] = []
     with suppress_stderr():  # what the decoders write on stderr is said in the quarantine
-        examined = _examiner(form, size).decode_one_by_one(encoded)
+        examined = _examiner(format, size).decode_one_by_one(encoded)
         for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:
                 made.append((None, (0, 0), quarantined or reason))
-            elif form == "jpeg" and size is None:
+            elif format == "jpeg" and size is None:
                 shape = np.asarray(output)
                 made.append((None, (int(shape[0]), int(shape[1])), None))
             else:
@@ -161,13 +162,13 @@ def _resized(output: Any, size: int) -> np.ndarray:
 
 
 @functools.cache
-def _examiner(form: str, size: int | None) -> Any:
+def _examiner(format: str, size: int | None) -> Any:
     from ..data.dali import whole, whole_then_centre
     from ..data.examine import Examiner
 
     if size is not None:
         return Examiner(whole_then_centre)
-    return Examiner(whole if form == "raw" else lambda encoded: whole(encoded).shape())
+    return Examiner(whole if format == "npy" else lambda encoded: whole(encoded).shape())
 
 
 def jpeg_of(pixels: np.ndarray) -> bytes:
@@ -233,7 +234,7 @@ def member(name: str, data: bytes) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
 
 
-def _write_raw(job: Job) -> Written:
+def _write_npy(job: Job) -> Written:
     """Into the .npy, whose header and length are there already."""
     assert job.shape is not None
     rows: Rows = []

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..data.pack_format import MANIFEST, Pack, read_manifest, read_pack, write_manifest
-from ..data.pack_schema import BLOCK, FORMS, INDEX, LARGEST_SIZE
+from ..data.pack_schema import BLOCK, INDEX, LARGEST_SIZE, PACK_FORMATS
 from ..data.source import Progress
 from ..errors import UserError, in_range, one_of
 from ..files import lock, read_json, remove_partial, write_atomic
@@ -45,11 +45,15 @@ ESTIMATE_SAMPLES = 64
 
 @dataclass(frozen=True)
 class PackPlan:
-    """What is to be made. shape: of every image, of form raw. bytes: what it takes; exact: or foretold from a few."""
+    """What is to be made.
+
+    shape: height, width and channels of every image, of the npy format. bytes: what it takes. exact: whether bytes is
+    exact, not estimated from a few images.
+    """
 
     dest: Path
     tree: PackSource
-    form: str
+    format: str
     size: int | None
     shape: tuple[int, ...] | None
     bytes: int
@@ -67,27 +71,27 @@ class PackPlan:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on where another stopped."""
         return {
-            "form": self.form,
+            "format": self.format,
             "size": self.size,
-            "encoding": f"JPEG, quality {QUALITY}, {SUBSAMPLING}" if self.form == "jpeg" and self.size else None,
+            "encoding": f"JPEG, quality {QUALITY}, {SUBSAMPLING}" if self.format == "jpeg" and self.size else None,
             "shard": SHARD,
             "source": self.tree.fingerprint(),
         }
 
 
-def plan(src: Path, dest: Path, *, form: str, size: int | None) -> PackPlan:
+def plan(src: Path, dest: Path, *, format: str, size: int | None) -> PackPlan:
     """Look at the source and say what its pack takes. size: None keeps every image as it is. Raises UserError."""
-    one_of("form", form, FORMS)
+    one_of("format", format, PACK_FORMATS)
     if size is not None:
         in_range("--size", size, 1, LARGEST_SIZE)
     if dest.exists():
         raise UserError(f"{dest} exists already: choose another place, or remove it")
-    made = PackPlan(dest, open_tree(src), form, size, None, 0, True)
+    made = PackPlan(dest, open_tree(src), format, size, None, 0, True)
     if size is not None and made.tree.size is not None:
         raise UserError(f"{src} is a pack of images at --size {made.tree.size} already: leave out --size {size}")
-    if form == "raw":
+    if format == "npy":
         shape = (size, size, 3) if size is not None else _own_shape(made)
-        needed = sum(_raw_bytes(source, shape) for source in made.tree.splits.values())
+        needed = sum(_npy_bytes(source, shape) for source in made.tree.splits.values())
         return replace(made, shape=shape, bytes=needed)
     splits = made.tree.splits.values()
     lengths = [source.lengths if size is None else np.full(len(source), _length(made, source)) for source in splits]
@@ -95,7 +99,7 @@ def plan(src: Path, dest: Path, *, form: str, size: int | None) -> PackPlan:
     return replace(made, bytes=needed, exact=size is None)
 
 
-def _raw_bytes(source: Source, shape: tuple[int, ...]) -> int:
+def _npy_bytes(source: Source, shape: tuple[int, ...]) -> int:
     return len(source) * int(np.prod(shape)) + _kept_beside(source)
 
 
@@ -114,7 +118,7 @@ def _kept_beside(source: Source) -> int:
 def _tried(made: PackPlan, source: Source, number: int) -> Iterator[tuple[int, worker.Image]]:
     """The first images, or so many evenly spread ones, decoded here."""
     for k in np.unique(np.linspace(0, len(source) - 1, number, dtype=np.int64)).tolist():
-        job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.form, made.size, None, 0)
+        job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.format, made.size, None, 0)
         for _, _, image in worker.images(job):
             yield k, image
 
@@ -225,7 +229,7 @@ def _begin(made: PackPlan) -> None:
 def _check_same(made: PackPlan, identity: Any) -> None:
     if identity != made.identity():
         raise UserError(
-            f"{made.folder} holds an unfinished pack of other images, --form or --size: remove it, or choose another "
+            f"{made.folder} holds an unfinished pack of other images, --format or --size: remove it, or choose another "
             f"place"
         )
 
@@ -262,7 +266,7 @@ def _jobs(made: PackPlan) -> Iterator[Job]:
         for number, start in enumerate(range(0, len(source), per)):
             part = source.part(start, min(start + per, len(source)))
             place = header + start * row
-            yield Job(made.folder, name, number, start, part, made.form, made.size, made.shape, place)
+            yield Job(made.folder, name, number, start, part, made.format, made.size, made.shape, place)
 
 
 def _make(jobs: Sequence[Job], workers: int, made: PackPlan) -> Iterator[int]:
@@ -302,7 +306,7 @@ def _describe(made: PackPlan, jobs: Sequence[Job]) -> None:
     indexes = {name: np.concatenate([record["rows"] for record in found]) for name, found in records.items()}
     quarantine = [(name, *row) for name, found in records.items() for record in found for row in record["quarantine"]]
     values = {
-        "form": made.form,
+        "format": made.format,
         "size": made.size if made.size is not None else made.tree.size,
         "classes": list(made.tree.classes),
         "splits": {name: {"parts": [record["part"] for record in found]} for name, found in records.items()},

@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 from rethink_fast.data import DataOptions, examine
 from rethink_fast.data.damaged import describe
 from rethink_fast.data.examine import find_undecodable
+from rethink_fast.data.image_files import ImageFiles
 from rethink_fast.data.image_formats import is_image, structural_damage
-from rethink_fast.data.jpeg_images import JpegFolder
+from rethink_fast.data.jpeg_images import JpegImages
 from rethink_fast.errors import UserError
 from rethink_fast.stderr import suppress_stderr
 
@@ -106,14 +107,13 @@ def test_every_kind_is_decoded_as_by_pillow(tmp_path: Path, name: str, capfd: py
     (tmp_path / name).write_bytes(KINDS[name])
     (tmp_path / "other.jpg").write_bytes(KINDS["a.jpg"])
     expected = as_pillow(KINDS[name])
-    images = JpegFolder(tmp_path, [name, "other.jpg"], DataOptions(size=56, crop_margin=True, workers=1))
-    images._resize, images.shape = False, (64, 64, 3)  # at their own size
-    images._make_decoders()
+    files, options = ImageFiles(tmp_path, [name, "other.jpg"]), DataOptions(size=16, workers=1)
+    images = JpegImages(files, options, shape=(64, 64))
     for _ in range(2):
         for batch, _ in images.read([torch.tensor([0])]):
             difference = np.abs(batch[0].numpy().astype(int) - expected)
             assert difference.max() <= (1 if "cmyk" in name else 0)
-    list(JpegFolder(tmp_path, [name, "other.jpg"], DataOptions(size=16, workers=1)).read([torch.arange(2)]))
+    list(JpegImages(files, options).read([torch.arange(2)]))
     assert capfd.readouterr().err == ""
 
 
@@ -196,7 +196,7 @@ def test_no_file_ends_the_process_in_training(tmp_path: Path, reason: str, capfd
     for name in names:
         (tmp_path / name).write_bytes(KINDS["a.jpg"])
     (tmp_path / names[3]).write_bytes(REASONS[reason])
-    images = JpegFolder(tmp_path, names, DataOptions(size=16, workers=2))
+    images = JpegImages(ImageFiles(tmp_path, names), DataOptions(size=16, workers=2))
     with pytest.raises(UserError) as caught:
         list(images.read([torch.arange(64)]))
     assert f"003.jpg can no longer be decoded ({reason}): restore the file" in str(caught.value)
@@ -214,7 +214,7 @@ def test_an_image_in_which_dali_fails_is_decoded_by_pillow(tmp_path: Path, monke
     monkeypatch.setattr(examine, "structural_damage", lambda content: None)
     monkeypatch.setattr(examine, "as_ppm", lambda content: grey)
     monkeypatch.setattr("rethink_fast.data.jpeg_images.as_ppm", lambda content: grey)
-    images = JpegFolder(tmp_path, names, DataOptions(size=16, workers=1))
+    images = JpegImages(ImageFiles(tmp_path, names), DataOptions(size=16, workers=1))
     for _ in range(2):
         read = [int(row[0, 0, 0]) for batch, _ in images.read(torch.arange(9).split(2)) for row in batch]
         assert read == [20 * k for k in range(9)]

@@ -48,7 +48,7 @@ def through(dataset: str) -> Callable[[Path], object]:
 
 
 OPEN: dict[str, Callable[[Path], object]] = {name: through(name) for name in ("imagenet", "cifar10", "mnist")}
-OPEN["pack"] = lambda root: write.plan(root, root.with_name("pack"), form="jpeg", size=None)
+OPEN["pack"] = lambda root: write.plan(root, root.with_name("pack"), format="jpeg", size=None)
 
 
 def labelled(files: layout.Files) -> dict[str, int]:
@@ -311,7 +311,7 @@ def test_files_that_cannot_be_read_keep_their_index(tmp_path: Path) -> None:
     (root / "train/b/2.jpg").unlink()
     (root / "train/b/2.jpg").symlink_to("2.jpg")
     skip = replace(OPTIONS, on_decode_error="skip")
-    write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
+    write.write(write.plan(root, tmp_path / "pack", format="jpeg", size=None), workers=1, progress=None)
     for made in (
         imagenet.load(root, skip),
         cifar10.load(root, skip),
@@ -349,7 +349,7 @@ def test_webdataset_shards_of_others_become_a_pack(tmp_path: Path, suffix: str) 
         UserError, match=r"These are WebDataset shards: make a pack with `rethink-fast pack .*wds DEST`"
     ):
         imagenet.load(root, OPTIONS)
-    write.write(write.plan(root, tmp_path / "pack", form="jpeg", size=None), workers=1, progress=None)
+    write.write(write.plan(root, tmp_path / "pack", format="jpeg", size=None), workers=1, progress=None)
     made = pack_images.load("imagenet", tmp_path / "pack", OPTIONS)
     assert made.classes == ("0", "1", "2")
     assert made.train.labels.tolist() == [2, 0, 0]
@@ -371,4 +371,4 @@ def test_bad_shards(tmp_path: Path, samples: dict[str, tuple[int, bytes]], messa
     make(tmp_path, "wds/")
     shard(tmp_path / "wds" / "train-0.tar", samples)
     with pytest.raises(UserError, match=message):
-        write.plan(tmp_path / "wds", tmp_path / "pack", form="jpeg", size=None)
+        write.plan(tmp_path / "wds", tmp_path / "pack", format="jpeg", size=None)

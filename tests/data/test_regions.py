@@ -19,7 +19,8 @@ from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, Tr
 from rethink_fast.corruptions import PIXEL_KINDS
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.dali import decode
-from rethink_fast.data.jpeg_images import JpegFolder
+from rethink_fast.data.image_files import ImageFiles
+from rethink_fast.data.jpeg_images import JpegImages
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import build_run
 
@@ -51,11 +52,11 @@ def files(folder: Path) -> list[str]:
     return names
 
 
-def opened(folder: Path, names: list[str], size: int = 48, workers: int = 2) -> JpegFolder:
-    return JpegFolder(folder, names, DataOptions(size=size, workers=workers))
+def opened(folder: Path, names: list[str], size: int = 48, workers: int = 2) -> JpegImages:
+    return JpegImages(ImageFiles(folder, names), DataOptions(size=size, workers=workers))
 
 
-def crops(images: JpegFolder, batches: list[torch.Tensor], epoch: int = EPOCH) -> dict[int, torch.Tensor]:
+def crops(images: JpegImages, batches: list[torch.Tensor], epoch: int = EPOCH) -> dict[int, torch.Tensor]:
     made = {}
     for batch, (pixels, rows) in zip(batches, images.read_crops(batches, seed=SEED, epoch=epoch), strict=True):
         assert pixels.dtype == torch.uint8
@@ -77,7 +78,9 @@ def cut_after_decoding(folder: Path, names: list[str], size: int) -> dict[int, t
         stored = io.BytesIO()
         cut.save(stored, "PNG")
         (folder / "cut.png").write_bytes(stored.getvalue())
-        margin = JpegFolder(folder, ["cut.png"], DataOptions(size=round(0.875 * size), crop_margin=True, workers=1))
+        margin = JpegImages(
+            ImageFiles(folder, ["cut.png"]), DataOptions(size=round(0.875 * size), crop_margin=True, workers=1)
+        )
         assert margin.shape[0] == size
         ((pixels, _),) = margin.read([torch.tensor([0])])
         made[k] = pixels[0].clone()
@@ -162,7 +165,7 @@ def test_pixels_are_corrupted_before_anything_random(
     tree = image_tree(tmp_path / "set")
     run = Run("imagenet", Data(str(tree), size=32), Corruption(corruption), Model("mlp_1x512"), Train(batch_size=5))
     plain = resolve(run, on_gpu=False, cores=1)
-    augmented = replace(plain, train=replace(plain.train, augment=("random-resized-crop", "flip", "color_jitter")))
+    augmented = replace(plain, train=replace(plain.train, augment=("random-resized-crop", "flip", "color-jitter")))
     dataset = load_dataset("imagenet", DataOptions(str(tree), size=32, random_windows=from_the_file, workers=1))
     loader, without = build_run(augmented, dataset, CPU).train, build_run(plain, dataset, CPU).train
     assert loader.crops == from_the_file
@@ -188,7 +191,7 @@ def test_a_run_with_all_of_it(tmp_path: Path, corruption: str, monkeypatch: pyte
         "--augment",
         "flip",
         "--augment",
-        "color_jitter",
+        "color-jitter",
         "--out",
         str(tmp_path / "run"),
     ]
@@ -202,8 +205,8 @@ def test_a_run_with_all_of_it(tmp_path: Path, corruption: str, monkeypatch: pyte
     ("words", "said"),
     [
         (["cifar10", "--augment", "crop", "--augment", "random-resized-crop"], "both cut a window"),
-        (["mnist", "--augment", "color_jitter"], "have 1 channel"),
-        (["cifar10", "--augment", "colours"], "color_jitter"),
+        (["mnist", "--augment", "color-jitter"], "have 1 channel"),
+        (["cifar10", "--augment", "colours"], "color-jitter"),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -201,7 +201,7 @@ def test_folder_tar_and_pack_have_the_same_pixels(classes: dict[str, set[int]], 
         form = data.draw(st.sampled_from(sorted(FORMATS)))
         with tarfile.open(Path(folder) / "set.tar.gz", "w:gz", format=FORMATS[form]) as archive:
             archive.add(root, "any")
-        write.write(write.plan(root, Path(folder) / "pack", form="jpeg", size=None), workers=1, progress=None)
+        write.write(write.plan(root, Path(folder) / "pack", format="jpeg", size=None), workers=1, progress=None)
         made = [cifar10.load(root, OPTIONS), cifar10.load(Path(folder) / "set.tar.gz", OPTIONS)]
         made.append(pack_images.load("cifar10", Path(folder) / "pack", OPTIONS))
         for other in made[1:]:

@@ -26,13 +26,13 @@ from tests.pack.test_pack import cache, contents, made, tree
 pytest.importorskip("nvidia.dali")
 
 CPU = torch.device("cpu")
-FORMS = (("jpeg", None), ("jpeg", 14), ("raw", 14))
+PACK_FORMATS = (("jpeg", None), ("jpeg", 14), ("npy", 14))
 __all__ = ["cache"]
 STRANGE = (None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1.5, float("nan"), float("inf"), "", "x", "../x", "/etc/passwd")
 STRANGE += ([], {}, [[]], "\ud800", "train-00001.tar", "test.npy", "0" * 64, [1] * 3)
 
 
-@pytest.fixture(scope="module", params=FORMS, ids=["original", "encoded", "raw"])
+@pytest.fixture(scope="module", params=PACK_FORMATS, ids=["original", "encoded", "npy"])
 def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 70 images in two shards, one of which is quarantined, and 5 to test on."""
     root = tmp_path_factory.mktemp("pack")
@@ -188,10 +188,10 @@ INDEXES: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", INDEXES)
-def test_an_index_of_another_form_is_refused(copy: Path, form: str) -> None:
+@pytest.mark.parametrize("format", INDEXES)
+def test_an_index_of_another_form_is_refused(copy: Path, format: str) -> None:
     file = copy / "train.index.npy"
-    np.save(file, INDEXES[form](np.load(file)), allow_pickle=True)
+    np.save(file, INDEXES[format](np.load(file)), allow_pickle=True)
     seal(copy, manifest(copy))
     assert refused(copy)
 
@@ -324,7 +324,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[write.
         patch.setattr(write, "_describe", stop)
         with pytest.raises(KeyboardInterrupt):
             made(src, tmp_path / "pack", size=14)
-    return write.plan(src, tmp_path / "pack", form="jpeg", size=14), expected
+    return write.plan(src, tmp_path / "pack", format="jpeg", size=14), expected
 
 
 def reseal(record: dict[str, Any]) -> str:
@@ -366,13 +366,13 @@ RECORDS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", RECORDS)
+@pytest.mark.parametrize("format", RECORDS)
 def test_a_record_that_is_not_right_has_its_part_made_again(
-    interrupted: tuple[write.PackPlan, dict[str, bytes]], form: str
+    interrupted: tuple[write.PackPlan, dict[str, bytes]], format: str
 ) -> None:
     plan, expected = interrupted
     record = plan.folder / "parts" / "train-00000.json"
-    record.write_text(RECORDS[form](record.read_text()))
+    record.write_text(RECORDS[format](record.read_text()))
     progress: list[int] = []
     pack = write.write(plan, workers=1, progress=lambda what, done, total: progress.append(done))
     assert progress == [75], "one part is made again, and the others are not"
@@ -438,7 +438,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fcntl, "flock", flock)
     src, notes = tree(tmp_path / "src", train=6, val=0), list[str]()
-    plan = write.plan(src, tmp_path / "pack", form="jpeg", size=None)
+    plan = write.plan(src, tmp_path / "pack", format="jpeg", size=None)
     write.write(plan, workers=1, progress=None, note=notes.append)
     assert notes == [f"the file system of {tmp_path}/pack.partial has no locks: do not run this command twice at once"]
     assert len(pack_format.read_pack(tmp_path / "pack").train.index) == 6

@@ -15,8 +15,8 @@ import torch
 
 from rethink_fast import rng
 from rethink_fast.data import DataOptions, Dataset, load_dataset, residency
+from rethink_fast.data.jpeg_images import JpegImages
 from rethink_fast.data.npy_images import MappedFile, MemmapImages, PinnedMemmapImages, open_mapped
-from rethink_fast.data.pack_images import PackedJpegs, PackedOriginals
 from rethink_fast.data.source import InMemoryImages, SupportsCrops
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import build_run
@@ -47,11 +47,11 @@ def src(tmp_path: Path) -> Path:
 def test_every_form_gives_the_folders_images_by_index(tmp_path: Path, src: Path) -> None:
     """To the bit, in any order, also of a rank's share alone, also a few at a time."""
     expected = opened(src)
-    kinds = {("jpeg", None): PackedOriginals, ("raw", 14): MemmapImages}
-    for (form, size), kind in kinds.items():
-        found = opened(made(src, tmp_path / f"{form} {size}", form, size).path)
+    kinds = {("jpeg", None): JpegImages, ("npy", 14): MemmapImages}
+    for (format, size), kind in kinds.items():
+        found = opened(made(src, tmp_path / f"{format} {size}", format, size).path)
         assert isinstance(found.train.images, kind)
-        assert found.data_source == f"{form} pack {tmp_path}/{form} {size}"
+        assert found.data_source == f"{format} pack {tmp_path}/{format} {size}"
         assert found.classes == expected.classes == CLASSES
         for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
             assert ours is not None
@@ -70,7 +70,7 @@ def test_every_form_gives_the_folders_images_by_index(tmp_path: Path, src: Path)
 def test_random_windows_are_the_folders_or_of_what_the_pack_holds(tmp_path: Path, src: Path) -> None:
     expected = opened(src).train
     originals = opened(made(src, tmp_path / "originals", "jpeg", None).path).train.images
-    small, decoded = (opened(made(src, tmp_path / form, form, 14).path).train.images for form in ("jpeg", "raw"))
+    small, decoded = (opened(made(src, tmp_path / format, format, 14).path).train.images for format in ("jpeg", "npy"))
     folder = expected.images
     assert isinstance(folder, SupportsCrops)
     assert isinstance(originals, SupportsCrops)
@@ -95,26 +95,26 @@ def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: s
         run = replace(run, data=replace(run.data, size=14), corruption=kind)
         return train(build_run(run, opened(path, max_samples=30, cache_images=where), CPU), epochs=3)
 
-    def packed(form: str, size: int | None, of: Path = src) -> Path:
-        return made(of, tmp_path / f"{of.name} {form} {size}", form, size).path
+    def packed(format: str, size: int | None, of: Path = src) -> Path:
+        return made(of, tmp_path / f"{of.name} {format} {size}", format, size).path
 
-    raw, original, encoded = packed("raw", 14), packed("jpeg", None), packed("jpeg", 14)
-    decoded = packed("raw", None, encoded)
+    raw, original, encoded = packed("npy", 14), packed("jpeg", None), packed("jpeg", 14)
+    decoded = packed("npy", None, encoded)
     expected = curve(src)
     assert curve(src, "device") == expected
     assert curve(raw) == curve(raw, "device") == expected
     assert curve(original) == curve(original, "device") == expected
-    assert isinstance(opened(encoded).train.images, PackedJpegs)
+    assert isinstance(opened(encoded).train.images, JpegImages)
     assert isinstance(opened(decoded).train.images, MemmapImages)
     assert curve(encoded) == curve(encoded, "device") == curve(decoded) != expected
 
 
-@pytest.mark.parametrize(("form", "size"), [("jpeg", None), ("raw", None)])
-def test_cifar10_from_a_pack(tmp_path: Path, form: str, size: int | None) -> None:
+@pytest.mark.parametrize(("format", "size"), [("jpeg", None), ("npy", None)])
+def test_cifar10_from_a_pack(tmp_path: Path, format: str, size: int | None) -> None:
     root = tree(tmp_path / "src", same_size=True)
     (root / "val").rename(root / "test")
     expected = opened(root, "cifar10", cache_images="auto")
-    found = opened(made(root, tmp_path / "pack", form, size).path, "cifar10")
+    found = opened(made(root, tmp_path / "pack", format, size).path, "cifar10")
     assert found.train.images.shape == (24, 24, 3)
     for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
         (one, row), (other, column) = (next(iter(s.images.read([s.index]))) for s in (theirs, ours))
@@ -124,7 +124,7 @@ def test_cifar10_from_a_pack(tmp_path: Path, form: str, size: int | None) -> Non
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, src: Path) -> None:
     at14, original = made(src, tmp_path / "at 14", size=14).path, made(src, tmp_path / "original").path
-    own = made(src, tmp_path / "own", "raw").path
+    own = made(src, tmp_path / "own", "npy").path
     many = made(tree(tmp_path / "many sizes"), tmp_path / "many").path
     for path, words, message in (
         (
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, src: Path) -> None:
             "holds images at 14 pixels, not at --size 15: use --size 14, or a pack made with --size 15",
         ),
         (own, {}, "holds images decoded at their own size, not at --size 14: use a pack made with --size 14"),
-        (at14, {"crop_margin": True}, "random crops need the whole: use a pack of form jpeg made without --size"),
+        (at14, {"crop_margin": True}, "random crops need the whole: use a pack in jpeg format made without --size"),
         (
             original,
             {"on_decode_error": "raise"},
@@ -202,7 +202,7 @@ def test_residency_of_every_source(tmp_path: Path, src: Path) -> None:
             assert isinstance(dataset.train.images, InMemoryImages) == stays
             assert dataset.train.images.resident == stays
             assert any("decoded" in note for note in dataset.notes) == streaming
-    raw = made(src, tmp_path / "raw", "raw", 14).path
+    raw = made(src, tmp_path / "npy", "npy", 14).path
     assert isinstance(opened(raw, cache_images="auto").train.images, MemmapImages)
     assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, cache_images="auto").notes[-1]
     held = opened(raw, cache_images="device").train.images
@@ -278,10 +278,10 @@ for epoch in range(50):
 """
 
 
-@pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None:
+@pytest.mark.parametrize("format", ["jpeg", "npy"])
+def test_memory_stays_flat(tmp_path: Path, shared_data: Path, format: str) -> None:
     """After 50 epochs over 200 photographs no more than 2 % above that after 5."""
-    path = made(shared_data / "imagenet-sample", tmp_path / "pack", form, 64).path
+    path = made(shared_data / "imagenet-sample", tmp_path / "pack", format, 64).path
     words = [sys.executable, "-c", MEMORY, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     after5, after50 = map(int, done.stdout.split())
@@ -291,10 +291,10 @@ def test_memory_stays_flat(tmp_path: Path, shared_data: Path, form: str) -> None
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("cache_images", ["none", "device"])
-@pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, cache_images: str) -> None:
-    """The samples of a CPU: to the bit from raw, and from JPEG, whose decoder is another, the nearest of all."""
-    path = made(src, tmp_path / "pack", form, 14).path
+@pytest.mark.parametrize("format", ["jpeg", "npy"])
+def test_packs_on_a_gpu(tmp_path: Path, src: Path, format: str, cache_images: str) -> None:
+    """The samples of a CPU: to the bit from npy, and from JPEG, whose decoder is another, the nearest of all."""
+    path = made(src, tmp_path / "pack", format, 14).path
     here = opened(path).train
     dataset = opened(path, device=torch.device("cuda"), cache_images=cache_images)
     ((images, rows),) = here.images.read([here.index])
@@ -304,4 +304,4 @@ def test_packs_on_a_gpu(tmp_path: Path, src: Path, form: str, cache_images: str)
     for place, image in zip(order.tolist(), torch.cat(read), strict=True):
         distance = (whole - image).abs().mean(dim=(1, 2, 3))
         assert distance.argmin() == place
-        assert form == "jpeg" or distance[place] == 0
+        assert format == "jpeg" or distance[place] == 0

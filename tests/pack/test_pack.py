@@ -56,8 +56,8 @@ def tree(root: Path, train: int = 40, val: int = 9, same_size: bool = False) -> 
     return root
 
 
-def made(src: Path, dest: Path, form: str = "jpeg", size: int | None = None, workers: int = 1) -> Pack:
-    return write.write(write.plan(src, dest, form=form, size=size), workers=workers, progress=None)
+def made(src: Path, dest: Path, format: str = "jpeg", size: int | None = None, workers: int = 1) -> Pack:
+    return write.write(write.plan(src, dest, format=format, size=size), workers=workers, progress=None)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -75,7 +75,7 @@ def folder_pixels(src: Path, size: int, split: str = "train") -> tuple[torch.Ten
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_raw_is_what_the_folder_gives_to_the_bit(tmp_path: Path, split: str) -> None:
     src = tree(tmp_path / "src")
-    pack = made(src, tmp_path / "pack", "raw", 14)
+    pack = made(src, tmp_path / "pack", "npy", 14)
     images = np.load(tmp_path / "pack" / f"{split}.npy", mmap_mode="r")
     expected, labels = folder_pixels(src, 14, split)
     assert images.dtype == np.uint8
@@ -126,16 +126,16 @@ def test_a_raw_pack_of_a_jpeg_pack_holds_what_its_jpegs_decode_to(tmp_path: Path
     src = tree(tmp_path / "src", train=20)
     (src / "train" / "n01" / "a0000.JPEG").write_bytes(b"")
     made(src, tmp_path / "jpeg", size=14)
-    made(tmp_path / "jpeg", tmp_path / "raw", "raw")
-    images, index = np.load(tmp_path / "raw" / "train.npy"), np.load(tmp_path / "jpeg" / "train.index.npy")
+    made(tmp_path / "jpeg", tmp_path / "npy", "npy")
+    images, index = np.load(tmp_path / "npy" / "train.npy"), np.load(tmp_path / "jpeg" / "train.index.npy")
     for k, row in enumerate(index):
         if row["length"]:
             data = (tmp_path / "jpeg" / "train-00000.tar").read_bytes()[row["offset"] : row["offset"] + row["length"]]
             assert np.array_equal(images[k], np.asarray(Image.open(io.BytesIO(data))))
-    quarantines = [(tmp_path / form / "unreadable.csv").read_text() for form in ("jpeg", "raw")]
+    quarantines = [(tmp_path / format / "unreadable.csv").read_text() for format in ("jpeg", "npy")]
     assert quarantines[0] == quarantines[1]
-    with pytest.raises(UserError, match="is a pack of form raw: a pack can be made from a folder or a jpeg pack"):
-        made(tmp_path / "raw", tmp_path / "again")
+    with pytest.raises(UserError, match="is a pack in npy format: a pack can be made from a folder or a jpeg pack"):
+        made(tmp_path / "npy", tmp_path / "again")
 
 
 def test_bad_files_are_quarantined_and_nothing_moves(tmp_path: Path) -> None:
@@ -159,15 +159,15 @@ def test_bad_files_are_quarantined_and_nothing_moves(tmp_path: Path) -> None:
         src / "train", [str(n.relative_to(src / "train")) for n in names], torch.arange(40), workers=1, progress=None
     )
     assert found == [(k, reason) for k, (_, reason) in bad.items()]
-    for form in ("jpeg", "raw"):
-        pack = made(src, tmp_path / form, form, 14)
+    for format in ("jpeg", "npy"):
+        pack = made(src, tmp_path / format, format, 14)
         listed = [(k, str(names[k].relative_to(src / "train")), reason) for k, (_, reason) in bad.items()]
         assert list(pack.train.quarantine) == listed
-        rows = list(csv.reader((tmp_path / form / "unreadable.csv").read_text().splitlines()))
+        rows = list(csv.reader((tmp_path / format / "unreadable.csv").read_text().splitlines()))
         assert rows == [["split", "index", "file", "reason"], *(["train", str(k), f, r] for k, f, r in listed)]
         assert [k for k, row in enumerate(pack.train.index) if row["length"] == 0] == list(bad)
         assert len(pack.train.index) == 40
-    images = np.load(tmp_path / "raw" / "train.npy")
+    images = np.load(tmp_path / "npy" / "train.npy")
     for k in range(40):
         if k in bad:
             assert not images[k].any()
@@ -182,7 +182,7 @@ def test_a_huge_image(tmp_path: Path) -> None:
     """20,000 pixels wide, 300 MB decoded, beside small ones."""
     src = tree(tmp_path / "src", train=6, val=0)
     Image.new("L", (20_000, 5_000), 80).save(src / "train" / "n01" / "a0000.JPEG")
-    pack = made(src, tmp_path / "pack", "raw", 14)
+    pack = made(src, tmp_path / "pack", "npy", 14)
     assert not pack.train.quarantine
     assert (np.load(tmp_path / "pack" / "train.npy")[0] == 80).all()
 
@@ -190,20 +190,20 @@ def test_a_huge_image(tmp_path: Path) -> None:
 def test_own_size(tmp_path: Path) -> None:
     """Without --size, images of one size are held whole; others are refused by their names."""
     src = tree(tmp_path / "one", same_size=True)
-    pack = made(src, tmp_path / "pack", "raw")
+    pack = made(src, tmp_path / "pack", "npy")
     assert np.load(tmp_path / "pack" / "train.npy").shape == (40, 24, 24, 3)
     names = sorted((src / "train").glob("*/*"))
     images = np.load(tmp_path / "pack" / "train.npy")
     assert all(np.array_equal(image, np.asarray(Image.open(n))) for image, n in zip(images, names, strict=True))
     assert pack.size is None
     with pytest.raises(UserError, match=r"is \d+x\d+ pixels and other images are \d+x\d+: give a --size"):
-        made(tree(tmp_path / "many"), tmp_path / "other", "raw")
+        made(tree(tmp_path / "many"), tmp_path / "other", "npy")
 
 
 def test_many_processes_make_the_same_pack(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=200)
-    made(src, tmp_path / "one", "raw", 14)
-    made(src, tmp_path / "two", "raw", 14, workers=2)
+    made(src, tmp_path / "one", "npy", 14)
+    made(src, tmp_path / "two", "npy", 14, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert not list(tmp_path.glob("*.partial"))
 
@@ -213,14 +213,14 @@ def command(*words: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("form", "workers", "moments"),
-    [("jpeg", 2, (1, 9)), ("raw", 1, (0, 3, 9))],
+    ("format", "workers", "moments"),
+    [("jpeg", 2, (1, 9)), ("npy", 1, (0, 3, 9))],
 )
-def test_killed_at_any_moment_it_goes_on(tmp_path: Path, form: str, workers: int, moments: tuple[int, ...]) -> None:
+def test_killed_at_any_moment_it_goes_on(tmp_path: Path, format: str, workers: int, moments: tuple[int, ...]) -> None:
     """SIGKILL, several times, wherever it stands; the end is the same pack, byte for byte."""
     src = tree(tmp_path / "src", train=1300, val=70)
-    words = command(src, tmp_path / "pack", "--form", form, "--size", 14, "--workers", workers)
-    partial, choose = tmp_path / "pack.partial", random.Random(form)
+    words = command(src, tmp_path / "pack", "--format", format, "--size", 14, "--workers", workers)
+    partial, choose = tmp_path / "pack.partial", random.Random(format)
     killed = 0
     for parts in moments:
         process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -235,7 +235,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, form: str, workers: int
     if partial.exists():
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    made(src, tmp_path / "expected", form, 14)
+    made(src, tmp_path / "expected", format, 14)
     assert contents(tmp_path / "pack") == contents(tmp_path / "expected")
     assert not partial.exists()
 
@@ -244,7 +244,7 @@ def test_killed_between_the_last_write_and_the_name(tmp_path: Path) -> None:
     src = tree(tmp_path / "src")
     expected = contents(made(src, tmp_path / "pack", size=14).path)
     (tmp_path / "pack").rename(tmp_path / "pack.partial")
-    with pytest.raises(UserError, match="holds an unfinished pack of other images, --form or --size"):
+    with pytest.raises(UserError, match="holds an unfinished pack of other images, --format or --size"):
         made(src, tmp_path / "pack", size=15)
     made(src, tmp_path / "pack", size=14)
     assert contents(tmp_path / "pack") == expected
@@ -254,10 +254,10 @@ def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
 
 
-@pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_a_file_that_cannot_grow_is_one_line_and_the_run_goes_on_later(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("format", ["jpeg", "npy"])
+def test_a_file_that_cannot_grow_is_one_line_and_the_run_goes_on_later(tmp_path: Path, format: str) -> None:
     src = tree(tmp_path / "src", train=130)
-    words = command(src, tmp_path / "pack", "--form", form, "--size", 14, "--workers", 1)
+    words = command(src, tmp_path / "pack", "--format", format, "--size", 14, "--workers", 1)
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit_file_size, check=False, timeout=120
     )
@@ -265,8 +265,8 @@ def test_a_file_that_cannot_grow_is_one_line_and_the_run_goes_on_later(tmp_path:
     assert done.stderr.count("\n") == 1
     assert "cannot be written (File too large): make room" in done.stderr
     assert not (tmp_path / "pack").exists()
-    made(src, tmp_path / "pack", form, 14)
-    made(src, tmp_path / "expected", form, 14)
+    made(src, tmp_path / "pack", format, 14)
+    made(src, tmp_path / "expected", format, 14)
     assert contents(tmp_path / "pack") == contents(tmp_path / "expected")
 
 
@@ -286,10 +286,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("form", "workers"), [("jpeg", 1), ("raw", 1), ("jpeg", 2)])
-def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form: str, workers: int) -> None:
+@pytest.mark.parametrize(("format", "workers"), [("jpeg", 1), ("npy", 1), ("jpeg", 2)])
+def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, format: str, workers: int) -> None:
     src = tree(tmp_path / "src", train=300)
-    plan = write.plan(src, small_disk / "pack", form=form, size=14)
+    plan = write.plan(src, small_disk / "pack", format=format, size=14)
     hog = small_disk / "hog"
     whole, progress = [], []
 
@@ -297,7 +297,7 @@ def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form:
         progress.append(done)
         if not hog.exists():
             free = shutil.disk_usage(small_disk).free
-            hog.write_bytes(bytes(free - 8192 if form == "raw" else free - 30_000))
+            hog.write_bytes(bytes(free - 8192 if format == "npy" else free - 30_000))
 
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*the same command goes on"):
         write.write(plan, workers=workers, progress=fill)
@@ -306,7 +306,7 @@ def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, form:
     hog.unlink()
     pack = write.write(plan, workers=workers, progress=lambda what, done, total: whole.append(done))
     assert whole[0] > 64, "what was made is made again"
-    made(src, tmp_path / "expected", form, 14)
+    made(src, tmp_path / "expected", format, 14)
     assert contents(pack.path) == contents(tmp_path / "expected")
 
 
@@ -320,14 +320,14 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     for k in range(1, shutil.disk_usage(tmp_path).free // (4096 * 4096 * 3) + 2):
         os.link(first, first.with_name(f"{k}.jpg"))
     with pytest.raises(UserError, match=r"needs [\d,]+ bytes and [\d,]+ are free in .*: make room"):
-        made(tmp_path / "src", tmp_path / "pack", "raw", 4096)
+        made(tmp_path / "src", tmp_path / "pack", "npy", 4096)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
-@pytest.mark.parametrize(("form", "size"), [("jpeg", None), ("jpeg", 14), ("raw", 14)])
-def test_it_takes_what_was_stated(tmp_path: Path, form: str, size: int | None) -> None:
+@pytest.mark.parametrize(("format", "size"), [("jpeg", None), ("jpeg", 14), ("npy", 14)])
+def test_it_takes_what_was_stated(tmp_path: Path, format: str, size: int | None) -> None:
     src = tree(tmp_path / "src", train=300)
-    plan = write.plan(src, tmp_path / "pack", form=form, size=size)
+    plan = write.plan(src, tmp_path / "pack", format=format, size=size)
     write.write(plan, workers=1, progress=None)
     spent = sum(path.stat().st_size for path in (tmp_path / "pack").iterdir())
     assert spent <= plan.bytes <= 1.2 * spent
@@ -339,7 +339,7 @@ def test_refusals(tmp_path: Path) -> None:
         made(tmp_path / "none", tmp_path / "pack")
     with pytest.raises(UserError, match=r"--size 5000 is out of range: choose one in \[1, 4096\]"):
         made(src, tmp_path / "pack", size=5000)
-    with pytest.raises(UserError, match="form 'tar' is unknown: choose one of jpeg, raw"):
+    with pytest.raises(UserError, match="format 'tar' is unknown: choose one of jpeg, npy"):
         made(src, tmp_path / "pack", "tar")
     made(src, tmp_path / "pack")
     with pytest.raises(UserError, match="exists already: choose another place, or remove it"):
@@ -369,14 +369,14 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("form", ["jpeg", "raw"])
-def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path, form: str) -> None:
-    pack = made(tree(tmp_path / "src"), tmp_path / "pack", form, 14)
+@pytest.mark.parametrize("format", ["jpeg", "npy"])
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path, format: str) -> None:
+    pack = made(tree(tmp_path / "src"), tmp_path / "pack", format, 14)
     whole = contents(pack.path)
     assert pack_format.verify(pack, workers=2, progress=None) == sum(
         len(whole[name]) for name in whole if name.endswith((".tar", ".npy")) and "index" not in name
     )
-    choose = random.Random(form)
+    choose = random.Random(format)
     for name, content in whole.items():
         for place in (0, len(content) - 1, choose.randrange(len(content)), choose.randrange(len(content))):
             flip(pack.path / name, place)
@@ -422,7 +422,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = run(src, tmp_path / "pack", "--size", 14, "--json", "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "6 train and 3 test images, 3 classes" in done.stderr
-    assert "form jpeg, at 14 px: about 0.0 MB will be written" in done.stderr
+    assert "format jpeg, at 14 px: about 0.0 MB will be written" in done.stderr
     assert "quarantined: train sample 0, n01/a0000.JPEG (empty)" in done.stderr
     assert json.loads(done.stdout)["splits"]["train"]["quarantine"] == [[0, "n01/a0000.JPEG", "empty"]]
     assert "is whole" in run("--verify", tmp_path / "pack").stdout

@@ -299,7 +299,7 @@ def test_imagenet_is_fed_from_every_source() -> None:
     pytest.importorskip("nvidia.dali")
     scale = gpu_imagenet.Scale(images=24, size=75, batch_size=8)
     found = gpu_imagenet.measure(scale, torch.device("cpu"), 1e12, seconds=0.1)
-    assert [result.source for result in found] == ["files", "jpeg pack", "raw pack"]
+    assert [result.source for result in found] == ["files", "jpeg pack", "npy pack"]
     assert all(min(result.loader, result.model, result.combined) > 0 for result in found)
     shown = gpu_imagenet.table(found).splitlines()
     assert len({len(line) for line in shown}) == 1
