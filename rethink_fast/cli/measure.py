@@ -20,6 +20,7 @@ def measure(
     /,
     *,
     against: Annotated[Path | None, PATH] = None,
+    train: bool = False,
     json: bool = False,
 ) -> int:
     """Measure what bounds or follows the generalization of a finished run, beside its gap and its held-out bound.
@@ -33,12 +34,15 @@ def measure(
         The folder of a finished run, or of one of its seeds.
     against:
         A second run to set beside it: the same with random labels, or with true ones.
+    train:
+        Measure too what takes training more networks of the kind, on few images: minutes.
     json:
         Print measures.json on stdout, and everything else on stderr.
     """
     from ..measures.against import compare_reports
     from ..measures.finished import open_run
     from ..measures.suite import Report, measure_run
+    from ..measures.trained_suite import measure_by_training
     from ..measures.view import show
 
     console = Terminal(stderr=json)
@@ -48,7 +52,8 @@ def measure(
             opened = open_run(folder, screen.on_load)
             for note in opened.setup.dataset.notes:
                 screen.note(note)
-            return measure_run(opened, screen.on_load)
+            report = measure_run(opened, screen.on_load)
+            return measure_by_training(report, screen.on_load) if train else report
 
     if against is not None and against.resolve() == run.resolve():
         raise UserError(f"--against {against} is the run itself: name another one.")

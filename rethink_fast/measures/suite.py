@@ -71,6 +71,11 @@ def multiply_adds(run: FinishedRun) -> int:
     return sum(layer.weight.numel() * _positions(layer.outside) for layer in layers if layer.weight is not None)
 
 
+def share_of(run: FinishedRun) -> float:
+    """Return the share of its images that a measure takes which makes many passes."""
+    return min(1.0, AFFORDED / multiply_adds(run))
+
+
 def _positions(shape: tuple[int, ...]) -> int:
     return int(torch.tensor(shape[1:]).prod())
 
@@ -80,7 +85,7 @@ def measure_run(run: FinishedRun, progress: Progress) -> Report:
 
     Raises UserError where the images are not those of the run.
     """
-    share = min(1.0, AFFORDED / multiply_adds(run))
+    share = share_of(run)
     record, model, initial, n, k = run.record, run.model, run.initial, run.n, run.classes
     inputs, labels = run.train_sample(max(MARGINS, LEAST))
     check_accuracy(run, logits_of(model, inputs).argmax(1) == labels)

@@ -24,6 +24,9 @@ NAMES = {
     "neyshabur": "distance from start",
     "pac_bayes": "PAC-Bayes",
     "ntk_complexity": "NTK complexity",
+    "rrm": "RRM",
+    "ratt": "RATT",
+    "rademacher": "Rademacher complexity",
 }
 """Names in tables, where they are not those in measures.json with spaces."""
 TITLE = "What generalization is made of, measured"

@@ -1,0 +1,71 @@
+"""Robustness, rationality and memorization: three parts of the gap, by one more network with a few random labels.
+
+    gap = Train - Test <= [Train - Train(eta)]+ + [Train(eta) - NTrain(eta)]+ + [NTrain(eta) - Test]+
+                          robustness              memorization                 rationality
+
+Train, Test: accuracy of the network on the labels it is given, and on test images. Train(eta): that of one trained with
+a share eta of the labels drawn anew, on the original labels; NTrain(eta) on those alone that the draw has changed. The
+inequality holds by arithmetic: what it shows is which part is large.
+Source: Bansal, Kaplun and Barak, "For self-supervised learning, rationality implies generalization, provably", ICLR
+2021.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .measurement import Measurement, Unreadable, timed
+from .network import logits_of
+from .training import Fit
+
+ETA = 0.05
+
+
+@timed
+def rrm(
+    fit: Fit,
+    places: Tensor,
+    labels: Tensor,
+    inputs: Tensor,
+    test: tuple[Tensor, Tensor],
+    *,
+    classes: int,
+    eta: float = ETA,
+) -> Measurement:
+    """Return the sum of the three parts. places, labels, inputs: of the training samples. test: inputs, labels."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(len(labels), generator=generator) < eta
+    noisy = torch.where(drawn, torch.randint(0, classes, (len(labels),), generator=generator), labels)
+    wrong = noisy != labels
+    if not bool(wrong.any()):
+        raise Unreadable(f"it needs a label that changes, and a share of {eta:g} of {len(labels)} changes none")
+    clean = fit(places, labels, classes=classes)
+    right = logits_of(fit(places, noisy, classes=classes), inputs).argmax(1) == labels
+    train = (logits_of(clean, inputs).argmax(1) == labels).double().mean().item()
+    tested = (logits_of(clean, test[0]).argmax(1) == test[1]).double().mean().item()
+    train_eta, changed_eta = right.double().mean().item(), right[wrong].double().mean().item()
+    parts = {
+        "robustness": max(train - train_eta, 0.0),
+        "memorization": max(train_eta - changed_eta, 0.0),
+        "rationality": max(changed_eta - tested, 0.0),
+    }
+    total = sum(parts.values())
+    return Measurement(
+        name="rrm",
+        value=total,
+        meaning="sum of the three parts",
+        bounds="gap, by arithmetic",
+        reference="Bansal et al. 2021",
+        note=", ".join(f"{name} {value:.3f}" for name, value in parts.items()) + f"; gap {train - tested:.3f}",
+        details={
+            **parts,
+            "gap": train - tested,
+            "train": train,
+            "test": tested,
+            "train_eta": train_eta,
+            "changed_train_eta": changed_eta,
+            "changed": int(wrong.sum()),
+            "n": len(labels),
+        },
+    )
