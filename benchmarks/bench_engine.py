@@ -25,7 +25,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, PrecisionName, Run, Train, resolve
+from rethink_fast.config import (
+    Corruption,
+    CorruptionName,
+    Model,
+    ModelName,
+    PrecisionName,
+    ResolvedRun,
+    Run,
+    Train,
+    resolve,
+)
 from rethink_fast.data import Dataset
 from rethink_fast.data.loader import Batch, Loader, ModelInput
 from rethink_fast.env import choose_device, cores, environment
@@ -146,9 +156,14 @@ class SameBatch(Loader):
 def make_setup(
     dataset: Dataset, model: ModelName, corruption: CorruptionName, device: torch.device, how: Train = Train()
 ) -> RunContext:
-    """A run as the command line resolves it."""
+    """Set up a run as the command line resolves it."""
+    return build_run(resolved(model, corruption, device, how), dataset, device)
+
+
+def resolved(model: ModelName, corruption: CorruptionName, device: torch.device, how: Train = Train()) -> ResolvedRun:
+    """Return the complete options of a run on CIFAR-10."""
     run = Run("cifar10", corruption=Corruption(corruption, CORRUPTIONS[corruption]), model=Model(model), train=how)
-    return build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+    return resolve(run, on_gpu=device.type == "cuda", cores=cores())
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -196,7 +211,8 @@ def overhead(engine: Engine, model: ModelName, corruption: CorruptionName, secon
     """
     assert engine.outcome is not None
     used, choice = engine.setup, engine.outcome.compile
-    made = make_setup(used.dataset, model, corruption, used.device, replace(used.run.train, lr=STILL))
+    run = replace(resolved(model, corruption, used.device), train=replace(used.run.train, lr=STILL))
+    made = build_run(run, used.dataset, used.device)
     used.step.reset_graphs()
     # The network and step there are, so that nothing is compiled anew.
     full = replace(made, model=used.model, step=used.step)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rethink_fast.config import Corruption, Data, Model, ModelName, RecipeName, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionName, RecipeName, Run, Train, resolve
 from rethink_fast.data import Dataset
 from rethink_fast.env import cores
 from rethink_fast.train.loop import fit
@@ -69,9 +69,11 @@ class Result:
     data_path: dict[str, float]
 
 
-def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: float) -> Result:
-    """Run one case. matrix_rate: FLOP/s in bfloat16."""
-    train = Train(recipe=case.recipe, target_accuracy=UNTIL, precision="bf16")
+def run_case(
+    case: Case, dataset: Dataset, device: torch.device, matrix_rate: float, *, precision: PrecisionName = "bf16"
+) -> Result:
+    """Run one case. matrix_rate: FLOP/s in that precision."""
+    train = Train(recipe=case.recipe, target_accuracy=UNTIL, precision=precision)
     run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
     setup = build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
     flops, images = training_flops(setup)
@@ -81,7 +83,7 @@ def run_case(case: Case, dataset: Dataset, device: torch.device, matrix_rate: fl
     rate = outcome.images / outcome.train_seconds
     path = {}
     if case.recipe == "paper":  # once for each network
-        engine = Engine(setup, outcome.choice)
+        engine = Engine(setup, outcome.compile)
         path = {name: overhead(engine, case.model, name, PATH_SECONDS) for name in CORRUPTIONS}
     return Result(
         case=case.name,

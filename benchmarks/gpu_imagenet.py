@@ -114,7 +114,7 @@ def _setup(scale: Scale, dataset: Dataset, device: torch.device, like: RunContex
         Data(size=scale.size),
         Corruption("random"),
         Model("inception_v3"),
-        Train(batch_size=scale.batch_size, precision="bf16", compile="on" if device.type == "cuda" else "off"),
+        Train(batch_size=scale.batch_size, compile="on" if device.type == "cuda" else "off"),
     )
     return build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device, like=like)
 

@@ -21,6 +21,7 @@ from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, t
 from benchmarks.reference_loop import open_cifar10
 from rethink_fast.data.source import Dataset, Split
 from rethink_fast.errors import Interrupted
+from rethink_fast.train import throughput
 from rethink_fast.train.gpu_monitor import ClockSampler
 
 SMALL = [
@@ -271,13 +272,13 @@ def test_kernels_on_the_gpu(case: Case) -> None:
 
 def test_a_run_of_the_engine_stops_at_its_goal_or_its_time() -> None:
     cpu = torch.device("cpu")
-    few, many = (open_cifar10("auto", cpu, limit) for limit in (200, 1000))
-    done = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 600), few, cpu, 1e12)
+    few, many = (open_cifar10("synthetic", cpu, limit) for limit in (100, 1000))
+    done = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 600), few, cpu, 1e12, precision="fp32")
     assert done.seconds is not None
     assert done.train_accuracy is not None
     assert done.train_accuracy >= gpu_engine.UNTIL
     assert done.share_of_matrix == pytest.approx(done.images_per_second * done.flops_per_image / 1e12)
-    cut = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 0.01), many, cpu, 1e12)
+    cut = gpu_engine.run_case(gpu_engine.Case("mlp_1x512", "fast", 0.01), many, cpu, 1e12, precision="fp32")
     assert cut.seconds is None
     assert cut.train_accuracy is None
     shown = gpu_engine.table([done, cut]).splitlines()
@@ -294,11 +295,11 @@ def test_photographs_are_as_large_as_imagenets() -> None:
     assert gpu_imagenet.photograph(3) == made[3] != made[4]
 
 
-@pytest.mark.slow
-def test_imagenet_is_fed_from_every_source() -> None:
+def test_imagenet_is_fed_from_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nvidia.dali")
-    scale = gpu_imagenet.Scale(images=24, size=75, batch_size=8)
-    found = gpu_imagenet.measure(scale, torch.device("cpu"), 1e12, seconds=0.1)
+    monkeypatch.setattr(throughput, "RATE_SECONDS", 0.01)
+    scale = gpu_imagenet.Scale(images=8, size=75, batch_size=2)
+    found = gpu_imagenet.measure(scale, torch.device("cpu"), 1e12, seconds=0.01)
     assert [result.source for result in found] == ["files", "jpeg pack", "npy pack"]
     assert all(min(result.loader, result.model, result.combined) > 0 for result in found)
     shown = gpu_imagenet.table(found).splitlines()
