@@ -47,6 +47,8 @@ def _warm_up(setup: RunContext, lazy: bool) -> float:
         if loader is not None:
             for size in sorted(set(loader.eval_batch_sizes())):
                 step.score(loader, loader.example(size))
+                if loader is train and step.statistics:
+                    step.observe(loader, loader.example(size))
     step.load_state(state)
     synchronize(setup.device)
     return time.perf_counter() - start

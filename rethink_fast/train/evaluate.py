@@ -24,6 +24,20 @@ class Scores:
     top5_accuracy: float | None
 
 
+def estimate_statistics(step: Step, loader: Loader, check: Callable[[], None]) -> None:
+    """Make the batch norm statistics those of the training set, with the weights as they are now.
+
+    check: called before each batch, and may raise to stop; the next call starts over.
+    """
+    if not step.statistics:
+        return
+    step.statistics.begin()
+    for batch in loader.eval_batches():
+        check()
+        step.observe(loader, batch)
+    step.statistics.finish()
+
+
 def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
     """Score the network on every sample of a loader, each rank on its share; counters stay on the device until the end.
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from ..errors import Interrupted
 from ..stages import stage
 from .compile import choose, warm_up
-from .evaluate import Scores, evaluate
+from .evaluate import Scores, estimate_statistics, evaluate
 from .milestones import TimePoint
 from .optim import set_learning_rate
 from .setup import RunContext
@@ -257,6 +257,7 @@ def _finish_epoch(setup: RunContext, epoch: int, outcome: TrainState, check: Cal
     if due:
         try:
             with stage("evaluation"):
+                estimate_statistics(setup.step, setup.train, check)
                 scores = evaluate(setup.step, setup.train, check)
                 if setup.test is not None:
                     test = evaluate(setup.step, setup.test, check)

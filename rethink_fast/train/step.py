@@ -26,6 +26,7 @@ from ..stages import is_profiling, stage
 from .cuda_graph import CudaGraphCall
 from .distributed import SINGLE_PROCESS, Distributed, shared
 from .optim import init_optimizer_state, optimizer_state
+from .precise_batch_norm import BatchNormStatistics
 
 AUX_WEIGHT = 0.4
 
@@ -79,6 +80,7 @@ class Step:
         self.right = counter(torch.int64)
         self.score_loss = counter(torch.float64)
         self.score_counts = counter(torch.int64, 5 if top5 else 4)
+        self.statistics = BatchNormStatistics(model)
         init_optimizer_state(optimizer)
         network = shared(model, ranks)
         self._loss_of = _make_loss(network, self.device.type, self.autocast, "sum" if ranks.is_distributed else "mean")
@@ -116,6 +118,12 @@ class Step:
         self.seen += len(batch)
         self._run("train", self._train, loader, batch)
 
+    def observe(self, loader: Loader, batch: Batch) -> None:
+        """Add a batch, un-augmented, to the batch norm statistics. Eager, so that they do not depend on --compile."""
+        if self.model.training:
+            self.model.eval()
+        self._run("observe", self._observe, loader, batch)
+
     def score(self, loader: Loader, batch: Batch) -> None:
         """Add a batch to the scores, in eval mode.
 
@@ -135,13 +143,18 @@ class Step:
         self._wait_for_lead()
         key = (name, id(loader), len(batch.index))
         if key not in self._graphs:
-            state, resident = self.state(), loader.split.images.resident
+            state, sums, resident = self.state(), self.statistics.state(), loader.split.images.resident
+
+            def restore() -> None:
+                self.load_state(state)
+                self.statistics.load_state(sums)
+
             self.optimizer.zero_grad(set_to_none=True)
             self._graphs[key] = CudaGraphCall(
                 lambda *tensors: function(loader, *tensors),
                 (batch.images, batch.rows, batch.index),
                 fixed=(resident, False, False),
-                restore=lambda: self.load_state(state),
+                restore=restore,
             )
         self._graphs[key](batch.images, batch.rows, batch.index)
         self._lead[-1].record()
@@ -195,6 +208,13 @@ class Step:
             self.right += right
             first = ~torch.isfinite(loss_sum) & (self.first_non_finite_step < 0)
             self.first_non_finite_step.copy_(torch.where(first, self.steps, self.first_non_finite_step))
+
+    @torch.no_grad()
+    def _observe(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
+        inputs = loader.prepared(Batch(images, rows, index), None).inputs
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False)
+        with self.statistics.adding(len(index) if total is None else total), half:
+            self.model(inputs)
 
     @torch.no_grad()
     def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:

@@ -194,7 +194,7 @@ CHANGED: dict[str, Callable[[Any], Any]] = {
     "other images": outcome(images=1),
     "seconds below 0": outcome(train_seconds=-1.0),
     "seconds not finite": outcome(train_seconds=INF),
-    "no sessions": drop("outcome", "n_sessions"),
+    "no sessions": drop("outcome", "sessions"),
     "one key more": outcome(surprise=1),
     "unknown end": outcome(stopped="later"),
     "a choice in words": outcome(compile="enabled"),
@@ -338,7 +338,7 @@ def test_other_files_of_the_same_names_are_another_run_and_another_residency_is_
     options: dict[str, Any] = {"dataset": "imagenet", "size": 32, "model": "mlp_1x512", "limit": 6, "batch_size": 3}
     jpegs(tmp_path / "a", seed=0)
     jpegs(tmp_path / "b", seed=1)
-    setup = made(**options, data=str(tmp_path / "a"), cache_images="stream", epochs=1)
+    setup = made(**options, data=str(tmp_path / "a"), cache_images="none", epochs=1)
     assert not setup.dataset.train.images.resident
     trained(setup, tmp_path)
     again = made(**options, data=str(tmp_path / "a"), cache_images="device", epochs=2)
