@@ -33,6 +33,16 @@ class UserError(ValueError):
         self.problem, self.fix, self.option, self.value, self.allowed = problem, fix, option, value, allowed
 
 
+def bad_path(path: object, problem: str, fix: str) -> UserError:
+    """Return the UserError about a file or folder: "PATH PROBLEM: FIX."."""
+    return UserError(f"{path} {problem}", fix, value=path)
+
+
+def unreadable(path: object, error: Exception, fix: str = "check that it exists and can be read") -> UserError:
+    """Return the UserError about a file or folder that cannot be read."""
+    return bad_path(path, f"cannot be read ({getattr(error, 'strerror', None) or error})", fix)
+
+
 class Interrupted(Exception):
     """Raised by a check when somebody asked the run to stop."""
 

@@ -36,11 +36,13 @@ def corrupt(
     one_of("corruption", kind, NAMES)
     if kind in LABEL_KINDS:
         if num_classes is None:
-            raise UserError(f"{kind} draws classes: give num_classes")
+            raise UserError(f"{kind} draws classes", "give num_classes", option="num_classes")
         if kind == "random_labels":
             return images, random_labels(labels, index, num_classes=num_classes, seed=seed)
         if probability is None:
-            raise UserError(f"{kind} needs a probability in [0, 1]")
+            raise UserError(
+                f"{kind} draws with a probability", "give probability in [0, 1]", option="probability", allowed="[0, 1]"
+            )
         drawn = partially_corrupted_labels(labels, index, num_classes=num_classes, probability=probability, seed=seed)
         return images, drawn
     if kind == "shuffled_pixels":
@@ -49,6 +51,10 @@ def corrupt(
         return random_pixels(images, index, seed=seed), labels
     if kind == "gaussian":
         if mean is None or std is None:
-            raise UserError("gaussian needs the mean and std of each channel of the training images")
+            raise UserError(
+                "gaussian draws with the statistics of the training images",
+                "give mean and std of each channel",
+                option="mean",
+            )
         return gaussian(images, index, seed=seed, mean=mean, std=std), labels
     return images, labels

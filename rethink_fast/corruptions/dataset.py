@@ -50,12 +50,13 @@ class CorruptedDataset(Dataset[Any]):
         _check_map_style(dataset)
         if test and kind in LABEL_KINDS:
             kind = "true_labels"
-        if kind in LABEL_KINDS:
-            num_classes = _class_count(dataset, num_classes)
+        self._classes = _class_count(kind, dataset, num_classes) if kind in LABEL_KINDS else 0
         self.dataset, self.kind, self.seed, self.test = dataset, kind, seed, test
-        self.num_classes, self.probability = num_classes, probability
+        self.num_classes = self._classes or num_classes
+        self.probability = probability
         self.mean, self.std = _per_channel(mean, "mean"), _per_channel(std, "std")
-        self._corrupt(torch.zeros(1, 1, 1, 1 if self.mean is None else len(self.mean)), 0, 0)  # refuses what is missing
+        self._channels = 1 if self.mean is None else len(self.mean)
+        self._corrupt(torch.zeros(1, 1, 1, self._channels), 0, 0)  # refuses what is missing
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -82,23 +83,33 @@ class CorruptedDataset(Dataset[Any]):
             place = place_of(item, keys, position)
             return replaced(item, place, change(item[place], index))
         except UserError as error:
-            raise UserError(f"sample {i}: {error}") from None
+            problem = f"sample {i}: {error.problem}"
+            raise UserError(problem, error.fix, option=error.option, value=error.value, allowed=error.allowed) from None
 
     def _label(self, label: Any, index: int) -> Any:
-        true, classes = class_of(label), self.num_classes
-        assert classes is not None
+        true, classes = class_of(label), self._classes
         if not 0 <= true < classes:
-            raise UserError(f"the label {true} is not in 0 ... {classes - 1}: num_classes is {classes}")
+            raise UserError(
+                f"the label {true} is not in 0 ... {classes - 1}, the {classes} classes of num_classes",
+                "give another num_classes",
+                option="num_classes",
+                value=true,
+                allowed=f"0 ... {classes - 1}",
+            )
         label_like(label, classes - 1)  # the same answer for every sample, whatever its draw
         return label_like(label, self._corrupt(torch.zeros(1, 1, 1, 1), true, index)[1])
 
     def _image(self, image: Any, index: int) -> Any:
         if self.kind != "gaussian":
             return moved(image, lambda pixels: self._corrupt(pixels, 0, index)[0])
-        assert self.mean is not None
         height, width, channels = shape_of(image)
-        if channels != len(self.mean):
-            raise UserError(f"the image has {channels} channels, and mean and std have {len(self.mean)}")
+        if channels != self._channels:
+            raise UserError(
+                f"the image has {channels} channels, and mean and std have {self._channels}",
+                "give one number for each channel",
+                option="mean",
+                value=channels,
+            )
         noise = self._corrupt(torch.zeros(1, height, width, channels), 0, index)[0][0]
         return values_like(image, noise)
 
@@ -120,26 +131,39 @@ class CorruptedDataset(Dataset[Any]):
 def _check_map_style(dataset: Any) -> None:
     what = f"a dataset of type {type(dataset).__name__}"
     if isinstance(dataset, Mapping):
-        raise UserError(f"{what} is a dict of {', '.join(map(repr, dataset))}: give one of them")
+        raise UserError(f"{what} is a dict of {', '.join(map(repr, dataset))}", "give one of them")
     iterable = isinstance(dataset, IterableDataset)
     if iterable or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise UserError(f"{what} has no index: a map-style dataset, with len() and integer indexing, needed")
+        raise UserError(f"{what} has no index", "give a map-style dataset, with len() and integer indexing")
 
 
-def _class_count(dataset: Any, num_classes: int | None) -> int | None:
+def _class_count(kind: str, dataset: Any, num_classes: int | None) -> int:
     if num_classes is None:
         classes = getattr(dataset, "classes", None)
         if classes is None:
-            return None
+            raise UserError(f"{kind} draws classes", "give num_classes", option="num_classes")
         if not hasattr(classes, "__len__"):
-            raise UserError(f"the dataset's classes are of type {type(classes).__name__}: give num_classes")
+            raise UserError(
+                f"the dataset's classes are of type {type(classes).__name__}", "give num_classes", option="num_classes"
+            )
         num_classes = len(classes)
     try:
         count = operator.index(num_classes)
     except TypeError:
-        raise UserError(f"num_classes {num_classes!r} is not an integer: give the number of classes") from None
+        raise UserError(
+            f"num_classes {num_classes!r} is not an integer",
+            "give the number of classes",
+            option="num_classes",
+            value=num_classes,
+        ) from None
     if count < 2:
-        raise UserError(f"num_classes {count} is out of range: random labels need 2 or more")
+        raise UserError(
+            f"num_classes {count} is out of range",
+            "give 2 or more",
+            option="num_classes",
+            value=count,
+            allowed="2 or more",
+        )
     return count
 
 
@@ -148,5 +172,10 @@ def _per_channel(values: Sequence[float] | None, name: str) -> Tensor | None:
         return None
     made = torch.as_tensor(values, dtype=torch.float32, device="cpu")
     if made.ndim != 1 or not made.isfinite().all():
-        raise UserError(f"{name} {made.tolist()} is not allowed: give one finite number for each channel")
+        raise UserError(
+            f"{name} {made.tolist()} is not allowed",
+            "give one finite number for each channel",
+            option=name,
+            value=values,
+        )
     return made

@@ -31,15 +31,20 @@ def place_of(item: Any, keys: Sequence[str], position: int) -> Any:
     names = list(item) if named else list(getattr(item, "_fields", ()))
     found = [key for key in keys if key in names]
     if len(found) > 1:
-        raise UserError(f"an item with both {found[0]!r} and {found[1]!r} is ambiguous: keep one of them")
+        raise UserError(f"an item with both {found[0]!r} and {found[1]!r} is ambiguous", "keep one of them")
     if named and not found:
-        raise UserError(f"an item of keys {', '.join(map(repr, names))} is unknown: one of {', '.join(keys)} needed")
+        raise UserError(
+            f"an item of keys {', '.join(map(repr, names))} is unknown",
+            f"name one of them {', '.join(keys)}",
+            value=tuple(names),
+            allowed=tuple(keys),
+        )
     if found:
         return found[0] if named else names.index(found[0])
     if not isinstance(item, tuple | list):
-        raise UserError(f"an item of type {_name(item)} is unknown: (image, label, ...) or a dict needed")
+        raise UserError(f"an item of type {_name(item)} is unknown", "give (image, label, ...) or a dict")
     if len(item) <= position:
-        raise UserError(f"an item of {len(item)} elements is unknown: (image, label, ...) needed")
+        raise UserError(f"an item of {len(item)} elements is unknown", "give (image, label, ...)")
     return position
 
 
@@ -52,7 +57,7 @@ def replaced(item: Any, place: Any, value: Any) -> Any:
         made = copy.copy(item)
         made[place] = value
     except TypeError:
-        raise UserError(f"an item of type {_name(item)} cannot be changed: a dict needed") from None
+        raise UserError(f"an item of type {_name(item)} cannot be changed", "give a dict") from None
     return made
 
 
@@ -62,7 +67,9 @@ def class_of(label: Any) -> int:
     Raises UserError for anything else.
     """
     if isinstance(label, np.ndarray | Tensor) and np.prod(label.shape) != 1:
-        raise UserError(f"a label of shape {tuple(label.shape)} is unknown: give the number of the class, not one-hot")
+        raise UserError(
+            f"a label of shape {tuple(label.shape)} is unknown", "give the number of the class, not one-hot"
+        )
     number: object = label
     if isinstance(label, np.ndarray | np.generic):
         number = None
@@ -71,9 +78,9 @@ def class_of(label: Any) -> int:
     elif isinstance(label, Tensor):
         number = label.item()
     if not isinstance(number, int | float):
-        raise UserError(f"a label of {_form(label)} is unknown: give the number of the class")
+        raise UserError(f"a label of {_form(label)} is unknown", "give the number of the class")
     if isinstance(number, float) and not number.is_integer():
-        raise UserError(f"the label {number} is not a whole number: give the number of the class")
+        raise UserError(f"the label {number} is not a whole number", "give the number of the class", value=number)
     return int(number)
 
 
@@ -91,7 +98,7 @@ def label_like(label: Any, number: int) -> Any:
     except (ValueError, TypeError, OverflowError, RuntimeError):
         fits = False
     if not fits:
-        raise UserError(f"a label of {_form(label)} cannot hold the class {number}: give labels as int")
+        raise UserError(f"a label of {_form(label)} cannot hold the class {number}", "give labels as int", value=number)
     return result
 
 
@@ -127,7 +134,11 @@ def shape_of(image: Any) -> tuple[int, int, int]:
         height, width, channels = _channels_last(image).shape
         return height, width, channels
     if _pil(image).mode in ("1", "P", "PA"):
-        raise UserError(f"gaussian draws a value for each channel, and mode {image.mode} has none: convert to RGB or L")
+        raise UserError(
+            f"gaussian draws a value for each channel, and mode {image.mode} has none",
+            "convert to RGB or L",
+            value=image.mode,
+        )
     return image.height, image.width, len(image.getbands())
 
 
@@ -140,9 +151,11 @@ def values_like(image: Any, values: Tensor) -> Any:
 
 def _pil(image: Any) -> Image.Image:
     if not isinstance(image, Image.Image):
-        raise UserError(f"an image of type {_name(image)} is unknown: a PIL image, an array or a tensor needed")
+        raise UserError(f"an image of type {_name(image)} is unknown", "give a PIL image, an array or a tensor")
     if 0 in image.size:
-        raise UserError(f"an image of {image.width}x{image.height} pixels is unknown: at least one pixel needed")
+        raise UserError(
+            f"an image of {image.width}x{image.height} pixels is unknown", "give at least one pixel", value=image.size
+        )
     return image
 
 
@@ -155,11 +168,21 @@ def _channels_last(image: Any) -> Any:
     else:
         known = type(image) in PLAIN_ARRAYS and image.dtype.kind in "biufcV" and not image.dtype.hasobject
     if not known:
-        raise UserError(f"an image of {_form(image)} is unknown: plain dense numbers needed")
+        raise UserError(f"an image of {_form(image)} is unknown", "give plain dense numbers")
     if len(shape) not in (2, 3) or 0 in shape:
-        raise UserError(f"an image of type {_name(image)}, shape {shape} is unknown: {order} needed, none of them 0")
+        raise UserError(
+            f"an image of type {_name(image)}, shape {shape} is unknown",
+            f"give {order}, none of them 0",
+            value=shape,
+            allowed=order,
+        )
     if len(shape) == 3 and shape[0 if tensor else 2] > 4 >= shape[2 if tensor else 0]:
-        raise UserError(f"an image of type {_name(image)}, shape {shape} has its channels elsewhere: {order} needed")
+        raise UserError(
+            f"an image of type {_name(image)}, shape {shape} has its channels elsewhere",
+            f"give {order}",
+            value=shape,
+            allowed=order,
+        )
     if not tensor:
         return np.asarray(image).reshape(*shape[:2], -1)
     plain = _plain(image)

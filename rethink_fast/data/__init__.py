@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UserError, one_of
+from ..errors import bad_path, one_of
 from ..files import user_path
 from . import cifar10, imagenet, mnist, pack_images, search_path, synthetic
 from .digest import digest_some
@@ -60,12 +60,12 @@ def _find(dataset: str, options: DataOptions) -> Dataset:
     folder = user_path(str(folder))
     is_folder = is_folder_at(folder, f"name a folder or file of {dataset}, or use --data synthetic")
     if is_folder and not _entries(folder):
-        raise UserError(f"{folder} is empty: name a folder or file of {dataset}, or use --data synthetic")
+        raise bad_path(folder, "is empty", f"name a folder or file of {dataset}, or use --data synthetic")
     if dataset != "cifar10" and not is_folder:
-        raise UserError(f"{folder} is a file: {dataset} is opened from a folder{_unpacking(folder)}")
+        raise bad_path(folder, f"is a file, and {dataset} is opened from a folder", _unpacking(folder))
     if is_pack(folder):
         if dataset == "mnist":
-            raise UserError(f"{folder} is a pack of colour images: mnist is opened from the four IDX files")
+            raise bad_path(folder, "is a pack of colour images", "name the folder of the four IDX files for mnist")
         return pack_images.load(dataset, folder, options)
     return {"mnist": mnist.load, "cifar10": cifar10.load, "imagenet": imagenet.load}[dataset](folder, options)
 
@@ -76,7 +76,7 @@ def _entries(folder: Path) -> bool:
 
 
 def _unpacking(path: Path) -> str:
-    return ": unpack it, and name the folder that it gives by --data" if is_archive(path.name) else ""
+    return "unpack it, and name its folder by --data" if is_archive(path.name) else "name its folder by --data"
 
 
 def _note(dataset: str, made: Dataset) -> str:

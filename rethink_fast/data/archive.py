@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import files
-from ..errors import UserError
+from ..errors import UserError, bad_path, unreadable
 from .tree import BROKEN, LOOP, SPECIAL, Listing
 
 MAX_BYTES = 4 * 2**30
@@ -77,7 +77,7 @@ def reported(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except _TooMuch as error:
-        raise UserError(f"{path} is too large to read into memory ({error}): unpack it and open the folder") from None
+        raise bad_path(path, f"is too large to read into memory ({error})", "unpack it and open the folder") from None
     except (
         tarfile.TarError,
         EOFError,
@@ -87,9 +87,9 @@ def reported(path: Path) -> Iterator[None]:
         ValueError,
         RecursionError,
     ) as error:
-        raise UserError(f"{path} is no tar archive, or a damaged one ({error})") from None
+        raise bad_path(path, f"is no tar archive, or a damaged one ({error})", "fetch it again") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
 
 
 def entries(path: Path, notes: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
@@ -113,7 +113,7 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
     file.seek(0)
     foreign = next((name for magic, name in _FOREIGN.items() if start.startswith(magic)), None)
     if foreign is not None:
-        raise UserError(f"{path} is a {foreign} archive, not a tar (plain, .gz, .bz2 or .xz): unpack it")
+        raise bad_path(path, f"is a {foreign} archive, not a tar (plain, .gz, .bz2 or .xz)", "unpack it")
     opener = _opener(start)
     stream = _Stream(opener(file, "rb") if opener else file, opener is not None)
     kept = 0
@@ -130,8 +130,7 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
                 if not 0 <= member.size <= MAX_FILE:
                     raise _TooMuch(f"{member.name} has {member.size:,} bytes, at most {MAX_FILE:,} are allowed")
                 opened = archive.extractfile(member)
-                assert opened is not None
-                data = opened.read()
+                data = b"" if opened is None else opened.read()
                 if len(data) != member.size:
                     raise tarfile.ReadError("unexpected end of data")
                 kept += len(data)
@@ -142,7 +141,7 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
             yield member, content
     # tarfile takes a damaged header, or a cut between two entries, for the end; only a block of zeros is one.
     if stream.last != bytes(tarfile.BLOCKSIZE):
-        raise UserError(f"{path} is no tar archive, or a truncated one")
+        raise bad_path(path, "is no tar archive, or a truncated one", "fetch it again")
     end = stream.tell()
     behind = False
     while not behind and stream.read(CHUNK):  # to the end, where the checksum of a compressed file is
@@ -215,14 +214,18 @@ class TarTree:
                 folder[name] = {}
             found = self._resolve(names[: k + 1])[0]
             if not isinstance(found, list):
-                raise UserError(f"{self.path}: {'/'.join(names)} lies below {'/'.join(names[: k + 1])}, no folder")
+                raise bad_path(
+                    self.path,
+                    f"has {'/'.join(names)} below {'/'.join(names[: k + 1])}, which is no folder",
+                    "pack it again",
+                )
             folder = found[-1]
         name = names[-1]
         there = folder.get(name)
         if isinstance(node, dict) and isinstance(self._resolve(names)[0], list):
             return
         if isinstance(there, dict) and there:
-            raise UserError(f"{self.path}: {'/'.join(names)} is both a folder and a file")
+            raise bad_path(self.path, f"has {'/'.join(names)} both as a folder and as a file", "pack it again")
         folder[name] = node
 
     def _resolve(self, names: Iterable[str]) -> tuple[list[dict[str, _Node]] | _File | None, str]:
@@ -250,8 +253,7 @@ class TarTree:
                 chain.append(node)
             elif node is None or any(name not in ("", ".") for name in left):
                 return None, BROKEN
-            else:
-                assert isinstance(node, _File)
+            elif isinstance(node, _File):
                 return node, ""
         return chain, ""
 
@@ -270,7 +272,9 @@ class TarTree:
     def listing(self, folder: str) -> Listing:
         chain, why = self._resolve(folder.split("/"))
         if not isinstance(chain, list):
-            raise UserError(f"{self.path / folder} cannot be read: {why or 'not a folder'}")
+            raise bad_path(
+                self.path / folder, f"cannot be read ({why or 'not a folder'})", "check that it exists and can be read"
+            )
         folders, names, odd = [], [], {}
         for name in chain[-1]:
             found, why = self._resolve([*folder.split("/"), name])
@@ -290,7 +294,8 @@ class TarTree:
             raise OSError(errno.ENOENT, why or "is a folder", file)
         if found.odd is not None:
             raise OSError(errno.EINVAL, found.odd, file)
-        assert found.content is not None, f"{file} was not wanted"
+        if found.content is None:
+            raise ValueError(f"{file} was not wanted when the archive was read")
         if limit is not None and len(found.content) > limit:
             raise OSError(errno.EFBIG, f"{len(found.content):,} bytes, where at most {limit:,} are expected", file)
         return found.content

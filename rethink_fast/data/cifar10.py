@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import bad_path, unreadable
 from . import class_images, unpickle
 from .archive import TarTree
 from .ground_truth import is_list
@@ -56,7 +56,7 @@ def load(path: Path, options: DataOptions) -> Dataset:
             try:
                 batches[stem + FORMS[form][1]] = (file, tree.read(file, limit=MAX_BATCH))
             except OSError as error:
-                raise UserError(f"{tree.path / file} cannot be read: {error.strerror or error}") from None
+                raise unreadable(tree.path / file, error) from None
     place = tree.path / folder if tree.kind == "folder" else tree.path
     dataset = _of_batches(form, tree.path, batches, options, place)
     rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in BESIDE})
@@ -83,7 +83,7 @@ def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
             found = [folder for folder in level if TRAIN[0] + ending in tree.listing(folder).files]
             found = [folder for folder in found if folder.rpartition("/")[2] == preferred] or found
             if len(found) > 1:
-                raise UserError(f"{tree.path} holds {TRAIN[0] + ending} in {found[0]} and {found[1]}: keep one of them")
+                raise bad_path(tree.path, f"holds {TRAIN[0] + ending} in {found[0]} and {found[1]}", "keep one of them")
             if found:
                 return form, found[0]
         level = [join(folder, name) for folder in level for name in tree.listing(folder).visible]
@@ -106,18 +106,20 @@ def _of_batches(
         parts = []
         for name in names:
             if name + ending not in files:
-                raise UserError(f"{source} has no {name + ending}: CIFAR-10 is {', '.join(TRAIN + TEST)}")
+                raise bad_path(source, f"has no {name + ending}", f"add it; CIFAR-10 is {', '.join(TRAIN + TEST)}")
             at, data = files[name + ending]
             images, labels = read(f"{source / at}", data)
             outside = labels[(labels < 0) | (labels >= len(CLASSES))]
             if len(outside):
                 first = int(outside[0])
-                raise UserError(
-                    f"{source / at} has labels outside 0 ... 9 (the first is {first}): CIFAR-10 has 10 classes"
+                raise bad_path(
+                    source / at,
+                    f"has labels outside 0 ... 9 (the first is {first})",
+                    "replace it; CIFAR-10 has 10 classes",
                 )
             content = hashlib.sha256(images.numpy().data).hexdigest()
             if content in seen:
-                raise UserError(f"{source / at} has the images of {seen[content]}: replace the one that is wrong")
+                raise bad_path(source / at, f"has the images of {seen[content]}", "replace the one that is wrong")
             seen[content] = name + ending
             parts.append((images.view(-1, 3, 32, 32).permute(0, 2, 3, 1), labels))
         labels = torch.cat([labels for _, labels in parts])
@@ -136,11 +138,11 @@ def _python(where: str, data: bytes) -> tuple[Tensor, Tensor]:
             raise ValueError("it has fine_labels, as CIFAR-100")
         images, labels = fields["data"], _labels(fields["labels"])
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"{where} is damaged or no CIFAR-10 batch: {error}") from None
+        raise bad_path(where, f"is damaged or no CIFAR-10 batch ({error})", "replace it") from None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
-        raise UserError(f"{where} is no CIFAR-10 batch: data must be uint8 of {len(labels)} x {PIXELS}")
+        raise bad_path(where, "is no CIFAR-10 batch", f"its data must be uint8 of {len(labels)} x {PIXELS}")
     if not len(labels):
-        raise UserError(f"{where} has no images")
+        raise bad_path(where, "has no images", "replace it")
     return torch.from_numpy(np.array(images, order="C")), torch.from_numpy(labels)
 
 
@@ -164,8 +166,10 @@ def _binary(where: str, data: bytes) -> tuple[Tensor, Tensor]:
     record = 1 + PIXELS
     if not data or len(data) % record:
         other = " (they are records of CIFAR-100)" if data and len(data) % (record + 1) == 0 else ""
-        raise UserError(
-            f"{where} is truncated or no CIFAR-10 batch: {len(data)} bytes are not records of {record}{other}"
+        raise bad_path(
+            where,
+            f"is truncated or no CIFAR-10 batch ({len(data)} bytes are not records of {record}{other})",
+            "replace it",
         )
     records = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, record).copy())
     return records[:, 1:].contiguous(), records[:, 0].to(torch.int64)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import bad_path
 from . import damaged as damaged_files
 from . import layout
 from .dali import DecodeError, Decoder, decode, shape_of, whole
@@ -36,9 +36,10 @@ def load(tree: Tree, options: DataOptions) -> Dataset:
     train = split(*found.train)
     test = split(*found.test) if found.test is not None else None
     if test is not None and test.images.shape != train.images.shape:
-        raise UserError(
-            f"{tree.path}: the test images are {_size(test.images.shape)} and the training images "
-            f"{_size(train.images.shape)}: make them all one size"
+        raise bad_path(
+            tree.path,
+            f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}",
+            "make them all one size",
         )
     return Dataset("cifar10", f"jpeg {tree.kind} {tree.path.absolute()}", found.classes, train, test, found.notes)
 
@@ -86,7 +87,9 @@ def _decode(
                     if reason is not None:
                         bad[sample] = reason
             if not changed:
-                raise UserError(f"{path}: DALI cannot decode the images: {error.__cause__}") from None
+                raise bad_path(
+                    path, f"holds images that DALI cannot decode ({error.__cause__})", "convert them to JPEG or PNG"
+                ) from None
 
 
 def _stack(
@@ -100,9 +103,10 @@ def _stack(
         sized = batch if isinstance(batch, list) else batch[:1]  # those in one tensor have one size
         for image, file in zip(sized, files[done : done + len(sized)], strict=True):
             if image.shape != stacked.shape[1:]:
-                raise UserError(
-                    f"{path / files[0]} is {_size(stacked.shape[1:])} and {path / file} is {_size(image.shape)}: "
-                    "make all images one size, or open them as imagenet, which resizes them"
+                raise bad_path(
+                    path / files[0],
+                    f"is {_size(stacked.shape[1:])} and {path / file} is {_size(image.shape)}",
+                    "make all images one size, or open them as imagenet, which resizes them",
                 )
         stacked[done : done + len(batch)] = torch.stack(batch) if isinstance(batch, list) else batch
         done += len(batch)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from . import search_path
 from .dali import dali_version
 from .examine import find_undecodable
@@ -132,8 +132,15 @@ def drop_samples(
     said, advice = describe(named[0][1])
     if what_to_do == "raise":
         others = f", and {len(named) - 1} more cannot be decoded" if len(named) > 1 else ""
-        raise UserError(f"{named[0][0]} {said}{others}: {advice}, or skip such files with --on-decode-error skip")
+        raise UserError(
+            f"{named[0][0]} {said}{others}",
+            f"{advice}, or skip such files with --on-decode-error skip",
+            option="--on-decode-error",
+            value=named[0][0],
+        )
     kept = index[~torch.isin(index, torch.tensor([sample for sample, _ in damaged]))]
     if not len(kept):
-        raise UserError(f"{root}: none of {len(named)} images can be decoded; the first, {named[0][0]}, {said}")
+        raise bad_path(
+            root, f"has {len(named)} images, and none can be decoded; the first, {named[0][0]}, {said}", advice
+        )
     return kept, named

@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from ..files import write_atomic
 from ..text import printable
 from . import search_path
@@ -39,13 +39,19 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
     """Download a data set into the user's cache, check it and return its folder. Raises UserError."""
     if dataset not in FILES:
         raise UserError(
-            "imagenet cannot be downloaded without an account: register at https://image-net.org, and lay it out as "
-            "ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG (or ROOT/val/*.JPEG with LOC_val_solution.csv in ROOT), "
-            "then give --data ROOT"
+            "imagenet cannot be downloaded without an account",
+            "register at https://image-net.org, and lay it out as ROOT/train/WNID/*.JPEG and "
+            "ROOT/val/WNID/*.JPEG (or ROOT/val/*.JPEG with LOC_val_solution.csv in ROOT), then give --data ROOT",
+            option="--download",
+            value="imagenet",
         )
     cache = search_path.cache_dir()
     if cache is None:
-        raise UserError("--download has no place to put files, as there is no home folder: set XDG_CACHE_HOME to one.")
+        raise UserError(
+            "--download has no place to put files, as there is no home folder",
+            "set XDG_CACHE_HOME to one",
+            option="--download",
+        )
     folder = cache / dataset
     for url, md5 in FILES[dataset].items():
         fetch_file(url, folder / url.rsplit("/", 1)[1], md5, progress=progress)
@@ -66,12 +72,12 @@ def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = No
                 digest.update(chunk)
                 done += len(chunk)
                 if done > MAX_BYTES:
-                    raise UserError(f"{url} gives more than {MAX_BYTES:,} bytes: fetch it by hand into {place}")
+                    raise bad_path(url, f"gives more than {MAX_BYTES:,} bytes", f"fetch it by hand into {place}")
                 if progress is not None:
                     progress(f"downloading {path.name}", done, max(total, done))
         if digest.hexdigest() != md5:
-            raise UserError(
-                f"{url} has the MD5 sum {digest.hexdigest()} instead of {md5}: try again, or fetch it by hand"
+            raise bad_path(
+                url, f"has the MD5 sum {digest.hexdigest()} instead of {md5}", "try again, or fetch it by hand"
             )
 
     try:
@@ -82,9 +88,11 @@ def fetch_file(url: str, path: Path, md5: str, *, progress: Progress | None = No
     except urllib.error.HTTPError as error:
         error.close()
         reason = printable(f"{error.code} {error.reason}")[:200]
-        raise UserError(f"{url} answers {reason}: fetch it by hand into {place}") from None
+        raise bad_path(url, f"answers {reason}", f"fetch it by hand into {place}") from None
     except urllib.error.URLError as error:
         reason = printable(f"{error.reason}")[:200]
-        raise UserError(f"{url} cannot be reached ({reason}): fetch it by hand into {place}") from None
+        raise bad_path(url, f"cannot be reached ({reason})", f"fetch it by hand into {place}") from None
     except (OSError, HTTPException, ValueError) as error:  # ValueError: a redirect to something that is no address
-        raise UserError(f"{url} could not be fetched into {place}: {printable(f'{error}')[:200]}") from None
+        raise bad_path(
+            url, f"could not be fetched into {place} ({printable(f'{error}')[:200]})", "try again, or fetch it by hand"
+        ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from .tree import Tree, count, join
 
 KAGGLE = "LOC_val_solution.csv"
@@ -66,8 +66,11 @@ def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Seque
     if named := _from_names(files):
         return _by_name(tree, places[0], named, files, number)
     raise UserError(
-        f"{tree.path / places[0]} holds {count(len(files), 'image')} without class folders and no ground truth is "
-        f"there or above: looked for {', '.join((KAGGLE, *LISTS, DEVKIT))}"
+        f"{tree.path / places[0]} holds {count(len(files), 'image')} without class folders and no ground "
+        "truth is there or above",
+        f"add one of {', '.join((KAGGLE, *LISTS, DEVKIT))}",
+        value=tree.path / places[0],
+        allowed=(KAGGLE, *LISTS, DEVKIT),
     )
 
 
@@ -80,9 +83,11 @@ def flat_train(tree: Tree, at: str, places: Sequence[str], used: set[str]) -> tu
     path = next((p for place in places for name in TRAIN if _is_file(tree, p := join(place, name))), None)
     names = _from_names(files) if path is None else _pairs(tree, path)
     if names is None:
-        raise UserError(
-            f"{tree.path / at} holds {count(len(files), 'image')} without class folders: put those of each class in a "
-            f"folder of its name, or their labels in {TRAIN[0]} (lines of image,class) beside it"
+        raise bad_path(
+            tree.path / at,
+            f"holds {count(len(files), 'image')} without class folders",
+            f"put those of each class in a folder of its name, or their labels next to them in {TRAIN[0]} (lines "
+            "of image,class)",
         )
     if path is not None:
         used.add(path)
@@ -109,14 +114,16 @@ def _lines(tree: Tree, path: str) -> list[str]:
     try:
         text = tree.read(path, limit=MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{tree.path / path} cannot be read as text: {error}") from None
+        raise bad_path(
+            tree.path / path, f"cannot be read as text ({error})", "check that it exists and can be read"
+        ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _pairs(tree: Tree, path: str) -> dict[str, str]:
     rows = [row for row in csv.reader(_lines(tree, path)[1:]) if row]
     if not rows or {len(row) for row in rows} != {2}:
-        raise UserError(f"{tree.path / path} must have a line of names, then image,class in each line")
+        raise bad_path(tree.path / path, "is no list of labels", "write a line of names, then image,class in each line")
     return {name: label.strip() for name, label in rows}
 
 
@@ -126,7 +133,9 @@ def _kaggle(tree: Tree, path: str) -> dict[str, str]:
     try:
         return {name: prediction.split()[0] for name, prediction in rows}
     except (ValueError, IndexError):
-        raise UserError(f"{tree.path / path} is no {KAGGLE}: each line must be ImageId,PredictionString") from None
+        raise bad_path(
+            tree.path / path, "has a line of another form", "write ImageId,PredictionString in each line"
+        ) from None
 
 
 def _list(tree: Tree, path: str, files: Sequence[str], number: dict[str, int]) -> list[int]:
@@ -137,8 +146,10 @@ def _list(tree: Tree, path: str, files: Sequence[str], number: dict[str, int]) -
     if columns == {1}:
         return _in_order(tree, path, [row[0] for row in rows], files, number)
     if columns != {2}:
-        raise UserError(
-            f"{tree.path / path} must have one column (WNID) or two (filename, WNID or class number) in all lines"
+        raise bad_path(
+            tree.path / path,
+            "has lines of different or other columns",
+            "write one column (WNID) or two (filename, WNID or class number) in all lines",
         )
     if not any(row[1] in number for row in rows):
         number = {str(i): i for i in range(len(number))}
@@ -150,12 +161,14 @@ def _devkit(tree: Tree, path: str, used: set[str]) -> list[str]:
     meta = join(path.rpartition("/")[0], "meta.mat")
     where = tree.path / path
     if not _is_file(tree, meta):
-        raise UserError(f"{where} numbers the classes in its own order: put the devkit's meta.mat beside it")
+        raise bad_path(where, "numbers the classes in its own order", "put the devkit's meta.mat next to it")
     try:
         from scipy.io import loadmat
     except ImportError:
         raise UserError(
-            f"reading {tree.path / meta} needs scipy: pip install scipy, or use {KAGGLE} or class folders"
+            f"reading {tree.path / meta} needs scipy",
+            f"pip install scipy, or use {KAGGLE} or class folders",
+            value=tree.path / meta,
         ) from None
     try:
         synsets: Any = loadmat(io.BytesIO(tree.read(meta, limit=MAX_BYTES)), squeeze_me=True)["synsets"]
@@ -163,12 +176,14 @@ def _devkit(tree: Tree, path: str, used: set[str]) -> list[str]:
         used.add(meta)
         return [wnid[int(line)] for line in _lines(tree, path)]
     except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
-        raise UserError(f"{where} and {tree.path / meta} do not fit together: {error!r}") from None
+        raise bad_path(
+            where, f"and {tree.path / meta} do not fit together ({error!r})", "take both from one devkit"
+        ) from None
 
 
 def _in_order(tree: Tree, path: str, names: Sequence[str], files: Sequence[str], number: dict[str, int]) -> list[int]:
     if len(names) != len(files):
-        raise UserError(f"{tree.path / path} has {len(names)} lines for {len(files)} images")
+        raise bad_path(tree.path / path, f"has {len(names)} lines for {len(files)} images", "give each image a line")
     return _by_name(tree, path, dict(zip(files, names, strict=True)), files, number)
 
 
@@ -179,10 +194,13 @@ def _by_name(tree: Tree, path: str, names: dict[str, str], files: Sequence[str],
     for file in files:
         value = stems.get(PurePosixPath(file).stem)
         if value is None:
-            raise UserError(f"{where} does not name {file}")
+            raise bad_path(where, f"does not name {file}", "add its line")
         if value not in number:
             raise UserError(
-                f"{where} gives {file} the class {value}, which is not among the {len(number)} classes trained"
+                f"{where} gives {file} the class {value}, which is not among the {len(number)} classes of the "
+                "training images",
+                "correct its line",
+                value=value,
             )
         labels.append(number[value])
     return labels

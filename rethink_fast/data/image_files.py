@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import bad_path, unreadable
 from ..files import open_regular
 
 MAX_BYTES = 2**30
@@ -55,13 +55,11 @@ class ImageFiles:
         try:
             data, stamp = read_image(path)
         except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror or error})", "make it readable", value=path
-            ) from None
+            raise unreadable(path, error, "make it readable") from None
         if self._stamps[sample, 0] < 0:
             self._stamps[sample] = stamp
         if stamp != tuple(self._stamps[sample].tolist()):
-            raise UserError(f"{path} has changed since it was checked", "start again to check it again", value=path)
+            raise bad_path(path, "has changed since it was checked", "start again to check it again")
         return data
 
     def name(self, sample: int) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from ..augment import crop_windows
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from ..stages import stage
 from .dali import DecodeError, Decoder, Feed, decoding, shape_of, whole
 from .examine import Examiner, Opened
@@ -129,7 +129,7 @@ class JpegImages:
     def _refuse(self, sample: int, reason: str | None) -> None:
         if reason is not None:
             name = self._source.name(sample)
-            raise UserError(f"{name} can no longer be decoded ({reason})", "restore the file", value=name)
+            raise bad_path(name, f"can no longer be decoded ({reason})", "restore the file")
 
     def _feeds(
         self, batches: Iterable[Tensor], pool: ThreadPoolExecutor

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from . import ground_truth, webdataset
 from .tree import Tree, count, is_archive, is_hidden, join, unused
 
@@ -65,9 +65,10 @@ def find(tree: Tree, others: str = "") -> Layout:
         at = base
         classes, files, labels = flatten(_merged(at, {at: _class_images(tree, at)}))
     if len(classes) < 2:
-        raise UserError(
-            f"{tree.path} has only one class of training images, {tree.path / at / classes[0]} "
-            f"({count(len(files), 'image')}): each class needs a folder in {tree.path / at}"
+        raise bad_path(
+            tree.path,
+            f"has only one class of training images, {tree.path / at / classes[0]} ({count(len(files), 'image')})",
+            f"each class needs a folder in {tree.path / at}",
         )
     notes = list(tree.notes)
     taken = {join(at, file).rpartition("/")[0] for file in files}
@@ -108,7 +109,7 @@ def _base(tree: Tree, others: str) -> str:
             return found[0]
         level = [join(folder, name) for folder in level for name in tree.listing(folder).visible]
         if len(level) > MOST_FOLDERS:
-            raise UserError(f"{tree.path} holds too many folders to search them all: name the one with train/ in it")
+            raise bad_path(tree.path, "holds too many folders to search them all", "name the one with train/ in it")
     raise UserError(_nothing(tree, others))
 
 
@@ -162,7 +163,7 @@ def _splits(tree: Tree, base: str, pattern: re.Pattern[str]) -> list[str]:
     names = [name for name in listing.visible if pattern.fullmatch(name.lower())]
     plain = [name for name in names if ".x" not in name.lower()]
     if len(plain) > 1 and pattern is TRAIN:
-        raise UserError(f"{tree.path / base} holds {plain[0]} and {plain[1]}: which is meant? Rename or move the other")
+        raise bad_path(tree.path / base, f"holds {plain[0]} and {plain[1]}", "rename or move the one that is not meant")
     chosen = [join(base, name) for name in plain or names]
     flat = all(tree.listing(part).images and not tree.listing(part).visible for part in chosen)
     if pattern is TRAIN and flat and chosen:
@@ -191,9 +192,10 @@ def _class_images(tree: Tree, folder: str) -> dict[str, list[str]]:
     where = tree.path / folder
     for name in listing.visible:
         if name not in found and (deeper := _first_image(tree, join(folder, name))):
-            raise UserError(
-                f"{where / name} holds its images in folders below it (the first is {deeper}): move them into {name}/, "
-                f"or move {name} away"
+            raise bad_path(
+                where / name,
+                f"holds its images in folders below it (the first is {deeper})",
+                f"move them into {name}/, or move {name} away",
             )
     in_train = bool(TRAIN.fullmatch(folder.rpartition("/")[2].lower()))
     packed = [name for name in listing.files if is_archive(name) and not is_hidden(name)]
@@ -201,14 +203,16 @@ def _class_images(tree: Tree, folder: str) -> dict[str, list[str]]:
     if packed and found:
         empty = [name for name in listing.visible if name not in found]
         without = f", and {count(len(empty), 'folder')} without images (first: {empty[0]})" if empty else ""
-        raise UserError(
-            f"{where} holds {count(len(packed), 'archive')} not unpacked (first: {packed[0]}) beside "
-            f"{count(len(found), 'class folder')}{without}: unpack each into a folder of its name, or move it away"
+        raise bad_path(
+            where,
+            f"holds {count(len(packed), 'archive')} not unpacked (first: {packed[0]}) next to "
+            f"{count(len(found), 'class folder')}{without}",
+            "unpack each into a folder of its name, or move it away",
         )
     lost = [name for name, why in listing.odd.items() if "link" in why and "." not in name and why != "link loop"]
     if lost and found:
-        raise UserError(
-            f"{where / lost[0]} is a {listing.odd[lost[0]]}, so that a class is missing: restore or remove it"
+        raise bad_path(
+            where / lost[0], f"is a {listing.odd[lost[0]]}, so that a class is missing", "restore or remove it"
         )
     return found
 
@@ -246,13 +250,17 @@ def _held_out(tree: Tree, base: str, places: Sequence[str], classes: Sequence[st
         number = {name: k for k, name in enumerate(classes)}
         unknown = [name for name in folders if name not in number]
         if unknown:
-            raise UserError(f"{tree.path / at / unknown[0]} is a class that the training images do not have")
+            raise bad_path(
+                tree.path / at / unknown[0],
+                "is a class that the training images do not have",
+                "remove it, or add its training images",
+            )
         files = [file for images in folders.values() for file in images]
         labels = [number[name] for name, images in folders.items() for _ in images]
     else:
         listing = tree.listing(at)
         files = listing.images or _image_files(tree, at)
         if not files:
-            raise UserError(f"{tree.path / at} holds no images: looked for CLASS/*.JPEG and *.JPEG")
+            raise bad_path(tree.path / at, "holds no images", "put them in as CLASS/*.JPEG or *.JPEG")
         labels = ground_truth.read(tree, (at, *places), files, classes, used)
     return at, files, torch.tensor(labels, dtype=torch.int64)

@@ -12,11 +12,12 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, bad_path, unreadable
 from ..files import open_regular
 from .options import DataOptions
 from .source import Dataset, InMemoryImages, Split, subset
 
+REPLACE = "replace it, for example with --download"
 FOLDERS = ("", "raw", "MNIST/raw", "MNIST")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IMAGES_MAGIC = 0x0803
@@ -52,7 +53,10 @@ def load(folder: Path, options: DataOptions) -> Dataset:
     found = find(folder)
     if found is None:
         raise UserError(
-            f"{folder} holds no MNIST: looked for {', '.join(FILES)}, each plain or .gz, there and in MNIST/raw"
+            f"{folder} holds no MNIST",
+            f"put {', '.join(FILES)} there or in MNIST/raw, each plain or .gz",
+            value=folder,
+            allowed=FILES,
         )
     train, test = (_split(found[i], found[i + 1], options) for i in (0, 2))
     return Dataset("mnist", f"mnist idx {found[0].parent.absolute()}", CLASSES, train, test)
@@ -62,16 +66,25 @@ def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
     images = read_idx(images_path, IMAGES_MAGIC).unsqueeze(-1)
     labels = read_idx(labels_path, LABELS_MAGIC).to(torch.int64)
     if not len(images):
-        raise UserError(f"{images_path} has no images: replace it, for example with --download")
+        raise bad_path(images_path, "has no images", REPLACE)
     if images.shape[1:3] != (EDGE, EDGE):
-        raise UserError(
-            f"{images_path} has images of {images.shape[1]}x{images.shape[2]} pixels (height x width): those of MNIST "
-            f"have {EDGE}x{EDGE}; make class folders of others, and open them as imagenet, with --size"
+        raise bad_path(
+            images_path,
+            f"has images of {images.shape[1]}x{images.shape[2]} pixels (height x width), not MNIST's {EDGE}x{EDGE}",
+            "make class folders of them, and open those as imagenet, with --size",
         )
     if len(images) != len(labels):
-        raise UserError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
+        raise bad_path(
+            labels_path,
+            f"has {len(labels)} labels for the {len(images)} images of {images_path}",
+            REPLACE,
+        )
     if int(labels.max()) >= len(CLASSES):
-        raise UserError(f"{labels_path} has the label {int(labels.max())}: MNIST has the classes 0 ... 9")
+        raise bad_path(
+            labels_path,
+            f"has the label {int(labels.max())}, and MNIST has the classes 0 ... 9",
+            REPLACE,
+        )
     return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
 
@@ -88,9 +101,9 @@ def read_idx(path: Path, magic: int) -> Tensor:
             shape = _shape(path, stream, magic)
             content = _content(path, stream, math.prod(shape))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is damaged (gzip: {error}): replace it, for example with --download") from None
+        raise bad_path(path, f"is damaged (gzip: {error})", REPLACE) from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise unreadable(path, error) from None
     return (
         torch.frombuffer(content, dtype=torch.uint8).view(shape) if content else torch.empty(shape, dtype=torch.uint8)
     )
@@ -101,13 +114,19 @@ def _shape(path: Path, stream: BinaryIO | gzip.GzipFile, magic: int) -> list[int
     header = stream.read(4 + 4 * dimensions)
     if len(header) >= 4 and header[:2] == b"\0\0" and header[2] in TYPES and header[2:4] != magic.to_bytes(2, "big"):
         what = f"holds {TYPES[header[2]]} of {header[3]} dimensions where uint8 of {dimensions} are needed"
-        raise UserError(f"{path} {what} (magic number {magic:#010x})")
+        raise bad_path(path, f"{what} (magic number {magic:#010x})", REPLACE)
     if len(header) < 4 + 4 * dimensions or int.from_bytes(header[:4], "big") != magic:
-        raise UserError(f"{path} is no IDX file of this kind: it must start with the magic number {magic:#010x}")
+        raise bad_path(
+            path,
+            f"is no IDX file of this kind, with the magic number {magic:#010x}",
+            REPLACE,
+        )
     shape = [int.from_bytes(header[4 * i : 4 * i + 4], "big") for i in range(1, dimensions + 1)]
     if math.prod(shape) > MAX_BYTES:
-        raise UserError(
-            f"{path} is damaged: its header promises {' x '.join(map(str, shape))} bytes, too many for MNIST"
+        raise bad_path(
+            path,
+            f"is damaged (its header promises {' x '.join(map(str, shape))} bytes, too many for MNIST)",
+            REPLACE,
         )
     return shape
 
@@ -119,5 +138,9 @@ def _content(path: Path, stream: BinaryIO | gzip.GzipFile, length: int) -> bytea
     if len(content) != length:
         found = f"{len(content)} bytes" if len(content) < length else "more bytes"
         what = "truncated" if len(content) < length else "too long"
-        raise UserError(f"{path} is {what}: {found} after its header, which promises {length}")
+        raise bad_path(
+            path,
+            f"is {what} ({found} after its header, which promises {length})",
+            REPLACE,
+        )
     return content

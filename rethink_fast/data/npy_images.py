@@ -21,10 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import bad_path, unreadable
 from ..files import open_regular
 from ..stages import stage
 from .source import Images, InMemoryImages
+
+PACK_AGAIN = "pack the images again"
+RESTORE = f"restore it or {PACK_AGAIN}"
 
 AHEAD = 2
 """Batches that are asked of the disk, or on their way to the device, before they are wanted."""
@@ -55,14 +58,14 @@ class MappedFile:
                 shape, dtype, self._start = read_npy_header(file)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+            raise unreadable(path, error, RESTORE) from None
         except ValueError as error:
-            raise UserError(f"{path} is no .npy file: {error}") from None
+            raise bad_path(path, f"is no .npy file ({error})", RESTORE) from None
         if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise UserError(f"{path} holds {dtype} {shape}: uint8 (N, H, W, 3) is needed, none of them 0")
+            raise bad_path(path, f"holds {dtype} {shape}, not uint8 (N, H, W, 3)", PACK_AGAIN)
         self._row = math.prod(shape[1:])
         if len(self._map) != self._start + shape[0] * self._row:
-            raise UserError(f"{path} has {len(self._map)} bytes for {shape}: pack the images again")
+            raise bad_path(path, f"has {len(self._map)} bytes for {shape}", PACK_AGAIN)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given buffer is not writable")
             flat = torch.frombuffer(self._map, dtype=torch.uint8, offset=self._start)

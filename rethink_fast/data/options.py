@@ -59,7 +59,13 @@ class DataOptions:
             if value is not None:
                 in_range(name, value, 1, 2**31)
         if self.download and self.path != "auto":
-            raise UserError(f"--download puts the files where --data auto finds them: omit --data {self.path}.")
+            raise UserError(
+                "--download puts the files where --data auto finds them",
+                f"omit --data {self.path}",
+                option="--data",
+                value=self.path,
+                allowed="auto",
+            )
 
     @property
     def threads(self) -> int:

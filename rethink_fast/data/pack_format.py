@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, bad_path, unreadable
 from ..files import open_regular, read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
 from . import pack_schema, search_path
-from .npy_images import read_npy_header
+from .npy_images import PACK_AGAIN, RESTORE, read_npy_header
 from .pack_schema import INDEX
 from .source import Progress
 
@@ -178,13 +178,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         known, version, contract = False, None, None
     if not known:
-        raise UserError(f"{path / MANIFEST} does not describe a pack, or is damaged: pack the images again")
+        raise bad_path(path / MANIFEST, "does not describe a pack, or is damaged", PACK_AGAIN)
     for what, found, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
         if type(found) is not int or found != ours:
             found = repr(found)[:80]
-            raise UserError(f"{path} is a pack of {what} {found}, and this program reads {ours}: pack the images again")
+            raise UserError(
+                f"{path} is a pack of {what} {found}, and this program reads {ours}",
+                PACK_AGAIN,
+                value=path,
+                allowed=f"{what} {ours}",
+            )
     if values.get("sha256") != checksum(values):
-        raise UserError(f"{path / MANIFEST} is damaged (its checksum is another): pack the images again")
+        raise bad_path(path / MANIFEST, "is damaged (its checksum is another)", PACK_AGAIN)
     try:
         pack_schema.check_manifest(values)
     except ValueError as error:
@@ -196,7 +201,7 @@ def _strange(path: Path, error: Exception) -> UserError:
     """What has the right checksums and is not what this program writes."""
     if isinstance(error, UserError):
         return error
-    return UserError(f"{path} has the right checksums and strange content ({error}): pack the images again")
+    return bad_path(path, f"has the right checksums and strange content ({error})", PACK_AGAIN)
 
 
 def _array_of(path: Path, samples: int) -> tuple[tuple[int, ...], int]:
@@ -206,13 +211,11 @@ def _array_of(path: Path, samples: int) -> tuple[tuple[int, ...], int]:
             shape, dtype, start = read_npy_header(file)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): restore it or pack the images again") from None
+        raise unreadable(path, error, RESTORE) from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): restore it or pack the images again") from None
+        raise bad_path(path, f"is damaged ({error})", RESTORE) from None
     if dtype != np.uint8 or len(shape) != 4 or shape[0] != samples or start + math.prod(shape) != size:
-        raise UserError(
-            f"{path} is damaged, or of another pack ({dtype} {shape} for {samples} samples): pack the images again"
-        )
+        raise bad_path(path, f"is damaged, or of another pack ({dtype} {shape} for {samples} samples)", PACK_AGAIN)
     return shape[1:], start
 
 
@@ -220,13 +223,13 @@ def _read(path: Path, limit: int) -> bytes:
     try:
         return read_bytes(path, limit=limit)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): restore it or pack the images again") from None
+        raise unreadable(path, error, RESTORE) from None
 
 
 def _whole(path: Path, sha256: str, limit: int) -> bytes:
     content = _read(path, limit)
     if digest(content) != sha256:
-        raise UserError(f"{path} is damaged (its checksum is another): restore it or pack the images again")
+        raise bad_path(path, "is damaged (its checksum is another)", RESTORE)
     return content
 
 
@@ -237,12 +240,10 @@ def _check_sizes(path: Path, parts: tuple[Part, ...]) -> None:
         try:
             found = (path / file).stat()
         except OSError as error:
-            raise UserError(
-                f"{path / file} cannot be read ({error.strerror}): restore it or pack the images again"
-            ) from None
+            raise unreadable(path / file, error, RESTORE) from None
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             what = f"has {found.st_size} bytes instead of {size}" if stat.S_ISREG(found.st_mode) else "is no file"
-            raise UserError(f"{path / file} {what}: restore it or pack the images again")
+            raise bad_path(path / file, what, RESTORE)
 
 
 def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
@@ -276,9 +277,10 @@ def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:
     if damaged:
         others = f" and {len(damaged) - 1} more stretches are" if len(damaged) > 1 else ""
         first = damaged[0]
-        raise UserError(
-            f"{pack.path / first.file} is damaged in bytes {first.offset} to {first.offset + first.bytes}"
-            f"{others} (another checksum): restore it or pack the images again"
+        raise bad_path(
+            pack.path / first.file,
+            f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{others} (another checksum)",
+            RESTORE,
         )
     return total
 
@@ -298,4 +300,4 @@ def _chunks(path: Path, offset: int, length: int) -> Iterator[bytes]:
                 length -= len(chunk)
                 yield chunk
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        raise unreadable(path, error, RESTORE) from None

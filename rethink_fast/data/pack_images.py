@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from . import damaged as damaged_files
 from . import pack_format
 from .jpeg_images import JpegImages
-from .npy_images import open_mapped
+from .npy_images import RESTORE, open_mapped
 from .options import DataOptions
 from .pack_format import Pack, PackSplit
 from .source import Dataset, Images, Split, subset
@@ -40,8 +40,10 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
         if bad and options.on_decode_error == "raise":
             others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
             raise UserError(
-                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}: skip it with --on-decode-error "
-                f"skip, or replace it and pack again"
+                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}",
+                "skip it with --on-decode-error skip, or replace it and pack again",
+                option="--on-decode-error",
+                value=path,
             )
         index, named = damaged_files.drop_samples(path, names, index, bad, options.on_decode_error)
         images: Images
@@ -65,20 +67,29 @@ def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int
             return None
         if margin:
             raise UserError(
-                f"{path} holds the centres of the images, and random crops need the whole: use a pack in jpeg format "
-                f"made without --size, or the folder"
+                f"{path} holds the centers of the images, and random crops need the whole",
+                "use a pack in jpeg format made without --size, or the folder",
+                option="--augment",
+                value=path,
             )
         if pack.size != size:
             held = f"at {pack.size} pixels" if pack.size is not None else "decoded at their own size"
             what = f"use --size {pack.size}, or a" if pack.size is not None else "use a"
-            raise UserError(f"{path} holds images {held}, not at --size {size}: {what} pack made with --size {size}")
+            raise UserError(
+                f"{path} holds images {held}, not at --size {size}",
+                f"{what} pack made with --size {size}",
+                option="--size",
+                value=size,
+            )
         return size, size
     rows = np.concatenate([split.index for split in pack.splits])
     shapes = np.unique(rows[["height", "width"]][rows["length"] > 0])
     if len(shapes) != 1:
         raise UserError(
-            f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one: open it as imagenet, or pack with "
-            f"--size"
+            f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one",
+            "open it as imagenet, or pack with --size",
+            option="--size",
+            value=path,
         )
     return int(shapes[0]["height"]), int(shapes[0]["width"])
 
@@ -108,5 +119,5 @@ def _mapped(path: Path) -> np.ndarray:
         size = path.stat().st_size
         made: Tensor = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise unreadable(path, error, RESTORE) from None
     return made.numpy()

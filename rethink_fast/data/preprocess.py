@@ -103,9 +103,7 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, 
     rows = check_rows(rows, images)
     index = check_index(index, len(rows), images.device)
     mean = std = None
-    if how.corruption == "gaussian":
-        assert how.mean is not None
-        assert how.std is not None
+    if how.corruption == "gaussian" and how.mean is not None and how.std is not None:
         mean = check_statistics(how.mean, channels, images.device, "mean")
         std = check_statistics(how.std, channels, images.device, "std")
     given = (images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size)
@@ -180,8 +178,8 @@ def prepare_reference(
     elif corruption == "random_pixels":
         x = random_pixels_reference(x, index, seed)
     elif corruption == "gaussian":
-        assert mean is not None
-        assert std is not None
+        if mean is None or std is None:
+            raise ValueError("gaussian needs the mean and std of the training set")
         x = gaussian_reference(index, height, width, mean, std, seed)
     if (height, width) != (size[0], size[1]):
         if crop and now is not None:

@@ -39,8 +39,11 @@ def plan(how: CacheImages, needed: int, free: int, device: torch.device) -> Cach
     if how == "device":
         if needed > free:
             raise UserError(
-                f"--cache-images device needs {format_bytes(needed)}, and there are {where}: use --cache-images none, "
-                f"or a smaller --max-samples"
+                f"--cache-images device needs {format_bytes(needed)}, and there are {where}",
+                "use --cache-images none, or a smaller --max-samples",
+                option="--cache-images",
+                value="device",
+                allowed="none",
             )
         return CachePlan(True, needed, f"as asked for, {where}")
     fits = needed <= MAX_CACHE_FRACTION * free
@@ -62,15 +65,20 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
     if dataset.train.images.resident and not isinstance(dataset.train.images, MemmapImages):
         if how == "none":
             raise UserError(
-                f"--cache-images none has no effect with {dataset.data_source}, which is decoded when it is opened: "
-                f"leave it out, or pack the images and name the pack"
+                f"--cache-images none has no effect with {dataset.data_source}, which is decoded when it is opened",
+                "omit it, or pack the images and name the pack",
+                option="--cache-images",
+                value="none",
             )
         return dataset, None
     if options.random_windows and isinstance(dataset.train.images, SupportsCrops):
         if how == "device":
             raise UserError(
-                "--cache-images device has no effect with --augment random-resized-crop, which decodes another window "
-                "of each image for every epoch: omit one"
+                "--cache-images device has no effect with --augment random-resized-crop, which decodes another "
+                "window of each image for every epoch",
+                "omit one of them",
+                option="--cache-images",
+                value="device",
             )
         return dataset, CachePlan(False, needed, "a window of each image is decoded anew for every epoch")
     free = free_memory(device) or 0

@@ -48,7 +48,7 @@ def _from_environment(name: str) -> Path | None:
     try:
         return user_path(value) if value else None
     except UserError as error:
-        raise UserError(f"${name}: {error}") from None
+        raise UserError(f"${name}: {error.problem}", error.fix, option=f"${name}", value=error.value) from None
 
 
 def places(dataset: str) -> list[Path]:
@@ -66,5 +66,7 @@ def find(dataset: str) -> Path | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise UserError(f"{place} cannot be read: {error.strerror}: name the data by --data") from None
+            raise UserError(
+                f"{place} cannot be read ({error.strerror})", "name the data by --data", option="--data", value=place
+            ) from None
     return None

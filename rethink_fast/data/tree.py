@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from .. import files
-from ..errors import UserError
+from ..errors import UserError, bad_path, unreadable
 from .image_formats import is_image
 
 SYSTEM = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
@@ -76,7 +76,7 @@ class FolderTree:
             try:
                 self._seen[folder] = _scan(at)
             except OSError as error:
-                raise UserError(f"{at} cannot be read: {error.strerror or error}") from None
+                raise unreadable(at, error) from None
         return self._seen[folder]
 
     def read(self, file: str, limit: int | None = None) -> bytes:
@@ -113,9 +113,9 @@ def is_folder_at(path: Path, to_do: str) -> bool:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
         what = "is a link to nowhere" if os.path.islink(path) else "does not exist"
-        raise UserError(f"{path} {what}: {to_do}") from None
+        raise bad_path(path, what, to_do) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise unreadable(path, error) from None
 
 
 def is_hidden(name: str) -> bool:

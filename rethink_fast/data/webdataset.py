@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, bad_path
 from .archive import entries, is_compressed, reported
 from .image_formats import is_image
 from .tree import Listing
@@ -58,7 +58,9 @@ def read(path: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, Sampl
         held_out = HELD_OUT.search(name.lower())
         found.setdefault(held_out[1] if held_out else "train", []).append(name)
     if "train" not in found:
-        raise UserError(f"{path} holds shards of {' and '.join(found)} images only: put those for training beside them")
+        raise bad_path(
+            path, f"holds shards of {' and '.join(found)} images only", "put those for training next to them"
+        )
     splits = {"train": _samples(path, found["train"])}
     held_out_names = next((found[name] for name in ("val", "validation", "test") if name in found), None)
     if held_out_names is not None:
@@ -69,10 +71,18 @@ def read(path: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, Sampl
     else:
         classes = tuple(labels)
     if len(labels) < 2:
-        raise UserError(f"{path}: all {len(splits['train'].labels):,} training images are in one class, {labels[0]}")
+        raise bad_path(
+            path,
+            f"has its {len(splits['train'].labels):,} training images in one class, {labels[0]}",
+            "name shards of two classes or more",
+        )
     unknown = set(splits["test"].labels) - set(classes) if "test" in splits else set()
     if unknown:
-        raise UserError(f"{path}: {min(unknown)} is a class that the training images do not have")
+        raise bad_path(
+            path,
+            f"has test images of the class {min(unknown)}, which the training images do not have",
+            "remove them, or add its training images",
+        )
     return classes, splits
 
 
@@ -84,28 +94,26 @@ def _samples(path: Path, names: list[str]) -> Samples:
         classes: dict[str, str] = {}
         with reported(path / name):
             if is_compressed(path / name):
-                raise UserError(f"{path / name} is compressed: decompress the shards, whose images are read in place")
+                raise bad_path(path / name, "is compressed", "decompress the shards, whose images are read in place")
             for member, content in entries(path / name, []):
                 key, suffix = _split(member.name)
                 if not member.isreg() or member.issparse():
                     continue
                 if is_image(f"x.{suffix}") and suffix.count(".") == 0:
                     if key in images:
-                        raise UserError(
-                            f"{path / name} holds two images of {key}: an image and its label make a sample"
-                        )
+                        raise bad_path(path / name, f"holds two images of {key}", "give each image a key of its own")
                     images[key] = (name, member.offset_data, member.size)
                 elif suffix in LABELS and (suffix == "cls" or key not in classes):
                     classes[key] = _label(path / name, member.name, content())
         for key, place in images.items():
             if key not in classes:
-                raise UserError(
-                    f"{path / name} has no label of {key}: each image needs a KEY.cls, or a KEY.json with it"
+                raise bad_path(
+                    path / name, f"has no label of {key}", "add KEY.cls, or KEY.json with the label, for each image"
                 )
             places.append(place)
             labels.append(classes[key])
     if not places:
-        raise UserError(f"{path / names[0]} holds no images: looked for KEY.jpg (or .png, ...) beside KEY.cls")
+        raise bad_path(path / names[0], "holds no images", "put KEY.jpg (or .png, ...) and KEY.cls into it")
     shard, offsets, lengths = zip(*places, strict=True)
     return Samples(list(shard), np.array(offsets, np.int64), np.array(lengths, np.int64), labels)
 
@@ -126,7 +134,11 @@ def _label(path: Path, name: str, content: bytes) -> str:
         else:
             label = content.decode().strip()
     except (ValueError, TypeError, StopIteration, RecursionError, OverflowError):
-        raise UserError(f"{path}: {name} holds no label") from None
+        raise UserError(f"{path} holds {name} without a label", "give each image a label", value=path / name) from None
     if not label or label.startswith("-"):
-        raise UserError(f"{path}: {name} has the label {label or 'nothing'}: are these test images without labels?")
+        raise UserError(
+            f"{path} holds {name} with the label {label or 'nothing'}",
+            "name shards of labelled images",
+            value=path / name,
+        )
     return label

@@ -12,7 +12,7 @@ import numpy as np
 from ..data import layout, webdataset
 from ..data.pack_format import Pack, PackSplit, is_pack, read_pack
 from ..data.tree import FolderTree, is_folder_at
-from ..errors import UserError
+from ..errors import UserError, bad_path, unreadable
 from ..files import open_regular
 
 
@@ -48,7 +48,7 @@ class Source:
         try:
             return np.fromfile(path, np.uint8, count=int(self.lengths[k]), offset=int(self.offsets[k]))
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+            raise unreadable(path, error) from None
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def open_tree(path: Path) -> PackSource:
     """
     to_do = "name a folder with train/CLASS/*.JPEG, or CLASS/*.JPEG, or a pack"
     if not is_folder_at(path, to_do):
-        raise UserError(f"{path} is no folder: {to_do}")
+        raise bad_path(path, "is no folder", to_do)
     tree = FolderTree(path)
     listing = tree.listing("")
     if is_pack(path):
@@ -120,7 +120,10 @@ def _of_shards(path: Path, shards: list[str]) -> PackSource:
 def _of_pack(pack: Pack) -> PackSource:
     if pack.format != "jpeg":
         raise UserError(
-            f"{pack.path} is a pack in {pack.format} format: a pack can be made from a folder or a jpeg pack"
+            f"{pack.path} is a pack in {pack.format} format",
+            "name a folder or a pack in jpeg format",
+            value=pack.path,
+            allowed="jpeg",
         )
 
     def source(split: PackSplit) -> Source:

@@ -40,8 +40,8 @@ RECORDS = "parts"
 class Job:
     """A part to be made. folder: of the unfinished pack. start: sample index of its first image.
 
-    shape: height, width and channels of every image, of the npy format. place: the byte of the .npy at which the part
-    begins.
+    shape: height, width and channels of every image, of the npy format; () of jpeg. place: the byte of the .npy at
+    which the part begins.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Job:
     source: Source
     format: str
     size: int | None
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
     place: int
 
     @property
@@ -72,12 +72,11 @@ class Job:
 def begin_process() -> None:
     """For each process at its start: leave the stopping to the parent, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
 
     def follow() -> None:
-        parent.join()
-        os._exit(1)
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
 
@@ -110,7 +109,6 @@ def read_record(job: Job) -> dict[str, Any] | None:
             length = size
             check_tar_places(rows, [size], shard=job.number, first=job.start)
         else:
-            assert job.shape is not None
             length = job.place - job.offset + len(rows) * math.prod(job.shape)
             check_npy_places(rows, job.shape, job.place, first=job.start)
         part = {"file": job.file, "offset": job.offset, "bytes": length, "sha256": record["part"]["sha256"]}
@@ -120,8 +118,9 @@ def read_record(job: Job) -> dict[str, Any] | None:
     return {**record, "rows": rows} if whole else None
 
 
-Image = tuple[np.ndarray | None, tuple[int, int], str | None]
-"""Its pixels, where they are wanted; height and width; and why it cannot be decoded."""
+NO_PIXELS = np.empty(0, np.uint8)
+Image = tuple[np.ndarray, tuple[int, int], str]
+"""Pixels uint8 [H, W, 3], empty where they are not needed; height and width; why it cannot be decoded, or ""."""
 
 
 def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
@@ -130,23 +129,23 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
     for first in range(0, len(source), BATCH):
         samples = range(first, min(first + BATCH, len(source)))
         encoded = [source.read(k) for k in samples]
-        known = [source.quarantined.get(k, (None, None))[1] for k in samples]
+        known = [source.quarantined.get(k, ("", ""))[1] for k in samples]
         yield from zip(samples, encoded, _decoded(encoded, known, job.format, job.size), strict=True)
 
 
-def _decoded(encoded: list[np.ndarray], known: list[str | None], format: str, size: int | None) -> list[Image]:
+def _decoded(encoded: list[np.ndarray], known: list[str], format: str, size: int | None) -> list[Image]:
     made: list[Image] = []
     with suppress_stderr():  # what the decoders write on stderr is said in the quarantine
         examined = _examiner(format, size).decode_one_by_one(encoded)
         for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:
-                made.append((None, (0, 0), quarantined or reason))
+                made.append((NO_PIXELS, (0, 0), quarantined or reason or ""))
             elif format == "jpeg" and size is None:
                 shape = np.asarray(output)
-                made.append((None, (int(shape[0]), int(shape[1])), None))
+                made.append((NO_PIXELS, (int(shape[0]), int(shape[1])), ""))
             else:
                 pixels = np.array(output) if size is None else _resized(output, size)
-                made.append((pixels, (pixels.shape[0], pixels.shape[1]), None))
+                made.append((pixels, (pixels.shape[0], pixels.shape[1]), ""))
     return made
 
 
@@ -210,11 +209,11 @@ def _write_tar(job: Job) -> Written:
         file = _File(opened)
         for k, encoded, (pixels, shape, reason) in images(job):
             label = int(job.source.labels[k])
-            if reason is not None:
+            if reason:
                 quarantine.append((job.start + k, _named(job.source, k), reason))
                 rows.append((job.number, 0, 0, label, 0, 0))
                 continue
-            data = encoded.tobytes() if pixels is None else jpeg_of(pixels)
+            data = jpeg_of(pixels) if pixels.size else encoded.tobytes()
             ending = "png" if data.startswith(b"\x89PNG") else "jpg"
             offset = file.bytes + BLOCK
             file.write(member(f"{job.start + k:09}.{ending}", data))
@@ -236,7 +235,6 @@ def member(name: str, data: bytes) -> bytes:
 
 def _write_npy(job: Job) -> Written:
     """Into the .npy, whose header and length are there already."""
-    assert job.shape is not None
     rows: Rows = []
     quarantine = []
     row = int(np.prod(job.shape))
@@ -247,16 +245,18 @@ def _write_npy(job: Job) -> Written:
         file.write(header)
         for k, _, (pixels, shape, reason) in images(job):
             label = int(job.source.labels[k])
-            if reason is not None:
+            if reason:
                 quarantine.append((job.start + k, _named(job.source, k), reason))
                 rows.append((0, 0, 0, label, 0, 0))
                 file.write(bytes(row))
                 continue
-            assert pixels is not None
             if pixels.shape != job.shape:
                 raise UserError(
                     f"{job.source.root / job.source.files[k]} is {shape[1]}x{shape[0]} pixels and other images are "
-                    f"{job.shape[1]}x{job.shape[0]}: give a --size, to which all are brought"
+                    f"{job.shape[1]}x{job.shape[0]}",
+                    "give a --size, to which all are resized",
+                    option="--size",
+                    value=job.source.root / job.source.files[k],
                 )
             rows.append((0, job.place + k * row, row, label, *shape))
             file.write(pixels.tobytes())

@@ -29,7 +29,7 @@ import numpy as np
 from ..data.pack_format import MANIFEST, Pack, read_manifest, read_pack, write_manifest
 from ..data.pack_schema import BLOCK, INDEX, LARGEST_SIZE, PACK_FORMATS
 from ..data.source import Progress
-from ..errors import UserError, in_range, one_of
+from ..errors import UserError, bad_path, in_range, one_of
 from ..files import lock, read_json, remove_partial, write_atomic
 from . import worker
 from .source import PackSource, Source, open_tree
@@ -47,15 +47,15 @@ ESTIMATE_SAMPLES = 64
 class PackPlan:
     """What is to be made.
 
-    shape: height, width and channels of every image, of the npy format. bytes: what it takes. exact: whether bytes is
-    exact, not estimated from a few images.
+    shape: height, width and channels of every image, of the npy format; () of jpeg. bytes: what it takes. exact:
+    whether bytes is exact, not estimated from a few images.
     """
 
     dest: Path
     tree: PackSource
     format: str
     size: int | None
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
     bytes: int
     exact: bool
 
@@ -85,10 +85,15 @@ def plan(src: Path, dest: Path, *, format: str, size: int | None) -> PackPlan:
     if size is not None:
         in_range("--size", size, 1, LARGEST_SIZE)
     if dest.exists():
-        raise UserError(f"{dest} exists already: choose another place, or remove it")
-    made = PackPlan(dest, open_tree(src), format, size, None, 0, True)
+        raise bad_path(dest, "exists already", "choose another place, or remove it")
+    made = PackPlan(dest, open_tree(src), format, size, (), 0, True)
     if size is not None and made.tree.size is not None:
-        raise UserError(f"{src} is a pack of images at --size {made.tree.size} already: leave out --size {size}")
+        raise UserError(
+            f"{src} is a pack of images at --size {made.tree.size} already",
+            f"omit --size {size}",
+            option="--size",
+            value=size,
+        )
     if format == "npy":
         shape = (size, size, 3) if size is not None else _own_shape(made)
         needed = sum(_npy_bytes(source, shape) for source in made.tree.splits.values())
@@ -118,7 +123,7 @@ def _kept_beside(source: Source) -> int:
 def _tried(made: PackPlan, source: Source, number: int) -> Iterator[tuple[int, worker.Image]]:
     """The first images, or so many evenly spread ones, decoded here."""
     for k in np.unique(np.linspace(0, len(source) - 1, number, dtype=np.int64)).tolist():
-        job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.format, made.size, None, 0)
+        job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.format, made.size, (), 0)
         for _, _, image in worker.images(job):
             yield k, image
 
@@ -127,20 +132,22 @@ def _own_shape(made: PackPlan) -> tuple[int, ...]:
     """The shape of the first image that can be decoded."""
     source = made.tree.splits["train"]
     for _, (pixels, _, _) in _tried(made, source, len(source)):
-        if pixels is not None:
+        if pixels.size:
             return tuple(pixels.shape)
-    raise UserError(f"{source.root}: none of the {len(source)} images can be decoded")
+    raise bad_path(
+        source.root, f"has {len(source)} images, and none can be decoded", "name a folder of JPEG or PNG images"
+    )
 
 
 def _length(made: PackPlan, source: Source) -> int:
     """Bytes of a re-encoded image: the mean of a few, and three standard errors."""
-    found = [
-        len(worker.jpeg_of(pixels))
-        for _, (pixels, _, _) in _tried(made, source, ESTIMATE_SAMPLES)
-        if pixels is not None
-    ]
+    found = [len(worker.jpeg_of(pixels)) for _, (pixels, _, _) in _tried(made, source, ESTIMATE_SAMPLES) if pixels.size]
     if not found:
-        raise UserError(f"{source.root}: none of {min(ESTIMATE_SAMPLES, len(source))} images tried can be decoded")
+        raise bad_path(
+            source.root,
+            f"has no image that can be decoded among {min(ESTIMATE_SAMPLES, len(source))} tried",
+            "name a folder of JPEG or PNG images",
+        )
     error = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
     return int(statistics.mean(found) + 3 * error)
 
@@ -164,9 +171,11 @@ def write(
                 _describe(made, jobs)
             return _put_in_place(made)
     except OSError as error:
-        raise UserError(
-            f"{made.dest} cannot be written ({error.strerror}): make room, or choose another place; what is made so "
-            f"far is in {made.folder}, and the same command goes on from there"
+        raise bad_path(
+            made.dest,
+            f"cannot be written ({error.strerror})",
+            f"make room, or choose another place; what is made so far is in {made.folder}, and the same command "
+            "resumes it",
         ) from None
 
 
@@ -176,7 +185,7 @@ def _alone(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[
     try:
         held = lock(folder / ".lock")
     except BlockingIOError:
-        raise UserError(f"{folder} is being written by another process: wait for it, or stop it") from None
+        raise bad_path(folder, "is being written by another process", "wait for it, or stop it") from None
     if held is None and note is not None:
         note(f"the file system of {folder} has no locks: do not run this command twice at once")
     try:
@@ -210,27 +219,28 @@ def _begin(made: PackPlan) -> None:
             raise
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise UserError(
-                f"{plan_file} cannot be read ({why}): remove {made.folder}, or choose another place"
+            raise bad_path(
+                plan_file, f"cannot be read ({why})", f"remove {made.folder}, or choose another place"
             ) from None
         remove_partial(made.folder)
         remove_partial(made.folder / RECORDS)
     else:
         others = sorted(path.name for path in made.folder.iterdir() if not path.name.startswith("."))
         if others:
-            raise UserError(f"{made.folder} holds {others[0]} and no plan.json: remove it, or choose another place")
+            raise bad_path(made.folder, f"holds {others[0]} and no plan.json", "remove it, or choose another place")
         write_atomic(plan_file, json.dumps(made.identity()))
     (made.folder / RECORDS).mkdir(exist_ok=True)
-    if made.shape is not None:
+    if made.shape:
         for name, source in made.tree.splits.items():
             _lay_out(made.folder / f"{name}.npy", (len(source), *made.shape))
 
 
 def _check_same(made: PackPlan, identity: Any) -> None:
     if identity != made.identity():
-        raise UserError(
-            f"{made.folder} holds an unfinished pack of other images, --format or --size: remove it, or choose another "
-            f"place"
+        raise bad_path(
+            made.folder,
+            "holds an unfinished pack of other images, --format or --size",
+            "remove it, or choose another place",
         )
 
 
@@ -253,16 +263,16 @@ def _check_room(made: PackPlan, jobs: Sequence[Job]) -> None:
     place = next(place for place in made.folder.absolute().parents if place.exists())
     needed, free = made.bytes * missing // made.images, shutil.disk_usage(place).free
     if needed > free:
-        raise UserError(
-            f"{made.dest} needs {needed:,} bytes and {free:,} are free in {place}: make room, or choose another place"
+        raise bad_path(
+            made.dest, f"needs {needed:,} bytes and {free:,} are free in {place}", "make room, or choose another place"
         )
 
 
 def _jobs(made: PackPlan) -> Iterator[Job]:
     for name, source in made.tree.splits.items():
         per = min(SHARD, max(FEWEST, -(-len(source) // PARTS)))
-        header = len(_header((len(source), *made.shape))) if made.shape is not None else 0
-        row = int(np.prod(made.shape)) if made.shape is not None else 0
+        header = len(_header((len(source), *made.shape))) if made.shape else 0
+        row = int(np.prod(made.shape)) if made.shape else 0
         for number, start in enumerate(range(0, len(source), per)):
             part = source.part(start, min(start + per, len(source)))
             place = header + start * row
@@ -288,8 +298,9 @@ def _make(jobs: Sequence[Job], workers: int, made: PackPlan) -> Iterator[int]:
             yield from (future.result() for future in finished)
     except BrokenProcessPool:
         raise UserError(
-            f"a process that packs for {made.dest} was killed (was memory short?): the same command goes on from "
-            f"there, with fewer --workers if need be"
+            f"a process that packs for {made.dest} was killed (was memory short?)",
+            "the same command resumes it; try fewer --workers",
+            value=made.dest,
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -301,7 +312,7 @@ def _describe(made: PackPlan, jobs: Sequence[Job]) -> None:
     for job in jobs:
         record = read_record(job)
         if record is None:
-            raise UserError(f"{job.record} changed while it was being read: start the same command again")
+            raise bad_path(job.record, "changed while it was being read", "start the same command again")
         records[job.split].append(record)
     indexes = {name: np.concatenate([record["rows"] for record in found]) for name, found in records.items()}
     quarantine = [(name, *row) for name, found in records.items() for record in found for row in record["quarantine"]]
@@ -321,7 +332,7 @@ def _put_in_place(made: PackPlan) -> Pack:
         _check_same(made, read_manifest(made.folder).get("plan"))
         read_pack(made.folder)
     except UserError as error:
-        raise UserError(f"{error} (after removing {made.folder})") from None
+        raise UserError(error.problem, f"remove {made.folder}, and pack the images again", value=made.folder) from None
     shutil.rmtree(made.folder / RECORDS, ignore_errors=True)
     for name in ("plan.json", ".lock"):
         (made.folder / name).unlink(missing_ok=True)

@@ -154,9 +154,9 @@ def test_names_that_lead_out_and_names_that_clash(tmp_path: Path) -> None:
     made = tree(write(tmp_path / "out.tar", ["../x.png", "a/../../y.png", "/abs/z.png"]))
     assert made.listing("").folders == ("abs",)
     assert made.notes == [f"not used in {made.path}: 2 entries with .. in their names"]
-    with pytest.raises(UserError, match=r"train/a/0\.png lies below train/a, no folder"):
+    with pytest.raises(UserError, match=r"has train/a/0\.png below train/a, which is no folder"):
         tree(write(tmp_path / "below.tar", ["train/a", "train/a/0.png"]))
-    with pytest.raises(UserError, match="train/a is both a folder and a file"):
+    with pytest.raises(UserError, match="has train/a both as a folder and as a file"):
         tree(write(tmp_path / "both.tar", ["train/a/0.png", "train/a"]))
 
 

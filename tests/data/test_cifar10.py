@@ -118,7 +118,7 @@ def test_a_pickle_cannot_run_code(tmp_path: Path, protocol: int) -> None:
     marker.unlink()
     folder = write(tmp_path, "python 2")
     (folder / "data_batch_3").write_bytes(evil)
-    with pytest.raises(UserError, match=r"data_batch_3 is damaged or no CIFAR-10 batch: it asks for \w+\.open"):
+    with pytest.raises(UserError, match=r"data_batch_3 is damaged or no CIFAR-10 batch \(it asks for \w+\.open"):
         opened(folder)
     assert not marker.exists()
 
@@ -136,7 +136,7 @@ def test_the_unpickler_refuses_all_but_arrays(name: str) -> None:
         ("data_batch_2", lambda data: data[: len(data) // 2], "damaged"),
         ("test_batch", lambda data: b"", "damaged"),
         ("data_batch_5", lambda data: pickle.dumps([1, 2]), "damaged or no CIFAR-10 batch"),
-        ("data_batch_5", lambda data: pickle.dumps({"labels": []}), "damaged or no CIFAR-10 batch: 'data'"),
+        ("data_batch_5", lambda data: pickle.dumps({"labels": []}), "damaged or no CIFAR-10 batch \\('data'\\)"),
         ("data_batch_1", lambda data: pickle.dumps({"data": np.zeros((2, 3)), "labels": [1, 2]}), "must be uint8"),
         ("data_batch_1", lambda data: python(np.zeros((1, 3072), np.uint8), [10]), "labels outside 0 ... 9"),
         ("data_batch_1", lambda data: python(np.zeros((0, 3072), np.uint8), [], 4), "has no images"),
@@ -245,7 +245,7 @@ def test_mixed_sizes_name_two_files(tmp_path: Path) -> None:
         opened(tmp_path)
     image(tmp_path / "train" / "dog" / "1.png", 0)
     image(tmp_path / "test" / "cat" / "1.jpg", 0, (9, 6))
-    with pytest.raises(UserError, match="the test images are 9x6 pixels and the training images 8x6 pixels"):
+    with pytest.raises(UserError, match="has test images of 9x6 pixels and training images of 8x6 pixels"):
         opened(tmp_path)
 
 

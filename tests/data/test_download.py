@@ -104,7 +104,7 @@ def test_a_body_that_is_too_large_is_given_up(server: str, tmp_path: Path, monke
 
 
 def test_what_is_no_address(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"http://\[ could not be fetched into .*: Invalid IPv6 URL"):
+    with pytest.raises(UserError, match=r"http://\[ could not be fetched into .* \(Invalid IPv6 URL\)"):
         download.fetch_file("http://[", tmp_path / "file", MD5)
 
 

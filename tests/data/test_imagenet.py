@@ -148,14 +148,14 @@ def test_the_devkit_without_scipy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("other.txt", "", "no ground truth is there or above: looked for LOC_val_solution.csv"),
+        ("other.txt", "", "no ground truth is there or above: add one of LOC_val_solution.csv"),
         ("val.txt", WNIDS[0] + "\n", "has 1 lines for 5 images"),
         ("val.txt", "n00000000\n" * 5, "the class n00000000, which is not among the 3 classes"),
         ("val.txt", "1\n" * 5, "the class 1, which is not among"),
-        ("val.txt", "a b c\n" * 5, "must have one column"),
+        ("val.txt", "a b c\n" * 5, "write one column"),
         ("val.txt", f"{FLAT[0]} 1\n", f"does not name {FLAT[1]}"),
         ("val.txt", "".join(f"{n} 3\n" for n in FLAT), "the class 3, which is not among"),
-        ("LOC_val_solution.csv", "ImageId,PredictionString\nx\n", "each line must be"),
+        ("LOC_val_solution.csv", "ImageId,PredictionString\nx\n", "write ImageId,PredictionString in each"),
     ],
 )
 def test_a_bad_ground_truth(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -193,7 +193,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert grey_values(made.train) == [0, 30, 60, 120, 180]
     for name in names:
         (root / name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of 7 images can be decoded; the first, .*, is damaged \(empty\)"):
+    with pytest.raises(UserError, match=r"has 7 images, and none can be decoded; the first, .*, is damaged \(empty\)"):
         opened(root, on_decode_error="skip")
 
 

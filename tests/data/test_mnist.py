@@ -98,7 +98,7 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
 def test_a_folder_without_it(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    with pytest.raises(UserError, match="holds no MNIST: looked for train-images-idx3-ubyte"):
+    with pytest.raises(UserError, match="holds no MNIST: put train-images-idx3-ubyte"):
         mnist.load(tmp_path, DataOptions())
 
 

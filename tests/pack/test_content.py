@@ -426,7 +426,7 @@ def test_a_finished_pack_that_went_bad_keeps_its_name_partial(
     plan, _ = interrupted
     write.write(plan, workers=1, progress=None).path.rename(plan.folder)
     (plan.folder / "train.index.npy").write_bytes(b"")
-    with pytest.raises(UserError, match=r"train\.index\.npy is damaged.*after removing .*pack\.partial"):
+    with pytest.raises(UserError, match=r"train\.index\.npy is damaged.*: remove .*pack\.partial"):
         write.write(plan, workers=1, progress=None)
     assert not plan.dest.exists()
 
