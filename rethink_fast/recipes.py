@@ -25,7 +25,7 @@ class FastRecipe:
 PAPER = {
     "batch_size": 128,
     "optimizer": "sgd",
-    "schedule": "decay",
+    "schedule": "exponential",
     "lr_decay": 0.95,
     "momentum": 0.9,
     "weight_decay": 0.0,

@@ -25,10 +25,14 @@ TEXT = 4_000
 
 
 class BadFile(UserError):
-    """A file that cannot be used. why: in words, without the file's name; torn: whether it is absent, or no JSON."""
+    """A file that cannot be used.
+
+    why: in words, without the file's name.
+    torn: whether it is absent, or is not JSON.
+    """
 
     def __init__(self, path: Path, why: str, advice: str, *, torn: bool = False) -> None:
-        super().__init__(f"{path} {why}: {advice}.")
+        super().__init__(f"{path} {why}", advice, value=path)
         self.path, self.why, self.torn = path, why, torn
 
 

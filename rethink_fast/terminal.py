@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterable
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from .text import printable
+from .text import duration, printable
 
 LEAST_COLUMNS, MOST_COLUMNS = 20, 1000
+PROGRESS_SECONDS = 10.0
+"""Between two lines of progress where the output is not a terminal."""
+
+AnyLiveLine = TypeVar("AnyLiveLine", bound="LiveLine")
 
 
 class Terminal(Console):
@@ -43,3 +50,50 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Let the caller know, where rich would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class LiveLine:
+    """One line of progress on a console. Use as a context manager.
+
+    In a terminal each line replaces the last; elsewhere a line is printed at most every PROGRESS_SECONDS.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._live: Live | None = None
+        self._printed = time.perf_counter()
+        self._counted: tuple[str, int, float] | None = None
+
+    def __enter__(self: AnyLiveLine) -> AnyLiveLine:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, transient=True, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def print(self, line: str) -> None:
+        """Print a line that stays."""
+        self.console.print(line, soft_wrap=True)
+
+    def show(self, line: str) -> None:
+        """Replace the line of progress."""
+        if self._live is not None:
+            self._live.update(line)
+        elif time.perf_counter() - self._printed >= PROGRESS_SECONDS:
+            self._printed = time.perf_counter()
+            self.print(line)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show how many of `total` are done, and the time left at the pace of this process."""
+        now = time.perf_counter()
+        if self._counted is None or self._counted[0] != what:
+            self._counted = what, done, now
+        _, first, start = self._counted
+        left = (now - start) / (done - first) * (total - done) if done > first else None
+        self.show(f"{what}: {done:,} of {total:,}{f', {duration(left)} left' if left is not None else ''}")

@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from rethink_fast.cli.app import main
+from rethink_fast.cli.app import app, main
 from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train, affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
-from rethink_fast.recipes import recipe
+from rethink_fast.recipes import FAST, PAPER_LEARNING_RATE, recipe
 
 SECTIONS = (Data, Corruption, Model, Train)
 OPTIONS = [(section, option) for section in (*SECTIONS, Session) for option in fields(section)]
@@ -101,3 +101,15 @@ def test_the_ends_of_a_range_are_in_it() -> None:
         in_range("--lr", 1e30, 1e-12, 1e6)
     with pytest.raises(UserError, match=r"x nan is out of range: choose one in \[0, 0.5\]"):
         in_range("x", float("nan"), 0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("paper", name) for name in PAPER_LEARNING_RATE] + [("fast", m) for m in FAST]
+)
+def test_a_recipe_holds_values_that_the_options_take(name: str, model: str) -> None:
+    """Each value of a recipe, given as an option beside it, is no override."""
+    options = recipe(name, model)
+    words = [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
+    _, bound, _ = app.parse_args(["bench", "mnist", "--recipe", name, "--model", model, *words], exit_on_error=False)
+    run = Run("mnist", model=bound.arguments["model"], train=bound.arguments["train"])
+    assert resolve(run, on_gpu=False, cores=1).recipe_overrides == ()

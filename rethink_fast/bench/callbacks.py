@@ -1,4 +1,4 @@
-"""What keeps a run: its record and checkpoints in its folder, or elsewhere where that no longer takes them."""
+"""Writes the record and the checkpoints of a run to its folder, or elsewhere where the folder takes no more."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ class RecordingCallback:
     def end(self, outcome: TrainState, record: dict[str, Any]) -> None:
         """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
         self.folder.kept = RECORD not in self._failed
-        unfinished = outcome.stop_reason in ("interrupted", "epochs")
+        unfinished = outcome.stop_reason in ("interrupted", "max_epochs")
         lost = [what for what in (RECORD, WEIGHTS, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
         if not lost:
             return
-        said = f"{' and '.join(lost)} could not be written to {self.folder.path} ({self._failed[lost[0]]})"
+        message = f"{' and '.join(lost)} could not be written to {self.folder.path} ({self._failed[lost[0]]})"
         try:
             place = Path(tempfile.mkdtemp(prefix="rethink-fast-"))
         except OSError as error:
-            self.screen.note(f"{said}, nor among the temporary files ({error.strerror})")
+            self.screen.warn(f"{message}, nor among the temporary files ({error.strerror})")
             return
         try:
             with RecordFolder(place) as elsewhere:
@@ -107,32 +107,32 @@ class RecordingCallback:
                     Checkpoints(place).save(self.setup, outcome)
         except (OSError, UserError) as error:
             shutil.rmtree(place, ignore_errors=True)
-            self.screen.note(f"{said}, nor to {place} ({getattr(error, 'strerror', None) or error})")
+            self.screen.warn(f"{message}, nor to {place} ({getattr(error, 'strerror', None) or error})")
         else:
-            going_on = f"; go on from there by --resume {place}" if unfinished else ""
-            self.screen.note(f"{said}: everything is in {place}{going_on}")
+            hint = f"; continue by --resume {place}" if unfinished else ""
+            self.screen.warn(f"{message}: everything is in {place}{hint}")
 
-    def broken_off(self) -> None:
-        """Write the record of a run that an error ends. Its checkpoint is written already, where there can be one."""
+    def on_error(self) -> None:
+        """Write the record of a run that an error ends. Its checkpoint is already written, where there can be one."""
         if self._outcome is None:
             return
         self._outcome.stop_reason = "interrupted"
         self.end(self._outcome, self.keep(self._outcome, interrupted=True))
         if not self._failed:
-            self.screen.note(
-                f"an error ends the run at step {self._outcome.steps}: what was done is kept, go on by --resume "
+            self.screen.warn(
+                f"an error ends the run at step {self._outcome.steps}: what was done is kept, continue by --resume "
                 f"{self.folder.path}"
             )
 
     def _try(self, what: str, write: Callable[[], None]) -> None:
         try:
             if self.folder.restore():
-                self.screen.note(f"{self.folder.path} was removed while the run went on: it is made again")
+                self.screen.warn(f"{self.folder.path} was removed while the run went on: it was made again")
                 self.begin(self._outcome or TrainState())
             write()
         except (OSError, UserError) as error:
             if what not in self._failed:
-                self.screen.note(
+                self.screen.warn(
                     f"{what} could not be written to {self.folder.path} ({getattr(error, 'strerror', None) or error}): "
                     f"the run goes on, and what was written before is kept"
                 )

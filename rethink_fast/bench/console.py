@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from .. import kernels
 from ..contention import overloaded
 from ..corruptions import KINDS
+from ..terminal import LiveLine
 from ..text import duration
 from ..train.loop import StepProgress
 from ..train.setup import RunContext
 from ..train.state import EpochMetrics, TrainState
 
-PLAIN_SECONDS = 10.0
 SETS = ("train", "test")
 
 
@@ -31,77 +30,68 @@ def percent(fraction: float | None) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-class ConsoleProgress:
-    """Shows a run on a console; a Callback of the engine. Use as a context manager around the run."""
+class ConsoleProgress(LiveLine):
+    """Shows a run on a console; a Callback of the engine. Use as a context manager around the run.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._live: Live | None = None
-        self._last_plain = time.perf_counter()
+    log: log what `warn` is given as well, for a console that shows nothing.
+    """
+
+    def __init__(self, console: Console, *, log: bool = False) -> None:
+        super().__init__(console)
+        self._log = log
         self._train_accuracy: float | None = None
         self._epochs = 0
         self._begun = False
-        self._before = 0
+        self._first_epoch = 0
         self._started = time.perf_counter()
 
-    def __enter__(self) -> ConsoleProgress:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, transient=True, refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def note(self, line: str) -> None:
-        """One plain line."""
-        self.console.print(line, soft_wrap=True)
+    def warn(self, line: str) -> None:
+        """Print a line that must not be missed: a fallback, samples skipped, a file that was not written."""
+        self.print(line)
+        if self._log:
+            logging.getLogger("rethink_fast").warning("%s", line)
 
     def on_load(self, what: str, done: int, total: int) -> None:
-        """How far a long preparation of the data has come."""
-        self._show(f"{what}: {done:,} of {total:,}")
+        """Show the progress of a long preparation of the data."""
+        self.count(what, done, total)
 
     def begin(self, setup: RunContext) -> None:
         """Say in two lines what is about to run; before the first run also what makes it slow."""
         for line in (kernels.slow(setup.device), overloaded()) if not self._begun else ():
             if line is not None:
-                self.note(line)
+                self.warn(line)
         self._begun = True
         run, dataset = setup.run, setup.dataset
         self._epochs = run.train.epochs
         n_test = len(dataset.test.index) if dataset.test else 0
-        self.note(
+        self.print(
             f"{dataset.name}: {len(dataset.train.index):,} training and {n_test:,} test images, "
             f"{dataset.num_classes} classes, from {dataset.data_source}"
         )
         for where, split in (("training", dataset.train), ("test", dataset.test)):
             if split is not None and split.damaged:
-                self.note(f"left out {len(split.damaged)} damaged {where} image(s), the first {split.damaged[0][0]}")
-        self.note(
+                self.warn(f"skipped {len(split.damaged)} damaged {where} image(s), the first {split.damaged[0][0]}")
+        self.print(
             f"{run.model.model}, {setup.parameters:,} parameters, at {run.data.size} px on {setup.device} in "
             f"{run.train.precision}; {KINDS[run.corruption.corruption]}, {percent(setup.label_flip_fraction)} of the "
             f"labels changed; seed {run.corruption.seed}"
         )
         for change in run.recipe_overrides:
-            self.note(f"this is no longer the recipe {run.train.recipe}: {change}")
+            self.print(f"this is no longer the recipe {run.train.recipe}: {change}")
 
     def on_ready(self, outcome: TrainState) -> None:
         """Say how the step runs, and what that took."""
-        self._before, self._started = outcome.epoch, time.perf_counter()
+        self._first_epoch, self._started = outcome.epoch, time.perf_counter()
         decision = outcome.compile
-        self.note(f"the step is {'compiled' if decision['enabled'] else 'eager'}: {decision['reason']}")
+        self.print(f"the step is {'compiled' if decision['enabled'] else 'eager'}: {decision['reason']}")
 
     def on_progress(self, tick: StepProgress) -> None:
         """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
         rate = tick.images_per_second
         done = tick.epoch + tick.step / tick.steps
         elapsed = time.perf_counter() - self._started
-        left = elapsed / max(done - self._before, 1e-9) * (self._epochs - done)
-        self._show(
+        left = elapsed / max(done - self._first_epoch, 1e-9) * (self._epochs - done)
+        self.show(
             f"epoch {tick.epoch + 1}/{self._epochs}  step {tick.step}/{tick.steps}  loss {tick.loss:.4f}  "
             f"train {percent(self._train_accuracy)}  {rate:,.0f} images/s  ETA at most {duration(left)}"
         )
@@ -111,29 +101,22 @@ class ConsoleProgress:
         rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
         if row.train_accuracy is None:
             online = f"loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
-            self._show(f"epoch {row.epoch:>3}  while training: {online}  {rate}")
+            self.show(f"epoch {row.epoch:>3}  while training: {online}  {rate}")
             return
         self._train_accuracy = row.train_accuracy
         subsets = ""
         if row.clean_accuracy is not None and row.corrupted_accuracy is not None:
             subsets = f"  clean {percent(row.clean_accuracy)}  corrupted {percent(row.corrupted_accuracy)}"
-        self.note(
+        self.print(
             f"epoch {row.epoch:>3}  loss {row.train_loss:.4f}  train {percent(row.train_accuracy)}{subsets}  "
             f"test {percent(row.test_accuracy)}  {rate}"
         )
 
-    def _show(self, line: str) -> None:
-        if self._live is not None:
-            self._live.update(line)
-        elif time.perf_counter() - self._last_plain >= PLAIN_SECONDS:
-            self._last_plain = time.perf_counter()
-            self.note(line)
-
     def close(self, record: dict[str, Any], folder: str) -> None:
         """The closing table."""
         if record["stop_reason"] == "non_finite_loss":
-            self.note(f"the loss became NaN or infinite at step {record['first_non_finite_step']}")
-        self.note(_verdict(record))
+            self.print(f"the loss became NaN or infinite at step {record['first_non_finite_step']}")
+        self.print(_verdict(record))
         table = Table(header_style="bold")
         for column in ("time to memorize", "seconds", "epochs", "steps"):
             table.add_column(column, justify="left" if column == "time to memorize" else "right")
@@ -142,10 +125,10 @@ class ConsoleProgress:
             table.add_row(_milestone(name), *cells)
         self.console.print(table)
         rate = record["images_per_second"]
-        self.note(
+        self.print(
             f"{rate:,.0f} images/s in training" if rate else "no step was made",
         )
-        self.note(
+        self.print(
             f"training {duration(record['train_seconds'])} (waiting for data {percent(record['data_wait_fraction'])}), "
             f"evaluation {duration(record['eval_seconds'])}, compilation {duration(record['compile_seconds'])}, "
             f"checkpoints {duration(record['checkpoint_seconds'])}, "
@@ -153,16 +136,16 @@ class ConsoleProgress:
         )
         contention = record["environment"]["contention"]
         if contention is not None and contention["busy"]:
-            self.note(
+            self.print(
                 f"the machine was busy: in this session a thread that was ready to run had a processor for "
                 f"{percent(contention['processor_share'])} of its time; times of this run are unfit to compare"
             )
-        self.note(f"record: {folder}")
+        self.print(f"record: {folder}")
 
     def close_seeds(self, record: dict[str, Any], folder: str) -> None:
         """Mean and spread over the seeds."""
         seeds = len(record["seeds"])
-        self.note(f"{record['memorized']} of {seeds} runs memorized every label")
+        self.print(f"{record['memorized']} of {seeds} runs memorized every label")
         table = Table(header_style="bold")
         for column in (f"over {seeds} seeds", "n", "mean", "std", "least", "most"):
             table.add_column(column, justify="left" if column.startswith("over") else "right")
@@ -170,7 +153,7 @@ class ConsoleProgress:
             cells = [f"{values[key]:,.4g}" for key in ("mean", "std", "min", "max")]
             table.add_row(name.replace("_", " "), str(values["n"]), *cells)
         self.console.print(table)
-        self.note(f"record: {folder}")
+        self.print(f"record: {folder}")
 
 
 def _milestone(name: str) -> str:

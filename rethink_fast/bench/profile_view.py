@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..files import write_atomic
 from ..plotting import drawing
+from ..terminal import LiveLine
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def _share(fraction: float | None) -> str:
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """What the table leaves unsaid, a sentence each. record: as in result.json, with a profile."""
+    """Return what the table does not show, a sentence each. record: as in result.json, with a profile."""
     profile = record["profile"]
-    arithmetic, gpu, said = profile["arithmetic"], profile["gpu"], []
+    arithmetic, gpu, sentences = profile["arithmetic"], profile["gpu"], []
     if profile["bottleneck"] is not None:
-        said.append(profile["bottleneck"]["why"])
-    said.append(
+        sentences.append(profile["bottleneck"]["why"])
+    sentences.append(
         f"arithmetic: {arithmetic['flops_per_image'] / 1e6:,.1f} MFLOP an image; a product of {arithmetic['matrix']} "
         f"reaches {arithmetic['matrix_flops_per_second'] / 1e12:,.3g} TFLOP/s, the run "
         f"{_share(arithmetic['training_share_of_matrix_rate'])} of that, the model alone "
@@ -54,31 +54,31 @@ def lines(record: dict[str, Any]) -> list[str]:
         f"GB/s"
     )
     if gpu is not None and "unavailable" in gpu:
-        said.append(f"power and clocks: unavailable: {gpu['unavailable']}")
+        sentences.append(f"power and clocks: unavailable: {gpu['unavailable']}")
     elif gpu is not None:
-        said.append(
+        sentences.append(
             f"{gpu['mean_watts']:,.0f} W and {gpu['mean_sm_mhz']:,.0f} MHz in the mean (least "
             f"{gpu['least_sm_mhz']:,}), {_joules(gpu['joules_per_image'])} a training image with evaluation included "
             f"(from {gpu['energy_from']}); clocks held back by: {', '.join(gpu['throttle_reasons']) or 'nothing'}"
         )
     if profile["overlapped"]:
-        said.append(
+        sentences.append(
             f"a profiled run is not replayed as a CUDA graph, so it may be slower than one without --profile; "
             f"{', '.join(profile['overlapped'])} are the host's and run beside the device's stages"
         )
     if profile["sessions_before"]:
-        said.append(f"this is of this session alone: the run has {profile['sessions_before']} before it")
-    said.append(f"the profile itself took {profile['profiling_seconds']:.1f} s more, which are not counted")
+        sentences.append(f"this is of this session alone: the run has {profile['sessions_before']} before it")
+    sentences.append(f"the profile itself took {profile['profiling_seconds']:.1f} s more, which are not counted")
     if not profile["traced_steps"]:
-        said.append("there is no trace: the run was too short for one")
-    return said
+        sentences.append("there is no trace: the run was too short for one")
+    return sentences
 
 
 def _joules(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g} J"
 
 
-def show(record: dict[str, Any], console: Console) -> None:
+def show(record: dict[str, Any], screen: LiveLine) -> None:
     """Print the table of stages and the lines."""
     profile = record["profile"]
     table = Table(header_style="bold")
@@ -91,9 +91,9 @@ def show(record: dict[str, Any], console: Console) -> None:
     whole = {"microseconds_per_image": 1e6 * wall / images if images else None}
     table.add_section()
     table.add_row("all", f"{wall:.3f}", _share(1.0), _us(whole))
-    console.print(table)
+    screen.console.print(table)
     for line in lines(record):
-        console.print(line, soft_wrap=True)
+        screen.print(line)
 
 
 def _us(part: dict[str, Any]) -> str:

@@ -1,11 +1,21 @@
-"""The record of several runs that differ in the seed alone: each one's own, and mean and spread over them."""
+"""Several runs that differ only in the seed, one after another, and the record over them."""
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
+import torch
+
+from ..config import ResolvedRun, Session
+from ..data import Dataset
+from ..train.setup import RunContext, build_run
+from .console import ConsoleProgress
 from .record import SCHEMA_VERSION
+from .record_folder import RecordFolder
+from .signals import GracefulStop
+from .single import can_resume, run_one
 
 FIGURES = (
     "train_accuracy",
@@ -22,8 +32,63 @@ FIGURES = (
 )
 
 
+def run_seeds(
+    run: ResolvedRun,
+    dataset: Dataset,
+    device: torch.device,
+    folder: RecordFolder,
+    session: Session,
+    screen: ConsoleProgress,
+    stop: GracefulStop,
+) -> dict[str, Any]:
+    """Carry out session.seeds runs, and return the record: of the one run, or over all.
+
+    All share the data and the compiled step.
+
+    folder: of the one run; with several seeds it holds a folder for each.
+    """
+    if session.seeds == 1:
+        resumed = can_resume(folder, run, session, screen)
+        return run_one(build_run(run, dataset, device), folder, session, screen, stop, resumed=resumed)
+    setup: RunContext | None = None
+    records: list[dict[str, Any]] = []
+    for number in range(session.seeds):
+        seed = run.corruption.seed + number
+        seeded = replace(run, corruption=replace(run.corruption, seed=seed))
+        path = folder.path / f"seed-{seed}"
+        with RecordFolder(path, resumed=session.resume is not None and path.is_dir()) as own:
+            finished = None if own.made else own.finished(seeded)
+            if finished is not None:
+                records.append(finished)
+                screen.print(f"seed {seed} is finished: {own.path}")
+                continue
+            resumed = can_resume(own, seeded, session, screen)
+            setup = build_run(seeded, dataset, device, like=setup)
+            records.append(run_one(setup, own, session, screen, stop, resumed=resumed))
+            folder.kept = folder.kept and own.kept
+        _keep(folder, records, session, screen)
+        if records[-1]["interrupted"] or not own.kept:
+            break
+    combined = _keep(folder, records, session, screen)
+    screen.close_seeds(combined, str(folder.path))
+    return combined
+
+
+def _keep(
+    folder: RecordFolder, records: list[dict[str, Any]], session: Session, screen: ConsoleProgress
+) -> dict[str, Any]:
+    """Write the record over several runs, and return it."""
+    combined = combine(records, wanted=session.seeds)
+    try:
+        folder.write("result.json", combined)
+    except OSError as error:
+        folder.kept = False
+        screen.warn(f"the record of all seeds could not be written to {folder.path} ({error.strerror})")
+    return combined
+
+
 def spread(values: list[float]) -> dict[str, float]:
-    """n, mean, sample standard deviation (0 of a single value), least and largest."""
+    """Return n, mean, sample standard deviation (0 of a single value), least and largest."""
     return {
         "n": len(values),
         "mean": statistics.fmean(values),
@@ -34,10 +99,12 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def combine(records: list[dict[str, Any]], *, wanted: int) -> dict[str, Any]:
-    """One record of the records of single runs, of which `wanted` were asked for.
+    """Return one record of the records of single runs.
 
-    summary: for each figure, and each milestone's seconds and epochs, the spread over the runs that have it: its n says
-    how many reached the milestone. interrupted: whether runs are missing or were stopped.
+    Its "summary" has, for each figure and each milestone's seconds and epochs, the spread over the runs that have it;
+    n is their number. "interrupted" is True where runs are missing or were stopped.
+
+    wanted: the number of runs that was asked for.
     """
     figures: dict[str, list[float]] = {
         name: [record[name] for record in records if record.get(name) is not None] for name in FIGURES

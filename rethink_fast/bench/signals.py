@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,10 @@ class GracefulStop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals for the length of a block."""
+        """Handle the signals for the length of a block. Only the main thread can: in another it does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         default = (signal.SIG_DFL, signal.default_int_handler)
         taken = [*ALWAYS, *(number for number in UNLESS_IGNORED if signal.getsignal(number) in default)]
         before = {number: signal.signal(number, self.handle) for number in taken}

@@ -1,4 +1,4 @@
-"""`rethink-fast compare`, for the command line in app.py."""
+"""`rethink-fast compare`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def compare(
     out: Annotated[Path | None, PATH] = None,
     json: bool = False,
 ) -> int:
-    """Tell whether NEW is slower than OLD: two records, a folder of records and one, or two git revisions.
+    """Report whether NEW is slower than OLD: two records, a folder of records and one, or two git revisions.
 
     Exit code 0; 1 if a figure is slower by more than the threshold; 2 for bad input; 3 with --strict if one is
-    ambiguous. Revisions are built in throw-away worktrees and timed by turns on this machine.
+    ambiguous. Revisions are built in throw-away worktrees and timed interleaved on this machine.
 
     Parameters
     ----------

@@ -1,65 +1,111 @@
-"""`rethink-fast pack`: what a person sees of the making and of the checking of a pack."""
+"""`rethink-fast pack`: make a pack, or check one, and show what is in it."""
 
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
-from types import TracebackType
+from typing import Annotated, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from .. import kernels
-from ..bench.console import PLAIN_SECONDS
+from ..config import PATH
 from ..data import pack_format
 from ..data.pack_format import Pack
+from ..env import cores
+from ..errors import UserError, in_range
+from ..output import print_json
 from ..pack import write
+from ..terminal import LiveLine, Terminal
 from ..text import duration, format_bytes
 
 LISTED = 10
-"""Quarantined images that are named on the screen; all are in the pack's unreadable.csv."""
+"""Unreadable images that are printed; all are in the pack's unreadable.csv."""
 
 
-def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, console: Console) -> Pack:
-    """Make a pack, with a plan first and a table last. Raises UserError."""
+def pack(
+    src: Annotated[Path | None, PATH] = None,
+    dest: Annotated[Path | None, PATH] = None,
+    /,
+    *,
+    verify: Annotated[Path | None, PATH] = None,
+    format: Literal["jpeg", "npy"] = "jpeg",
+    size: int | None = None,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Convert an image tree once into verified shards, with permanent sample indices, that train at full speed.
+
+    The same command resumes a run that was stopped. Then: rethink-fast bench imagenet --data DEST
+
+    Parameters
+    ----------
+    src:
+        A folder with train/CLASS and val/ or test/, any folder of class folders, or a pack in jpeg format.
+    dest:
+        The pack, a folder that appears once it is whole.
+    verify:
+        Only check the bytes of this pack.
+    format:
+        jpeg: tar shards in the WebDataset convention; npy: decoded images in one .npy file per split.
+    size:
+        Bring the images to this height and width, as for the run. Default: as they are, jpeg with the bytes they have.
+    workers:
+        Processes. Default: the number of cores.
+    json:
+        Print what is in the pack as JSON on stdout, and everything else on stderr.
+    """
+    screen = LiveLine(Terminal(stderr=json))
+    processes = min(cores(), 1024) if workers is None else in_range("--workers", workers, 1, 1024)
+    if verify is not None:
+        if src is not None:
+            raise UserError(f"--verify {verify} only checks a pack", f"omit {src}", option="--verify", value=verify)
+        made = check(verify, workers=processes, screen=screen)
+    elif src is None or dest is None:
+        raise UserError("pack needs SRC and DEST", "give both, or --verify DEST", option="DEST", value=dest)
+    else:
+        made = make(src, dest, format=format, size=size, workers=processes, screen=screen)
+    return print_json(as_dict(made)) if json else 0
+
+
+def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, screen: LiveLine) -> Pack:
+    """Make a pack; print a plan first and a table last. Raises UserError."""
     start = time.perf_counter()
     plan = write.plan(src, dest, format=format, size=size)
     counts = " and ".join(f"{len(source):,} {name}" for name, source in plan.tree.splits.items())
     at = f"at {size} px" if size is not None else "as they are"
     needed = f"{'' if plan.exact else 'about '}{format_bytes(plan.bytes)}"
-    _say(console, f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
+    screen.print(f"{counts} images, {len(plan.tree.classes):,} classes, from {src}")
     for line in plan.tree.notes:
-        _say(console, line)
+        screen.print(line)
     slow = kernels.slow(torch.device("cpu"))
     if slow is not None:
-        _say(console, slow)
-    _say(console, f"format {format}, {at}: {needed} will be written to {dest}")
+        screen.print(slow)
+    screen.print(f"format {format}, {at}: {needed} will be written to {dest}")
     try:
-        with Bar(console) as bar:
-            pack = write.write(plan, workers=workers, progress=bar.show, note=partial(_say, console))
+        with screen:
+            pack = write.write(plan, workers=workers, progress=screen.count, note=screen.print)
     except KeyboardInterrupt:
-        _say(console, f"stopped: {plan.folder} is kept, and the same command goes on from there")
+        screen.print(f"stopped: {plan.folder} is kept, and the same command resumes it")
         raise
-    _say(console, f"packed in {duration(time.perf_counter() - start)}: {dest}")
-    console.print(_table(pack))
+    screen.print(f"packed in {duration(time.perf_counter() - start)}: {dest}")
+    screen.console.print(_table(pack))
     for name, split in (("train", pack.train), ("test", pack.test)):
         for sample, file, reason in split.quarantine[:LISTED] if split else ():
-            _say(console, f"quarantined: {name} sample {sample}, {file} ({reason})")
+            screen.print(f"quarantined: {name} sample {sample}, {file} ({reason})")
     return pack
 
 
-def check(path: Path, *, workers: int, console: Console) -> Pack:
+def check(path: Path, *, workers: int, screen: LiveLine) -> Pack:
     """Read every byte of a pack and compare its checksums. Raises UserError that names what is damaged."""
     start = time.perf_counter()
     pack = pack_format.read_pack(path)
-    with Bar(console) as bar:
-        count = pack_format.verify(pack, workers=workers, progress=bar.show)
+    with screen:
+        count = pack_format.verify(pack, workers=workers, progress=screen.count)
     seconds = time.perf_counter() - start
-    _say(console, f"{path} is whole: {format_bytes(count)} checked in {duration(seconds)}")
-    console.print(_table(pack))
+    screen.print(f"{path} is whole: {format_bytes(count)} checked in {duration(seconds)}")
+    screen.console.print(_table(pack))
     return pack
 
 
@@ -85,10 +131,6 @@ def as_dict(pack: Pack) -> dict[str, object]:
     }
 
 
-def _say(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True)
-
-
 def _table(pack: Pack) -> Table:
     table = Table("split", header_style="bold")
     for column in ("samples", "quarantined", "files", "bytes"):
@@ -99,46 +141,3 @@ def _table(pack: Pack) -> Table:
             row = (len(split.index), len(split.quarantine), len(split.files), count)
             table.add_row(name, *(f"{value:,}" for value in row))
     return table
-
-
-class Bar:
-    """Progress with the time to come: a bar in a terminal, elsewhere a line every ten seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._start = self._last = time.perf_counter()
-        self._first: int | None = None
-        self._task: TaskID | None = None
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-        )
-        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Bar:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """How far it has come. The time to come is that of what this process has done itself."""
-        now = time.perf_counter()
-        if self._first is None:
-            self._first, self._start = done, now
-        spent, here = now - self._start, done - self._first
-        left = f", {duration(spent / here * (total - done))} to come" if here and spent > 0 else ""
-        text = f"{done:,} of {total:,}{left}"
-        if self._bar is not None:
-            if self._task is None:
-                self._task = self._bar.add_task(what, total=total, text=text)
-            self._bar.update(self._task, completed=done, text=text)
-        elif now - self._last >= PLAIN_SECONDS:
-            self._last = now
-            _say(self._console, f"{what}: {text}")

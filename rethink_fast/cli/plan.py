@@ -1,33 +1,84 @@
-"""`rethink-fast plan`: what a full run will take. Every formula is here, and every line shows its own arithmetic."""
+"""`rethink-fast plan`: what a full run takes, from the rates of a record or given ones. Each line shows its formula."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from rich.console import Console
+import torch
+import torch.nn.functional as F
+from cyclopts import Parameter
 from rich.table import Table
-from rich.text import Text
+from torch import Tensor
 
-from ..text import duration
-from .plan_inputs import Inputs
+from .. import schema
+from ..bench.record import RUN_SHAPE
+from ..config import DEFAULTS, PATH, DatasetName, ModelName, PrecisionName
+from ..data.synthetic import SHAPES
+from ..errors import UserError, in_range
+from ..models import MODELS, build_model
+from ..output import print_json
+from ..schema import BadFile, Each, Maybe, Number
+from ..terminal import Terminal
+from ..text import duration, format_bytes
 
 EVALUATION_SPEED = 3.0
 """Evaluation is the forward pass alone, a third of the arithmetic of training."""
-
-STATE_BYTES = 12
-"""Of a parameter on the device: weight, gradient and momentum in float32."""
-
-CHECKPOINT_BYTES = 8
-"""Of a parameter in a checkpoint: weight and momentum."""
-
+STATE_BYTES, CHECKPOINT_BYTES = 12, 8
+"""Of a parameter: weight, gradient and momentum in float32 on the device; weight and momentum in a checkpoint."""
 BATCHES_IN_FLIGHT = 5
 """Of images in host memory, at most: two that DALI holds ready, one in work, one in use and one to be copied."""
+RATE = Number(1e-6, 1e30)
+ADVICE = "name by --record the result.json of a run with --profile, or a record of make gpu-check"
+GPU_CHECK_SHAPE = {"bf16_matrix_tflop_per_s": RATE, "gpu": Maybe(str)}
+PROFILED_SHAPE = {
+    **RUN_SHAPE,
+    **{"image_size": Number(1, 4096, whole=True), "batch_size": Number(1, 2**20, whole=True)},
+    **{"model": frozenset(MODELS), "precision": frozenset(("fp32", "bf16"))},
+    "profile": {
+        "rates": dict.fromkeys(("model", "loader", "combined"), Maybe(RATE)),
+        "arithmetic": {"matrix_flops_per_second": Maybe(RATE)},
+    },
+}
+RANGES = {
+    **{"gpus": (1, 100_000), "epochs": (1, 10**6), "eval_interval": (1, 10**6), "size": (1, 4096)},
+    **{"batch_size": (1, 2**20), "images_per_second": (1e-3, 1e9), "loader_images_per_second": (1e-3, 1e9)},
+    "peak_tflops": (1e-3, 1e6),
+}
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The run to be planned, and what is known of the machine."""
+
+    record: Annotated[Path | None, PATH] = None
+    """Measured rates: result.json of a run with --profile, or the record of make gpu-check (the peak alone)."""
+    images_per_second: float | None = None
+    """Images a second that one GPU trains with a loader that costs nothing."""
+    loader_images_per_second: float | None = None
+    """Images a second that the loader of one GPU prepares."""
+    peak_tflops: float | None = None
+    """TFLOP/s of one GPU, for the arithmetic floor."""
+    gpus: int = 1
+    """GPUs that train together, each at its whole rate."""
+    epochs: int = 100
+    """Epochs of the run."""
+    eval_interval: int = 1
+    """Epochs between evaluations, which go over the training and the test set."""
+    model: ModelName | None = None
+    """The architecture. Default: the record's, or the data set's."""
+    size: int | None = None
+    """Height and width of the network's input. Default: the record's, or the data set's."""
+    precision: PrecisionName | None = None
+    """fp32, or bf16 mixed precision. Default: the record's, or bf16."""
+    batch_size: int | None = None
+    """Images in a step of one GPU. Default: the record's, or the data set's."""
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One result: what it is, its value in `unit` (images/s, s, h, kWh or bytes), and its arithmetic in numbers."""
+    """One result: its value in `unit` (images/s, s, h, FLOP or bytes), and its formula in numbers."""
 
     name: str
     what: str
@@ -35,157 +86,179 @@ class PlanLine:
     unit: str
     how: str
 
-    @property
-    def shown(self) -> str:
-        """The value as people read it."""
+    def __str__(self) -> str:
         if self.unit == "bytes":
-            return _bytes(self.value)
-        if self.unit == "s":
-            return duration(self.value)
-        return f"{self.value:,.0f} {self.unit}" if self.value >= 1000 else f"{self.value:,.3g} {self.unit}"
+            return format_bytes(round(self.value))
+        return duration(self.value) if self.unit == "s" else f"{self.value:,.4g} {self.unit}"
 
 
-def lines(given: Inputs) -> list[PlanLine]:
-    """The results, in the order in which they follow from each other."""
-    many = given.gpus > 1
-    share = given.efficiency.value if many else 1.0
-    beside = f" x {share:g} (efficiency)" if many else ""
-    model, loader = given.model_rate.value, given.loader_rate.value
-    single = given.combined.value if given.combined is not None else min(model, loader)
-    rate = given.gpus * single * share
-    scoring = given.gpus * min(EVALUATION_SPEED * model, loader) * share
-    everything = given.images + given.test_images
-    training = given.images / rate
-    evaluation = everything / scoring
-    evaluations = -(-given.epochs // given.eval_interval)
-    seconds = given.epochs * training + evaluations * evaluation
-    work = (
-        given.epochs * given.images * given.count.training_flops + evaluations * everything * given.count.forward_flops
-    )
-    floor = work / (given.gpus * given.peak.value)
-    pixels = given.size**2 * given.channels
-    energy = given.gpus * given.watts.value * seconds / 3.6e6
-    state, kept = STATE_BYTES * given.count.parameters, given.batch_size * given.count.kept_bytes
-    device = given.device_bytes.value if given.device_bytes is not None else state + kept
-    flight = BATCHES_IN_FLIGHT * given.batch_size * pixels
-    if given.combined is not None:
-        one = f"{single:,.0f} (measured, model and loader together)"
-    else:
-        one = f"min({model:,.0f} model, {loader:,.0f} loader)"
-    score = f"min({EVALUATION_SPEED:g} x {model:,.0f}, {loader:,.0f})"
-    whole = f"({given.epochs} epochs x {training:,.1f} s + {evaluations} evaluations x {evaluation:,.1f} s) / 3600"
-    limit = f"{work:.4g} FLOP / ({given.gpus} x {given.peak.value / 1e12:,.4g} TFLOP/s)"
-    parameters, image = (
-        f"{given.count.parameters:,} parameters",
-        f"{given.size} x {given.size} x {given.channels} bytes",
-    )
-    if given.device_bytes is not None:
-        held = "the peak of the measured run"
-    else:
-        held = (
-            f"at least {parameters} x {STATE_BYTES} bytes + {given.batch_size} images x "
-            f"{given.count.kept_bytes / 1e6:,.3g} MB kept for the backward pass"
-        )
-    hours, file, saved = seconds / 3600, given.file_bytes.value, CHECKPOINT_BYTES * given.count.parameters
-    batches = f"{BATCHES_IN_FLIGHT} batches a GPU x {given.batch_size} x {image}"
-    return [
-        PlanLine("rate", "training, all GPUs", rate, "images/s", f"{given.gpus} x {one}{beside}"),
-        PlanLine("epoch", "an epoch of training", training, "s", f"{given.images:,} images / {rate:,.0f} images/s"),
-        PlanLine(
-            "evaluation",
-            "an evaluation",
-            evaluation,
-            "s",
-            f"{everything:,} images / {scoring:,.0f} images/s: {given.gpus} x {score}{beside}",
-        ),
-        PlanLine("hours", "the whole run", hours, "h", whole),
-        PlanLine(
-            "energy",
-            "energy of the GPUs alone",
-            energy,
-            "kWh",
-            f"{given.gpus} x {given.watts.value:,.0f} W x {hours:,.3g} h / 1000",
-        ),
-        PlanLine(
-            "floor",
-            "arithmetic floor",
-            floor / 3600,
-            "h",
-            f"{limit}; the plan is {seconds / floor:,.1f} times that",
-        ),
-        PlanLine("files", "disk: original files", everything * file, "bytes", f"{everything:,} x {file:,.0f} bytes"),
-        PlanLine("raw", "disk: all as raw pixels", everything * pixels, "bytes", f"{everything:,} x {image}"),
-        PlanLine(
-            "checkpoint",
-            "disk: a checkpoint",
-            saved,
-            "bytes",
-            f"{parameters} x {CHECKPOINT_BYTES} bytes: weight and momentum",
-        ),
-        PlanLine("gpu_memory", "memory of a GPU", device, "bytes", held),
-        PlanLine("host_memory", "host memory: images in flight", flight, "bytes", batches),
-    ]
+def plan(
+    dataset: DatasetName,
+    /,
+    *,
+    options: Annotated[PlanOptions, Parameter(name="*")] = PlanOptions(),
+    json: bool = False,
+) -> int:
+    """Estimate a full run: hours, disk, memory, the bottleneck, and the floor of its arithmetic.
 
-
-def bottleneck(given: Inputs) -> str:
-    """What holds the run up, and by how much the other is faster."""
-    model, loader = given.model_rate, given.loader_rate
-    slower, faster = ("model", "loader") if model.value <= loader.value else ("loader", "model")
-    ratio = max(model.value, loader.value) / min(model.value, loader.value)
-    sources = {model.source, loader.source}
-    basis = "" if sources <= {"measured", "given"} else ", as far as assumptions can tell"
-    return f"the {slower} is the bottleneck{basis}: the {faster} is {ratio:.2f} times as fast"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
-
-
-def as_dict(given: Inputs) -> dict[str, Any]:
-    """The plan as plain values: its inputs with their sources, its lines, the bottleneck."""
-    inputs = asdict(given)
-    return {
-        "inputs": {key: value for key, value in inputs.items() if key != "notes"},
-        "lines": {line.name: {"value": line.value, "unit": line.unit, "how": line.how} for line in lines(given)},
-        "bottleneck": bottleneck(given),
-        "notes": list(given.notes),
-    }
-
-
-def show(given: Inputs, console: Console) -> None:
-    """Print what the plan rests on, and what follows."""
-    console.print(
-        f"{given.model} on {given.dataset}: {given.images:,} images at {given.size} px in {given.precision}, "
-        f"{given.epochs} epochs, {given.gpus} GPU{'s' if given.gpus > 1 else ''}",
-        soft_wrap=True,
-    )
-    basis = Table("it rests on", "value", "source", header_style="bold")
-    counted = given.count
-    for what, shown, source in (
-        ("arithmetic of an image, forward", f"{counted.forward_flops / 1e9:,.4g} GFLOP", "counted, on the meta device"),
-        (
-            "arithmetic of an image, training",
-            f"{counted.training_flops / 1e9:,.4g} GFLOP",
-            "counted, on the meta device",
-        ),
-        ("one GPU trains", f"{given.model_rate.value:,.0f} images/s", given.model_rate),
-        ("its loader gives", f"{given.loader_rate.value:,.0f} images/s", given.loader_rate),
-        ("peak of one GPU", f"{given.peak.value / 1e12:,.4g} TFLOP/s", given.peak),
-        ("power of one GPU", f"{given.watts.value:,.0f} W", given.watts),
-        ("efficiency beside other GPUs", f"{given.efficiency.value:g}", given.efficiency),
-        ("an original file", f"{given.file_bytes.value:,.0f} bytes", given.file_bytes),
-    ):
-        source = str(source)
-        basis.add_row(what, shown, Text(source, style="yellow" if source.startswith("assumed") else ""))
-    console.print(basis)
-    table = Table("it takes", "", "arithmetic", header_style="bold")
-    table.columns[1].justify = "right"
-    for line in lines(given):
-        table.add_row(line.what, Text(line.shown, style="bold"), line.how)
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    json:
+        Print it as JSON.
+    """
+    lines, notes = estimate(dataset, options)
+    if json:
+        return print_json({"lines": {line.name: asdict(line) for line in lines}, "notes": notes})
+    console = Terminal()
+    table = Table("", "", "", show_header=False)
+    for line in lines:
+        table.add_row(line.what, str(line), line.how)
     console.print(table)
-    for note in (bottleneck(given), *given.notes):
+    for note in notes:
         console.print(note, soft_wrap=True)
+    return 0
+
+
+def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine], list[str]]:
+    """Return the lines of a plan, and notes: the bottleneck, and what limits the plan. Raises UserError."""
+    for name, (least, most) in RANGES.items():
+        if getattr(options, name) is not None:
+            in_range(f"--{name.replace('_', '-')}", getattr(options, name), least, most)
+    known, notes = _measured(options.record, dataset) if options.record is not None else ({}, [])
+    for name in ("model", "size", "precision"):
+        wanted = getattr(options, name)
+        if wanted is not None and name in known and known[name] != wanted:
+            problem = f"--record {options.record} has the {name} {known[name]}, the plan {wanted}"
+            raise UserError(problem, f"omit --{name}, or name another record", option=f"--{name}", value=wanted)
+    default, shape, gpus, epochs = DEFAULTS[dataset], SHAPES[dataset], options.gpus, options.epochs
+    model = options.model or known.get("model", default.model)
+    size, batch = (options.size or known.get("size", default.size)), options.batch_size or known.get("batch")
+    batch = batch or default.batch_size
+    precision = options.precision or known.get("precision", "bf16")
+    cost = count(model, size=size, channels=shape.channels, num_classes=shape.classes, precision=precision)
+    images, both, evaluations = shape.train, shape.train + shape.test, -(-epochs // options.eval_interval)
+    network, image = f"{cost.parameters:,} parameters", f"{size} x {size} x {shape.channels} bytes"
+    work = epochs * images * cost.training_flops + evaluations * both * cost.forward_flops
+    lines = [
+        PlanLine(
+            *("work", "arithmetic", work, "FLOP"),
+            f"{epochs} epochs x {images:,} images x {cost.training_flops:.4g} + {evaluations} evaluations x {both:,} "
+            f"images x {cost.forward_flops:.4g}",
+        )
+    ]
+    trains = options.images_per_second or known.get("model rate")
+    loads = options.loader_images_per_second or known.get("loader rate")
+    given = options.images_per_second or options.loader_images_per_second
+    if trains or loads:
+        limits = [rate for rate in (trains, loads) if rate]
+        single = min(limits) if given else known.get("combined rate", min(limits))
+        scored = min(rate for rate in (trains and EVALUATION_SPEED * trains, loads) if rate)
+        epoch, evaluation = images / (gpus * single), both / (gpus * scored)
+        seconds = epochs * epoch + evaluations * evaluation
+        lines += [
+            PlanLine("rate", "training", gpus * single, "images/s", f"{gpus} x {single:,.0f}"),
+            PlanLine("epoch", "an epoch", epoch, "s", f"{images:,} images / {gpus * single:,.0f} /s"),
+            PlanLine(
+                "evaluation", "an evaluation", evaluation, "s", f"{both:,} images / {gpus * scored:,.0f} images/s"
+            ),
+            PlanLine(
+                *("hours", "the whole run", seconds / 3600, "h"),
+                f"({epochs} epochs x {epoch:,.1f} s + {evaluations} evaluations x {evaluation:,.1f} s) / 3600",
+            ),
+        ]
+    else:
+        notes.append("hours and bottleneck need --record of a run with --profile, or --images-per-second")
+    if trains and loads:
+        slower, faster = ("model", "loader") if trains <= loads else ("loader", "model")
+        ratio = max(trains, loads) / min(trains, loads)
+        notes.insert(0, f"the {slower} is the bottleneck: the {faster} is {ratio:.2f} times as fast")
+    peak = options.peak_tflops * 1e12 if options.peak_tflops else known.get("peak")
+    if peak:
+        how = f"{work:.4g} FLOP / ({gpus} x {peak / 1e12:,.4g} TFLOP/s)"
+        lines.append(PlanLine("floor", "arithmetic floor", work / (gpus * peak) / 3600, "h", how))
+    kept = STATE_BYTES * cost.parameters + batch * cost.kept_bytes
+    held = f"at least {network} x {STATE_BYTES} bytes + {batch} images x {cost.kept_bytes / 1e6:,.3g} MB for backward"
+    if "device bytes" in known and options.batch_size in (None, known["batch"]):
+        kept, held = known["device bytes"], "the peak of the measured run"
+    pixels, saved = size**2 * shape.channels, CHECKPOINT_BYTES * cost.parameters
+    flight = f"{BATCHES_IN_FLIGHT} batches a GPU x {batch} x {image}"
+    return [
+        *lines,
+        PlanLine("raw", "disk: all as raw pixels", both * pixels, "bytes", f"{both:,} x {image}"),
+        PlanLine("checkpoint", "disk: a checkpoint", saved, "bytes", f"{network} x {CHECKPOINT_BYTES} bytes"),
+        PlanLine("gpu_memory", "memory of a GPU", kept, "bytes", held),
+        PlanLine("host_memory", "host memory", BATCHES_IN_FLIGHT * batch * pixels, "bytes", flight),
+    ], notes
+
+
+def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a record measured, by name, and notes on it. Raises UserError for one of another data set."""
+    values = schema.read(path, Each(), ADVICE)
+    is_check = values.get("kind") == "gpu-check"
+    if not is_check and not values.get("profile"):
+        raise BadFile(path, "is not a record with a profile", ADVICE)
+    try:
+        schema.check(values, GPU_CHECK_SHAPE if is_check else PROFILED_SHAPE)
+    except ValueError as error:
+        raise BadFile(path, str(error), ADVICE) from None
+    if is_check:
+        measured = {"precision": "bf16", "peak": values["bf16_matrix_tflop_per_s"] * 1e12}
+        return measured, [f"{path} holds the matmul peak of a {values.get('gpu') or 'GPU'} and no rate of images"]
+    if values["dataset"] != dataset:
+        problem = f"--record {path} has the data set {values['dataset']}, the plan {dataset}"
+        raise UserError(problem, "name another record", option="--record", value=path)
+    rates, on_cpu = values["profile"]["rates"], values["device"] == "cpu"
+    measured = {
+        "model": values["model"],
+        "size": values["image_size"],
+        "precision": values["precision"],
+        "batch": values["batch_size"],
+        **{f"{name} rate": rates.get(name) for name in ("model", "loader", "combined")},
+        "peak": values["profile"]["arithmetic"].get("matrix_flops_per_second"),
+        "device bytes": None if on_cpu else values.get("peak_memory_bytes"),
+    }
+    notes = [f"{path} was measured on a CPU: a GPU of this plan stands for such a machine"] if on_cpu else []
+    if values["data_source"] == "synthetic":
+        notes.append(f"{path} was measured on synthetic images: its loader decoded nothing")
+    return {name: value for name, value in measured.items() if value}, notes
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Of one image: FLOPs of matmuls and convolutions in a forward pass and in a training step, and the bytes kept
+    from forward to backward. parameters: of the network."""
+
+    forward_flops: float
+    training_flops: float
+    kept_bytes: float
+    parameters: int
+
+
+def count(model: str, *, size: int, channels: int, num_classes: int, precision: str) -> NetworkCost:
+    """Build the network on the meta device and count. Raises UserError for a size that it does not take."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
+    images = 2  # batch norm has no statistics over a single value
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    storages: dict[int, tuple[torch.UntypedStorage, int]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage, storage.nbytes()
+        return tensor
+
+    with torch.device("meta"):
+        network = build_model(model, num_classes=num_classes, channels=channels, size=(size, size)).to(dtype)
+        inputs = torch.empty(images, channels, size, size, dtype=dtype)
+        labels = torch.empty(images, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = F.cross_entropy(network(inputs).float(), labels)
+        forward = counter.get_total_flops()
+        loss.backward()
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    kept = sum(held for key, (_, held) in storages.items() if key not in own)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return NetworkCost(forward / images, counter.get_total_flops() / images, kept / images, parameters)

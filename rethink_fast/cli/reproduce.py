@@ -1,4 +1,4 @@
-"""The commands `rethink-fast reproduce` and `rethink-fast report`; cli/app.py hangs them on the command line."""
+"""`rethink-fast reproduce`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ..experiments import EXPERIMENTS, scale_of
 from ..experiments.datasets import parse
 from ..experiments.runner import default_out
 from ..experiments.runner import reproduce as run_reproduction
-from ..report import write_report
 from ..terminal import Terminal
 
 ExperimentName = Literal[
@@ -31,7 +30,7 @@ def reproduce(
     out: Annotated[Path | None, PATH] = None,
     device: str = "auto",
 ) -> int:
-    """Reproduce a table or figure of the paper, or all of them; the same command goes on where it was stopped.
+    """Reproduce a table or figure of the paper, or all of them; the same command resumes where it was stopped.
 
     Exit code: 0 if every run has a result and every finding holds, 1 if not, 2 if a data set was missing.
 
@@ -65,17 +64,3 @@ def reproduce(
         download=download,
         device=device,
     )
-
-
-def report(folder: Annotated[Path, PATH], /) -> int:
-    """Make a page (report.html), a text (report.md) and pictures of a reproduction.
-
-    Parameters
-    ----------
-    folder:
-        The folder that was --out of `rethink-fast reproduce`.
-    """
-    console = Terminal()
-    for path in write_report(folder):
-        console.print(str(path), soft_wrap=True)
-    return 0

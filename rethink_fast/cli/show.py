@@ -1,21 +1,21 @@
-"""`rethink-fast show`: some training samples under every corruption, by the very way of the data that a run takes."""
+"""`rethink-fast show`: some training samples under every corruption, read and prepared as in a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from cyclopts import Parameter
-from rich.console import Console
 from torch import Tensor
 
 from ..bench.console import ConsoleProgress
 from ..config import (
+    DATA,
     DEFAULTS,
+    PATH,
     AugmentName,
     Corruption,
     CorruptionName,
@@ -30,108 +30,120 @@ from ..corruptions import KINDS, alias_of, corrupted_mask, partially_corrupted_l
 from ..data import DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
 from ..errors import UserError, in_range
+from ..terminal import Terminal
 from ..train.setup import preparation, source_crops, wants_windows
 from . import show_view
+from .show_view import Sheet, SheetRow
 
 ShownName = Literal["all"] | CorruptionName
 SHOWN = Parameter(converter=lambda _, tokens: tuple(alias_of(token.value, "all") for token in tokens))
 MOST_SAMPLES = 12
 PROBABILITY = 0.5
-"""Of partially corrupted labels, where none is named."""
+"""Of partially corrupted labels, where none is given."""
 
 OPENED = 500
 """So many images are opened at most: gaussian takes its mean and standard deviation from them."""
 
-CPU = torch.device("cpu")
 
-
-@dataclass(frozen=True)
-class SheetRow:
-    """The samples under one corruption.
-
-    kind: in the paper's words. inputs, augmented: uint8 [n, H, W, C] as the network sees them, the second with the
-    augmentation of epoch 0 (None where there is none); before, after: the n class names.
-    """
-
-    kind: str
-    probability: float
-    inputs: np.ndarray
-    augmented: np.ndarray | None
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Samples by corruption. index: sample index of each column; source: where the images came from."""
-
-    dataset: str
-    source: str
-    seed: int
-    augment: tuple[str, ...]
-    index: tuple[int, ...]
-    rows: tuple[SheetRow, ...]
-
-
-def kinds(corruption: Sequence[ShownName], probability: float | None) -> list[CorruptionName]:
-    """The corruptions asked for, each once, in the paper's order. Raises UserError for a useless --probability."""
-    names: list[CorruptionName] = [name for name in KINDS if "all" in corruption or name in corruption]  # type: ignore[misc]
-    if probability is not None and "partial" not in names:
-        raise UserError(f"--probability {probability} has no effect without --corruption partial: leave it out.")
-    return names
-
-
-def sheet(
+def show(
     dataset: DatasetName,
-    corruption: Sequence[ShownName],
-    samples: int,
-    data: str,
-    size: int | None,
-    augment: tuple[AugmentName, ...],
-    seed: int,
-    probability: float | None,
-    screen: ConsoleProgress,
-) -> Sheet:
-    """Read the samples and make every row. Raises UserError."""
+    /,
+    *,
+    corruption: Annotated[tuple[ShownName, ...], SHOWN] = ("all",),
+    samples: Annotated[int, Parameter(name=("--samples", "-n"))] = 4,
+    out: Annotated[Path, PATH] = Path("sheet.png"),
+    data: Annotated[str, DATA] = "auto",
+    size: int | None = None,
+    augment: tuple[AugmentName, ...] = (),
+    seed: int = 0,
+    probability: float | None = None,
+) -> int:
+    """Draw some training samples under the corruptions, as the network sees them, with their labels before and after.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    corruption:
+        The randomization, a row; all of them by default. May be given several times.
+    samples:
+        How many samples, a column each.
+    out:
+        The picture, a PNG.
+    data:
+        A path, auto or synthetic, as in bench.
+    size:
+        Height and width of the network's input, in pixels.
+    augment:
+        Show each sample with this random augmentation as well. May be given several times.
+    seed:
+        Seed of the corruption and the augmentation.
+    probability:
+        With partial: the probability that a label is redrawn. Default: 0.5.
+    """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out} is not a PNG", "choose a name that ends in .png", option="--out", value=out)
     in_range("-n", samples, 1, MOST_SAMPLES)
-    names = kinds(corruption, probability)
-    base = Run(dataset, Data(data, size=size or DEFAULTS[dataset].size), train=Train(augment=augment))
-    runs = [resolve(replace(base, corruption=_named(name, seed, probability)), on_gpu=False, cores=1) for name in names]
+    run = Run(dataset, Data(data, size=size or DEFAULTS[dataset].size), Corruption(seed=seed))
+    run = replace(run, train=Train(augment=augment))
+    with ConsoleProgress(Terminal()) as screen:
+        sheet = make_sheet(run, corruptions(corruption, probability), samples, screen)
+    width, height = show_view.save(sheet, out)
+    index = ", ".join(str(number) for number in sheet.index)
+    screen.print(f"{out}: samples {index} of {sheet.source}, {width} x {height} pixels")
+    return 0
+
+
+def corruptions(names: tuple[ShownName, ...], probability: float | None) -> list[Corruption]:
+    """Return the corruptions asked for, each once, in the paper's order. Raises UserError for a useless probability."""
+    chosen: list[CorruptionName] = [name for name in KINDS if "all" in names or name in names]  # type: ignore[misc]
+    if probability is not None and "partial" not in chosen:
+        problem = f"--probability {probability} has no effect without --corruption partial"
+        raise UserError(problem, "omit it", option="--probability", value=probability)
+    chance = PROBABILITY if probability is None else probability
+    return [Corruption(name, chance if name == "partial" else None) for name in chosen]
+
+
+def make_sheet(run: Run, corruptions: list[Corruption], samples: int, screen: ConsoleProgress) -> Sheet:
+    """Read samples and return them under each corruption.
+
+    run: the data, its size, the augmentation and the seed.
+    samples: how many; a fixed choice, to which larger numbers add.
+    Raises UserError.
+    """
+    seed, augment = run.corruption.seed, run.train.augment
+    runs = [resolve(replace(run, corruption=replace(each, seed=seed)), on_gpu=False, cores=1) for each in corruptions]
     options = DataOptions(
-        path=data,
+        path=run.data.data,
         size=runs[0].data.size,
         max_samples=OPENED,
         on_decode_error="skip",
         crop_margin="crop" in augment,
-        random_windows=any(wants_windows(run) for run in runs),
+        random_windows=any(wants_windows(each) for each in runs),
         progress=screen.on_load,
     )
-    opened = load_dataset(dataset, options)
+    opened = load_dataset(run.dataset, options)
     for note in opened.notes:
-        screen.note(note)
+        screen.print(note)
     index = opened.train.index
-    shown = index[torch.isin(index, subset(len(opened.train.labels), samples))]
-    rows = tuple(_row(run, opened, shown) for run in runs)
-    return Sheet(dataset, opened.data_source, seed, augment, tuple(shown.tolist()), rows)
-
-
-def _named(name: CorruptionName, seed: int, probability: float | None) -> Corruption:
-    chance = probability if probability is not None else PROBABILITY
-    return Corruption(name, chance if name == "partial" else None, seed)
+    index = index[torch.isin(index, subset(len(opened.train.labels), samples))]
+    rows = tuple(_row(each, opened, index) for each in runs)
+    return Sheet(run.dataset, opened.data_source, seed, augment, tuple(index.tolist()), rows)
 
 
 def _row(run: ResolvedRun, dataset: Dataset, index: Tensor) -> SheetRow:
-    # Whitening cannot be undone from its output: what is to be looked at is scaled, and nothing else is different.
-    how = replace(preparation(run, dataset, CPU), normalisation="unit_range", dtype=torch.float32)
+    # Whitening cannot be undone from its output: here images are only scaled, and all else is as in the run.
+    how = replace(preparation(run, dataset, torch.device("cpu")), normalisation="unit_range", dtype=torch.float32)
     chance, seed = run.corruption.probability, run.corruption.seed
-    original, everyone = dataset.train.labels, torch.arange(len(dataset.train.labels))
+    original = dataset.train.labels
+    all_indices = torch.arange(len(original))
     labels = partially_corrupted_labels(
-        original, everyone, num_classes=dataset.num_classes, probability=chance, seed=seed
+        original, all_indices, num_classes=dataset.num_classes, probability=chance, seed=seed
     )
     loader = Loader(
         replace(dataset.train, index=index),
         labels,
-        corrupted_mask(everyone, probability=chance, seed=seed),
+        corrupted_mask(all_indices, probability=chance, seed=seed),
         how,
         batch_size=len(index),
         crops=source_crops(run, dataset),
@@ -141,37 +153,15 @@ def _row(run: ResolvedRun, dataset: Dataset, index: Tensor) -> SheetRow:
         inputs = loader.prepared(batch, epoch).inputs[batch.index.argsort()]
         return ((inputs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
-    def names(which: Tensor) -> tuple[str, ...]:
-        found = (dataset.classes[label] for label in which[index].tolist())
-        return tuple(f"class {name}" if name.isdecimal() else name for name in found)
+    def class_names(classes: Tensor) -> tuple[str, ...]:
+        names = (dataset.classes[label] for label in classes[index].tolist())
+        return tuple(f"class {name}" if name.isdecimal() else name for name in names)
 
-    plain, augmented = next(loader.eval_batches()), next(loader.epoch(0)) if run.train.augment else None
     return SheetRow(
         KINDS[run.corruption.corruption],
         chance,
-        pixels(plain, None),
-        None if augmented is None else pixels(augmented, 0),
-        names(original),
-        names(labels),
+        pixels(next(loader.eval_batches()), None),
+        pixels(next(loader.epoch(0)), 0) if run.train.augment else None,
+        class_names(original),
+        class_names(labels),
     )
-
-
-def run_show(
-    dataset: DatasetName,
-    corruption: Sequence[ShownName],
-    samples: int,
-    out: Path,
-    data: str,
-    size: int | None,
-    augment: tuple[AugmentName, ...],
-    seed: int,
-    probability: float | None,
-    console: Console,
-) -> None:
-    """Make the sheet and draw it into a PNG, written under another name and moved into place. Raises UserError."""
-    show_view.check_name(out)
-    with ConsoleProgress(console) as screen:
-        made = sheet(dataset, corruption, samples, data, size, augment, seed, probability, screen)
-    width, height = show_view.save(made, out)
-    shown = ", ".join(str(index) for index in made.index)
-    console.print(f"{out}: samples {shown} of {made.source}, {width} x {height} pixels", soft_wrap=True)

@@ -13,12 +13,12 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 
 from ..bench.record_folder import RecordFolder
 from ..env import processor
 from ..errors import UserError
 from ..files import write_atomic, write_json
+from ..terminal import LiveLine
 from ..text import duration
 from . import history, metrics, records, revisions, view
 from .records import Comparison, ComparisonRow
@@ -26,7 +26,6 @@ from .statistics import ROUNDS_SCHEDULE, THRESHOLD, min_of_each, verdict
 
 EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
 INTERRUPTED = "interrupted: the verdicts rest on fewer rounds than they should"
-PLAIN_SECONDS = 15.0
 
 
 def run_compare(
@@ -100,17 +99,7 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
     commits = [revisions.commit_of(top, revision) for revision in (old, new)]
     with ExitStack() as stack:
         stack.enter_context(sigterm_interrupts())
-        live = stack.enter_context(Live(console=console, transient=True)) if console.is_terminal else None
-        said = 0.0
-
-        def progress(line: str) -> None:
-            nonlocal said
-            if live is not None:
-                live.update(line)
-            elif time.perf_counter() - said >= PLAIN_SECONDS:
-                said = time.perf_counter()
-                console.print(line, soft_wrap=True)
-
+        progress = stack.enter_context(LiveLine(console)).show
         trees: list[Path] = []
         for revision, commit in zip((old, new), commits, strict=True):
             progress(f"checking out {revision} and compiling its C++")

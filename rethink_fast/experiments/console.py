@@ -85,7 +85,7 @@ class TaskConsole(ConsoleProgress):
             self._done.append(self._task)
 
     def on_load(self, what: str, done: int, total: int) -> None:
-        self._show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
+        self.show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
 
     def begin(self, setup: RunContext) -> None:
         """Nothing: the line of the task says it."""
@@ -94,23 +94,16 @@ class TaskConsole(ConsoleProgress):
         """Nothing."""
 
     def on_progress(self, tick: StepProgress) -> None:
-        self._show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
+        self.show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
-        self._show(
+        self.show(
             f"{self._head()}  epoch {row.epoch}  train {percent(row.train_accuracy)}  test "
             f"{percent(row.test_accuracy)}  {self._eta()}"
         )
 
     def _eta(self) -> str:
         return f"ETA {duration(self._left())}" if self._expected else ""
-
-    def _show(self, line: str) -> None:
-        if self._live is not None:
-            self._live.update(line)
-        elif time.perf_counter() - self._last_plain >= 10.0:
-            self._last_plain = time.perf_counter()
-            self.console.print(line, soft_wrap=True)
 
     def close(self, record: dict[str, Any], folder: str) -> None:
         """A run has ended or was stopped."""

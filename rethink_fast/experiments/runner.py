@@ -18,8 +18,9 @@ from rich.console import Console
 
 from .. import kernels
 from ..bench.record_folder import RecordFolder, read_curve
-from ..bench.run import EXIT_BAD_INPUT, run_one
+from ..bench.run import EXIT_BAD_INPUT
 from ..bench.signals import GracefulStop
+from ..bench.single import run_one
 from ..config import ResolvedRun, Run, Session, resolve
 from ..contention import overloaded
 from ..crash import save_in

@@ -15,10 +15,10 @@ import pytest
 
 from rethink_fast import files, schema
 from rethink_fast.bench.record_folder import RecordFolder
+from rethink_fast.bench.saved import Record
 from rethink_fast.bench.seeds import combine
-from rethink_fast.cli import plan
 from rethink_fast.cli.app import main
-from rethink_fast.cli.plan_inputs import Plan, gather
+from rethink_fast.cli.plan import PlanOptions, estimate
 from rethink_fast.compare import metrics, records, view
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import cache
@@ -89,8 +89,11 @@ def test_every_reader_of_a_runs_record_survives_hundreds_of_mutations(real: Path
         files.to_json(view.as_dict(records.compare(good, metrics.read(path), 0.03)))
 
     def planned(path: Path) -> None:
-        inputs = gather("mnist", Plan(record=path, precision="fp32"))
-        files.to_json(plan.as_dict(inputs))
+        files.to_json([line.value for line in estimate("mnist", PlanOptions(record=path))[0]])
+
+    def loaded(path: Path) -> None:
+        record = Record.load(path.parent)
+        files.to_json([record.memorized, record.seconds_to_memorize, record.train_accuracy, dict(record)])
 
     def resumed(path: Path) -> None:
         with RecordFolder(tmp_path, resumed=True) as folder:
@@ -98,10 +101,10 @@ def test_every_reader_of_a_runs_record_survives_hundreds_of_mutations(real: Path
             if record is not None:
                 files.to_json(combine([whole, record], wanted=2))
 
-    readers = (compared, planned, resumed)
+    readers = (compared, planned, loaded, resumed)
     assert all(survives(path, whole, use) for use in readers)
     taken = sum(survives(path, values, use) for values in mutations(whole, 400) for use in readers)
-    assert 0 < taken < 1200
+    assert 0 < taken < 1600
 
 
 def test_a_seeds_record_and_a_cache_entry_survive_mutations(real: Path, tmp_path: Path) -> None:

@@ -19,17 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rethink_fast.bench import run as run_module
+from rethink_fast.bench import launch
 from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.bench.record_folder import FILES, RecordFolder, read_curve
 from rethink_fast.bench.signals import ALWAYS, UNLESS_IGNORED
 from rethink_fast.cli.app import main
-from rethink_fast.config import Run
+from rethink_fast.config import Run, resolve
 from rethink_fast.data.loader import Loader
 from rethink_fast.errors import UserError
 from rethink_fast.owned_folder import LOCK, OwnedFolder
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.step import Step
+from tests.bench.helpers import cli, load, refused
 
 SMALL = [
     "bench",
@@ -56,26 +57,6 @@ def changed(name: str, value: str) -> list[str]:
     """The words of EPOCHS with another value of an option."""
     place = EPOCHS.index(name) + 1
     return [*EPOCHS[:place], value, *EPOCHS[place + 1 :]]
-
-
-def cli(*words: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def refused(capfd: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    capfd.readouterr()
-    assert cli(*words) == 2
-    err = capfd.readouterr().err
-    assert err.count("\n") == 1, err
-    return err
-
-
-def load(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
-    return record
 
 
 def losses(folder: Path) -> list[str]:
@@ -119,7 +100,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mount a file system in memory of some size."""
-    mounted = []
+    mounted: list[Path] = []
 
     def mount(size: str) -> Path:
         place = tmp_path / f"disk{len(mounted)}"
@@ -212,8 +193,9 @@ def test_without_locks_in_the_file_system_a_run_goes_on_and_says_so(
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module.time, "strftime", lambda how: "20260101-000000")
-    assert len({run_module.default_folder(Run("mnist")) for _ in range(4)}) == 4
+    run = resolve(Run("mnist"), on_gpu=False, cores=1)
+    monkeypatch.setattr("rethink_fast.bench.launch.time.strftime", lambda how: "20260101-000000")
+    assert len({launch.default_folder(run) for _ in range(4)}) == 4
 
 
 def test_a_folder_that_was_there_stays_when_a_run_fails(tmp_path: Path) -> None:
@@ -263,7 +245,7 @@ def test_a_run_without_a_checkpoint_starts_over_in_place(
 ) -> None:
     folder = unstarted(unbroken, tmp_path / "o", **STATES[state])
     assert cli(*EPOCHS, "--resume", folder) == 0
-    assert "holds no checkpoint: the run starts over there" in capfd.readouterr().out
+    assert "has no checkpoint: the run starts over there" in capfd.readouterr().out
     assert losses(folder) == losses(unbroken)
     assert load(folder)["n_sessions"] == 1
     check_whole(folder)
@@ -378,6 +360,10 @@ def test_a_record_that_did_not_reach_the_disk_is_kept_elsewhere(
     check_whole(disk / "o")
     check_whole(place)
     (disk / "filler").unlink()
+    longer = changed("--epochs", "8")
+    assert cli(*longer, "--resume", place) == 0, "a run whose epochs are used up can go on with more"
+    assert losses(place)[:6] == losses(unbroken)
+    assert load(place)["epochs"] == 8
 
 
 def test_a_record_that_has_no_place_at_all_ends_with_1(
@@ -416,7 +402,7 @@ def test_a_folder_made_read_only_leaves_checkpoint_and_record_elsewhere(
     assert cli(*EPOCHS, "--out", folder) == 143
     subprocess.run(["umount", "-l", str(folder)], check=True)
     place = next(places.iterdir())
-    assert f"(Read-only file system): everything is in {place}; go on from there by --resume {place}" in (
+    assert f"(Read-only file system): everything is in {place}; continue by --resume {place}" in (
         capfd.readouterr().out
     )
     assert load(place)["epochs"] == 3
@@ -430,7 +416,7 @@ def test_a_folder_that_is_removed_during_the_run_is_made_again(
 ) -> None:
     at_epoch(3, lambda: shutil.rmtree(tmp_path / "o"))
     assert cli(*EPOCHS, "--out", tmp_path / "o") == 0
-    assert "was removed while the run went on: it is made again" in capfd.readouterr().out
+    assert "was removed while the run went on: it was made again" in capfd.readouterr().out
     assert losses(tmp_path / "o") == losses(unbroken)
     check_whole(tmp_path / "o")
 
@@ -575,7 +561,7 @@ def test_a_source_that_fails_in_an_epoch_leaves_a_checkpoint(
     check_whole(folder)
     monkeypatch.undo()
     assert cli(*EPOCHS, "--resume", folder) == 0
-    assert "going on from step 7" in capfd.readouterr().out
+    assert "resuming from step 7" in capfd.readouterr().out
     assert losses(folder) == losses(unbroken)
 
 

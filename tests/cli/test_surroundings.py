@@ -69,7 +69,7 @@ def is_one_line(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
 
 def parameters(function: Any) -> dict[str, Any]:
     """The annotations of a command's parameters, those of its dataclasses among them."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, hint in get_type_hints(function, include_extras=True).items():
         inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
         if inspect.isclass(inner) and hasattr(inner, "__dataclass_fields__"):
@@ -108,7 +108,7 @@ def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
         (["bench", "mnist", "--data", "~/no"], "{home}/no does not exist"),
         (["pack", "~/no", "~/dest"], "{home}/no"),
         (["pack", "--verify", "~/no"], "{home}/no"),
-        (["show", "mnist", "--out", "~/no.txt"], "--out {home}/no.txt is no PNG"),
+        (["show", "mnist", "--out", "~/no.txt"], "--out {home}/no.txt is not a PNG"),
         (["show", "mnist", "--data", "~/no"], "{home}/no does not exist"),
         (["compare", "~/no", "."], "{home}/no does not exist"),
         (["plan", "mnist", "--record", "~/no"], "{home}/no cannot be read"),
@@ -183,17 +183,16 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
         "bench": ["mnist"], "pack": ["a", "b"], "show": ["mnist"], "plan": ["mnist"], "env": [],
         "reproduce": ["table1"], "report": ["a"], "compare": ["a", "b"],
     }  # fmt: skip
-    monkeypatch.setattr(crash.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(crash, "_folder", None)
 
     def fail(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a\x1b[31m\nb" + "c" * 5000)
 
-    for name in ("run_bench", "run_show", "environment", "gather"):
-        monkeypatch.setattr(app, name, fail)
-    monkeypatch.setattr(app.pack_view, "make", fail)
+    for name in ("bench.run_bench", "show.make_sheet", "env.environment", "plan.estimate", "pack.make"):
+        monkeypatch.setattr(f"rethink_fast.cli.{name}", fail)
     monkeypatch.setattr("rethink_fast.cli.reproduce.run_reproduction", fail)
-    monkeypatch.setattr("rethink_fast.cli.reproduce.write_report", fail)
+    monkeypatch.setattr("rethink_fast.cli.report.write_report", fail)
     monkeypatch.setattr("rethink_fast.compare.run.run_compare", fail)
     with pytest.raises(SystemExit) as stopped:
         app.main([command, *words[command]])
@@ -207,7 +206,7 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
     assert "in fail\n    raise ZeroDivisionError" in saved.read_text()
 
 
-CRASH = "import rethink_fast.train.loop as e, rethink_fast.bench.run as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
+CRASH = "import rethink_fast.train.loop as e, rethink_fast.bench.single as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
 
 
 def test_the_traceback_of_a_run_is_saved_in_its_folder(tmp_path: Path) -> None:
@@ -236,7 +235,7 @@ def is_one_line_at_last(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_where_nothing_can_be_saved_the_traceback_is_printed(tmp_path: Path) -> None:
     code = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'missing')!r}\n{CRASH}"
-    code += "\nr.save_in = lambda folder: None"
+    code += "\nimport rethink_fast.bench.run\nrethink_fast.bench.run.save_in = lambda folder: None"
     done = rethink_fast(*SMALL, "--out", "run", cwd=tmp_path, code=code)
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.bench.restart import check_launch
+from rethink_fast.bench.launch import check_launch
 from rethink_fast.cli.app import app, main
 from rethink_fast.config import Data, Model, Run, Session, resolve
 from rethink_fast.data.loader import BatchShard

@@ -1,0 +1,43 @@
+"""`rethink-fast bench`; its options are the dataclasses of config.py."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..bench.run import run_bench
+from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..output import print_json
+from ..terminal import Terminal
+from ..train.distributed import Distributed
+
+
+def _section(name: str) -> Parameter:
+    return Parameter(name="*", group=name)
+
+
+def bench(
+    dataset: DatasetName,
+    /,
+    *,
+    data: Annotated[Data, _section("Data")] = Data(),
+    corruption: Annotated[Corruption, _section("Corruption")] = Corruption(),
+    model: Annotated[Model, _section("Model")] = Model(),
+    train: Annotated[Train, _section("Training")] = Train(),
+    session: Annotated[Session, _section("Output and resuming")] = Session(),
+    json: bool = False,
+) -> int:
+    """Train a network on a corrupted data set until it has memorised it, and measure how fast.
+
+    Parameters
+    ----------
+    dataset:
+        The data set.
+    json:
+        Print the record as JSON on stdout, and everything else on stderr.
+    """
+    run = Run(dataset=dataset, data=data, corruption=corruption, model=model, train=train)
+    record, code = run_bench(run, session, Terminal(stderr=json))
+    printed = json and record is not None and Distributed.from_environment().is_rank0
+    return code or (print_json(record) if printed else 0)
