@@ -109,7 +109,7 @@ def draw(sheet: Sheet) -> Figure:
 def _name(axes: Axes, row: SheetRow, left: float) -> None:
     """Write the name of a row, and what it means, `left` inches left of its first image."""
     name = row.kind.replace("_", " ").replace("partially ", "partially\n")
-    meaning = textwrap.fill(MEANING[row.kind].format(probability=row.probability), 26)
+    meaning = textwrap.fill(MEANING[row.kind].format(probability=row.probability), 24)
     place: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
     axes.annotate(name, (0, 1), (-72 * left, 0), size=11, color=INK, weight="bold", **place)
     below = -18 - 15 * name.count("\n")
