@@ -39,5 +39,6 @@ def bench(
     """
     run = Run(dataset=dataset, data=data, corruption=corruption, model=model, train=train)
     record, code = run_bench(run, session, Terminal(stderr=json))
-    printed = json and record is not None and Distributed.from_environment().is_rank0
-    return code or (print_json(record) if printed else 0)
+    wanted = json and record is not None and Distributed.from_environment().is_rank0
+    printed = print_json(record) if wanted else 0
+    return code or printed

@@ -20,7 +20,7 @@ def run(*words: str) -> int:
     ("words", "expected"),
     [
         (["bench", "mnist", "--model", "mlp_1x521"], ['"mlp_1x521"', '"mlp_3x512"', 'Did you mean "mlp_1x512"?']),
-        (["bench", "mnist", "--corruption", "randm"], ['"randm"', '"shuffled-pixels"', 'Did you mean "random"?']),
+        (["bench", "mnist", "--corruption", "randm"], ["'randm'", "shuffled-pixels", "Did you mean 'random'?"]),
         (["bench", "minst"], ['"minst"', '"cifar10"', 'Did you mean "mnist"?']),
         (["bench", "mnist", "--epcohs", "3"], ["--epcohs", "--epochs"]),
         (["bench", "mnist", "--size", "big"], ["--size", '"big"']),
