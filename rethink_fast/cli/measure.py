@@ -1,4 +1,4 @@
-"""The command `rethink-fast measure`; cli/app.py hangs it on the command line."""
+"""`rethink-fast measure`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def measure(
         with ConsoleProgress(console) as screen:
             opened = open_run(folder, screen.on_load)
             for note in opened.setup.dataset.notes:
-                screen.note(note)
+                screen.warn(note)
             report = measure_run(opened, screen.on_load)
             return measure_by_training(report, screen.on_load) if train else report
 
