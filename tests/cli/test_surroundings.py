@@ -98,7 +98,7 @@ def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
             elif option == "data" and name != "reproduce":
                 assert DATA in converters, f"{name} --{option}"
                 seen.add((name, option))
-    assert len(seen) == 12, seen
+    assert len(seen) == 14, seen
 
 
 @pytest.mark.parametrize(
