@@ -9,7 +9,7 @@ from .. import rng
 
 
 def center_window(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The (top, left, height, width) of the centre crop of this size, rounded towards the top left."""
+    """Return the (top, left, height, width) of the centre crop of this size, rounded towards the top left."""
     return (height - size[0]) // 2, (width - size[1]) // 2, size[0], size[1]
 
 

@@ -25,13 +25,16 @@ def corrupt(
     mean: Tensor | None = None,
     std: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The images and labels of a batch after a randomization: a pure function of (seed, index).
+    """Return the images and labels of a batch after a randomization: a pure function of (seed, index).
 
     kind: true_labels, partially_corrupted_labels, random_labels, shuffled_pixels, random_pixels or gaussian.
-    images: [B, H, W, C], any dtype; labels, index: int64 [B], the index being the sample's for life (add
-    rng.TEST_INDEX for test images). num_classes: for the kinds that draw labels; probability: for
-    partially_corrupted_labels; mean, std: float [C] in the units of the images, for gaussian, whose images come back as
-    float32. Raises ValueError for what is missing or out of range.
+    images: [B, H, W, C], any dtype.
+    labels: int64 [B], the true classes.
+    index: int64 [B], the permanent sample index; add rng.TEST_INDEX for test images.
+    num_classes: needed by the kinds that draw labels.
+    probability: in [0, 1], needed by partially_corrupted_labels.
+    mean, std: float [C], in the units of the images, needed by gaussian, whose images are float32.
+    Raises ValueError for what is missing or out of range.
     """
     one_of("corruption", kind, NAMES)
     if kind in LABEL_KINDS:

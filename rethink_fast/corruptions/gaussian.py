@@ -2,7 +2,7 @@
 generate random pixels for each image" (Zhang et al. 2017, section 2.1).
 
 The paper does not say whether the statistics are per channel: here they are, over all pixels of the uncorrupted
-training set. The noise of an image is drawn once, for life, and is neither rounded nor clipped. Labels stay true.
+training set. The noise of an image is drawn once and is neither rounded nor clipped. Labels stay true.
 """
 
 from __future__ import annotations

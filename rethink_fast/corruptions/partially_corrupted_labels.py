@@ -2,7 +2,7 @@
 uniform random class" (Zhang et al. 2017, section 2.1).
 
 Uniform over all classes, the true one included, as in the authors' own code: about p (1 - 1/C) of the labels
-really change. The draw is fixed for life, "fixed and consistent across epochs". Test labels are never corrupted.
+really change. The draw is permanent, "fixed and consistent across epochs". Test labels are never corrupted.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ def corrupt_labels_reference(labels: Tensor, index: Tensor, num_classes: int, pr
 
 
 def corrupted_mask(index: Tensor, *, probability: float, seed: int) -> Tensor:
-    """Which samples have their label drawn anew (into the true class or another): bool [B]."""
+    """Return which samples have their label replaced (by the true class or another): bool [B]."""
     return rng.draw(seed, rng.Stream.LABELS, index, 0)[..., 0] < rng.threshold(probability)

@@ -1,7 +1,7 @@
 """random_pixels: "a different random permutation is applied to each image independently" (Zhang et al. 2017,
 section 2.1).
 
-The permutation of an image is fixed for life, or it could not be memorised. The channels of a pixel move together.
+The permutation of an image is fixed permanently, or it could not be memorised. The channels of a pixel move together.
 """
 
 from __future__ import annotations

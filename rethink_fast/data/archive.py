@@ -21,7 +21,7 @@ from ..errors import UserError, bad_path, unreadable
 from .tree import BROKEN, LOOP, SPECIAL, Listing
 
 MAX_BYTES = 4 * 2**30
-"""All 1.28 million images of ImageNet at 32 x 32 pixels take 3.7 GiB decoded, and the decoded set has to fit beside."""
+"""All 1.28 million images of ImageNet at 32 x 32 pixels take 3.7 GiB decoded, and memory must hold that as well."""
 MAX_FILE = 256 * 2**20
 """Of one file: the largest batch of CIFAR-10 has 31 MB."""
 MAX_ENTRIES = 2**21
@@ -151,7 +151,7 @@ def _read(path: Path, file: BinaryIO, notes: list[str]) -> Iterator[tuple[tarfil
 
 
 class _File:
-    """A file in a tar. content: if it was wanted; odd: what it is in place of a regular file."""
+    """A file in a tar. content: if it was wanted; odd: what it is instead of a regular file."""
 
     def __init__(self, number: int, odd: str | None = None) -> None:
         self.number, self.odd = number, odd

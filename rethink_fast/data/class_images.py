@@ -24,7 +24,7 @@ READ_AT_ONCE = 256
 
 
 def load(tree: Tree, options: DataOptions) -> Dataset:
-    """The data set of class folders in a folder or a tar. Raises UserError."""
+    """Open the class folders of a folder or a tar. Raises UserError."""
     found = layout.find(tree, "CIFAR-10 batches, ")
 
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
@@ -50,7 +50,7 @@ def _decode(
     index: Tensor,
     options: DataOptions,
 ) -> tuple[Tensor, Tensor, tuple[tuple[str, str], ...]]:
-    """The samples that can be decoded, their images uint8 [n, H, W, 3], and what was left out."""
+    """The samples that can be decoded, their images uint8 [n, H, W, 3], and what was skipped."""
     path, samples = tree.path, index.tolist()
     encoded: dict[int, np.ndarray] = {}
     bad: dict[int, str] = {}

@@ -3,7 +3,7 @@
     file bytes, sample indices  ->  external_source  ->  decoder of the crop  ->  resize  ->  uint8 batch
 
 The decoder is DALI's everywhere. On a GPU its resize follows in the same pipeline; on the CPU ours does, in threads
-beside DALI's: it takes 0.075 ms of a photograph at 299 pixels where DALI's takes 1.4 (one core of an AMD EPYC).
+next to DALI's: it takes 0.075 ms of a photograph at 299 pixels where DALI's takes 1.4 (one core of an AMD EPYC).
 
 The order of the samples is the caller's own list of index batches, so DALI's readers, their shuffling and their
 padding of the last batch, which repeat or lose samples from the second epoch on, do not come into it.
@@ -165,7 +165,7 @@ class Decoder:
 
 
 def _dali() -> Any:
-    # Its decoders write on stderr. What they say of a file that fails is said by `damaged`; of others, nothing is.
+    # Its decoders write on stderr. `damaged` reports files that fail.
     for name, level in (("DALI_NVIMGCODEC_LOG_LEVEL", "0"), ("OPENCV_LOG_LEVEL", "SILENT")):
         os.environ.setdefault(name, level)
     try:
@@ -207,7 +207,7 @@ def whole(encoded: Any) -> Any:
 
 
 def whole_then_centre(encoded: Any) -> Any:
-    """A graph for `Decoder`: what `JpegImages` without margin resizes, to the bit, but with every row decoded.
+    """A graph for `Decoder`: what `JpegImages` without margin resizes, bit-exact, but with every row decoded.
 
     A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
     """
@@ -216,7 +216,7 @@ def whole_then_centre(encoded: Any) -> Any:
 
 
 def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
-    """Decode a window of the upright image to RGB, and as little beside it as the format allows."""
+    """Decode a window of the upright image to RGB, and as little around it as the format allows."""
     rgb = _dali().types.RGB
     return _dali().fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **how)
 

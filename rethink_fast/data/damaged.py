@@ -31,7 +31,7 @@ _WORDS = (
     (("larger than",), "is {}", "make it smaller"),
     (("",), "is of a kind that is not decoded ({})", "convert it to JPEG or PNG"),
 )
-"""By how a reason begins: what is said of the file, and what to do."""
+"""By how a reason begins: what is wrong with the file, and the fix."""
 
 
 def find_damaged(
@@ -113,8 +113,8 @@ def _check(
 
 
 def describe(reason: str) -> tuple[str, str]:
-    """Return what is said of a file that cannot be decoded, as "is damaged (empty)", and what to do about it."""
-    words, advice = next((said, advice) for starts, said, advice in _WORDS if reason.startswith(starts))
+    """Return what is wrong with a file that cannot be decoded, as "is damaged (empty)", and the fix."""
+    words, advice = next((problem, advice) for starts, problem, advice in _WORDS if reason.startswith(starts))
     return words.format(reason), advice
 
 
@@ -125,15 +125,18 @@ def drop_samples(
     damaged: list[tuple[int, str]],
     what_to_do: str,
 ) -> tuple[Tensor, tuple[tuple[str, str], ...]]:
-    """The samples without the damaged ones, and (file, reason) of those; with "raise", a UserError if there are any."""
+    """Return the samples that can be decoded, int64 [n], and (file, reason) of the others.
+
+    Raises UserError if no sample is left or, with what_to_do "raise", if any cannot be decoded.
+    """
     if not damaged:
         return index, ()
     named = tuple((str(root / files[sample]), reason) for sample, reason in damaged)
-    said, advice = describe(named[0][1])
+    problem, advice = describe(named[0][1])
     if what_to_do == "raise":
         others = f", and {len(named) - 1} more cannot be decoded" if len(named) > 1 else ""
         raise UserError(
-            f"{named[0][0]} {said}{others}",
+            f"{named[0][0]} {problem}{others}",
             f"{advice}, or skip such files with --on-decode-error skip",
             option="--on-decode-error",
             value=named[0][0],
@@ -141,6 +144,6 @@ def drop_samples(
     kept = index[~torch.isin(index, torch.tensor([sample for sample, _ in damaged]))]
     if not len(kept):
         raise bad_path(
-            root, f"has {len(named)} images, and none can be decoded; the first, {named[0][0]}, {said}", advice
+            root, f"has {len(named)} images, and none can be decoded; the first, {named[0][0]}, {problem}", advice
         )
     return kept, named

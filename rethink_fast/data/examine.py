@@ -145,6 +145,6 @@ def find_undecodable(batches: Iterable[list[np.ndarray]], *, workers: int) -> It
         for batch in batches:
             cuts = [len(batch) * k // workers for k in range(workers + 1)]
             parts = [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
-            with suppress_stderr():  # the decoders write on stderr what is said here in one line
+            with suppress_stderr():  # the decoders write on stderr what is returned here
                 found = list(pool.map(check, examiners, parts))
             yield list(itertools.chain.from_iterable(found))

@@ -43,7 +43,7 @@ def is_list(name: str) -> bool:
 def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Sequence[str], used: set[str]) -> list[int]:
     """Return the class of each file of a flat folder, from the ground truth in the first of `places` to have one.
 
-    LOC_val_solution.csv (Kaggle); ILSVRC2012_validation_ground_truth.txt (the devkit's, with meta.mat beside it); a
+    LOC_val_solution.csv (Kaggle); ILSVRC2012_validation_ground_truth.txt (the devkit's, with meta.mat next to it); a
     list with one WNID a line for the files in sorted order, or "filename WNID", or "filename class-number" with the
     classes numbered from 0 in sorted order; or the names of the files, as in ILSVRC2012_val_00000001_n01751748.JPEG.
 

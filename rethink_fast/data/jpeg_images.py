@@ -168,7 +168,7 @@ class JpegImages:
 
 
 def resized(output: Any, size: tuple[int, int], pool: Executor, parts: int) -> Tensor:
-    """The images of a DALI TensorList on the CPU at one size, uint8 [B, H, W, 3], made in `parts` by the pool."""
+    """Resize the images of a DALI TensorList on the CPU to one size, in `parts` by the pool: uint8 [B, H, W, 3]."""
     images = torch.empty((len(output), *size, 3), dtype=torch.uint8)
 
     def part(start: int, stop: int) -> None:

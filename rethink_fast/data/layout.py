@@ -74,7 +74,7 @@ def find(tree: Tree, others: str = "") -> Layout:
     taken = {join(at, file).rpartition("/")[0] for file in files}
     test = _held_out(tree, base, places, classes, used) if parts else None
     if test is None:
-        notes.append(f"{tree.path / base} has no validation images (looked for val/ beside train/): no test accuracy")
+        notes.append(f"{tree.path / base} has no validation images (looked for val/ next to train/): no test accuracy")
     else:
         taken |= {join(test[0], file).rpartition("/")[0] for file in test[1]}
     if rest := str(unused(tree, taken, used)):
@@ -158,7 +158,7 @@ def _has_images(tree: Tree, folder: str) -> bool:
 
 
 def _splits(tree: Tree, base: str, pattern: re.Pattern[str]) -> list[str]:
-    """The folders of a split: one, or several that are numbered. None where train is a class beside others."""
+    """The folders of a split: one, or several that are numbered. None where train is a class next to others."""
     listing = tree.listing(base)
     names = [name for name in listing.visible if pattern.fullmatch(name.lower())]
     plain = [name for name in names if ".x" not in name.lower()]

@@ -30,7 +30,7 @@ EVALUATION_BATCH = 500
 class Batch:
     """images: uint8 [M, H, W, C]; rows, index: int64 [B]; all on the device. The image of index[k] is images[rows[k]].
 
-    index is the sample's for life. total: where several ranks share a batch, how many samples all of them have.
+    index is the sample's permanent index. total: where several ranks share a batch, how many samples all of them have.
     """
 
     images: Tensor
@@ -101,7 +101,7 @@ class Loader:
         return len(self.sizes(self.batch_size))
 
     def sizes(self, batch_size: int) -> list[int]:
-        """How many samples each batch holds: the last takes what is left, but never one alone.
+        """Return how many samples each batch holds: the last takes what is left, but never one alone.
 
         Batch norm has no statistics over a single value, so a last batch of one joins the one before it.
         """
@@ -112,18 +112,18 @@ class Loader:
         return sizes
 
     def eval_batch_sizes(self) -> list[int]:
-        """The batch sizes of a sweep."""
+        """Return the batch sizes of `eval_batches`."""
         return self.sizes(EVALUATION_BATCH * self.share.ranks)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Every sample once, in the order of this epoch, without the first `start` batches."""
+        """Yield every sample once, in the order of this epoch, without the first `start` batches."""
         with stage("order"):
             order = kernels.order(self.how.seed, epoch, len(self.split.index))
             samples = self.split.index[order]
         return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
 
     def eval_batches(self) -> Iterator[Batch]:
-        """Every sample once, in ascending order: for evaluation."""
+        """Yield every sample once, in ascending order: for evaluation."""
         return self._batches(self.split.index, self.eval_batch_sizes(), 0)
 
     def example(self, size: int) -> Batch:
@@ -138,7 +138,7 @@ class Loader:
         return loader
 
     def prepared(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
-        """What the network takes. epoch: keys the random augmentation; None leaves it out (evaluation)."""
+        """Return what the network takes. epoch: keys the random augmentation; None omits it (evaluation)."""
         index = batch.index
         keyed = index + self.base if self.base else index
         inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
@@ -147,7 +147,7 @@ class Loader:
     def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
         device, source = self.labels.device, self.split.images
         if source.resident and device.type == "cuda":
-            # One copy an epoch, which the device need not be waited for, in place of one a batch.
+            # One asynchronous copy per epoch, not one per batch.
             samples = samples.pin_memory().to(device, non_blocking=True)
         parts = samples.split(sizes)[start:]
         totals: list[int | None] = [None] * len(parts)
@@ -177,7 +177,7 @@ class Loader:
 
 
 def pixel_statistics(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over every pixel of a split: float32 [C], in pixel units.
+    """Return mean and standard deviation of each channel over every pixel of a split: float32 [C], in pixel units.
 
     Exact sums of integers, so that the result depends on no order or batch; population standard deviation.
     """

@@ -32,7 +32,7 @@ CHUNK = 2**20
 
 
 def find(folder: Path) -> list[Path] | None:
-    """The four files (training images and labels, test images and labels) at or below a folder, or None."""
+    """Find the four files (training images and labels, test images and labels) at or below a folder, or None."""
     for below in FOLDERS:
         found = [_variant(folder / below, name) for name in FILES]
         if all(found):
@@ -49,7 +49,7 @@ def _variant(folder: Path, name: str) -> Path | None:
 
 
 def load(folder: Path, options: DataOptions) -> Dataset:
-    """MNIST from a folder of its four IDX files; a missing or damaged file is a UserError that names it."""
+    """Open MNIST from a folder of its four IDX files. Raises UserError that names a missing or damaged file."""
     found = find(folder)
     if found is None:
         raise UserError(
@@ -89,7 +89,7 @@ def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
 
 
 def read_idx(path: Path, magic: int) -> Tensor:
-    """The bytes of one IDX file as uint8 of the shape in its header; a damaged one is a UserError that names it.
+    """Return the content of an IDX file, uint8 of the shape in its header. Raises UserError that names a damaged file.
 
     The header comes first: no more is read, or unpacked, than it promises.
     """

@@ -1,7 +1,7 @@
-"""Decoded images in a .npy, by memory map: on a CPU as they lie there, to a GPU through pinned memory.
+"""Decoded images in a .npy, by memory map: directly on a CPU, to a GPU through pinned memory.
 
 CPU    .npy (the system's page cache)  ->  rows of it, gathered by the preparation itself: no copy is made
-GPU    .npy  ->  gather  ->  pinned buffer  ->  copy on a stream of its own  ->  fresh batch on the device
+GPU    .npy  ->  gather  ->  pinned buffer  ->  copy on a second stream  ->  fresh batch on the device
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A pack opened as a data set: JPEGs by memory map into the decoder, decoded images by memory map as they lie.
+"""A pack opened as a data set: JPEGs by memory map into the decoder, decoded images by memory map.
 
-What comes out is what the folder gives, sample by sample, as far as the format keeps it: to the bit from the original
+The images equal those of the folder, sample by sample, as far as the format keeps them: bit-exact from the original
 bytes and from npy; from re-encoded JPEGs, what JPEG makes of those.
 """
 

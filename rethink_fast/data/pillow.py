@@ -52,7 +52,7 @@ def as_ppm(content: bytes) -> bytes | None:
     """Return an image as an 8-bit RGB PPM; None if Pillow cannot read it, or not all of it. Raises TooLarge."""
     from PIL import Image
 
-    # For all threads, which warnings.catch_warnings is not: what is wrong with a file is said in one line of ours.
+    # For all threads, which warnings.catch_warnings is not: a fault in a file is reported in one line.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:

@@ -43,7 +43,7 @@ class Preprocessing:
     window: (top, left, height, width) of the fixed crop.
     corruption: one of PIXEL_KINDS, or "" for none.
     size: height and width of the network input.
-    random_resized_crop: whether a random window is resized, in place of the centre window of that size.
+    random_resized_crop: whether a random window is resized, instead of the centre window of that size.
     normalisation: "whiten" or "unit_range".
     mean, std: float32 [C] in pixel units, for gaussian.
     dtype: torch.float32 or torch.bfloat16.
@@ -87,12 +87,14 @@ class Preprocessing:
 
 
 def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, epoch: int | Tensor | None) -> Tensor:
-    """The network input for the samples `index`, stored at `rows` of `images`.
+    """Return the network input for the samples `index`: how.dtype [B, C, *how.size], channels_last.
 
-    images: uint8 [M, H, W, C]; rows, index: int64 [B]. epoch: keys the random augmentation; None leaves it out
-    (evaluation), and a crop is then the centre crop. A graph that is captured or compiled keeps an int for good, but
-    reads a tensor, int64 [], anew each time it runs. Returns how.dtype [B, C, *how.size], channels_last. Raises
-    ValueError for what does not fit.
+    images: uint8 [M, H, W, C].
+    rows: int64 [B], where each sample is stored in `images`.
+    index: int64 [B], the permanent sample index.
+    epoch: keys the random augmentation; None omits it (evaluation), and a crop is then the center crop. A captured or
+        compiled graph keeps an int as a constant, but reads a tensor, int64 [], each time it runs.
+    Raises ValueError for what does not fit.
     """
     height, width, channels = check_images(images).shape[1:]
     if images.dtype != torch.uint8:

@@ -1,4 +1,4 @@
-"""Where decoded images stay: on the device, decoded once, or nowhere, decoded or copied anew for every epoch."""
+"""Where decoded images stay: on the device, decoded once, or nowhere, decoded or copied again for every epoch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
     splits = [split for split in (dataset.train, dataset.test) if split is not None]
     needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
     if isinstance(dataset.train.images, MemmapImages) and how != "device":
-        return dataset, CachePlan(False, needed, "read where they lie decoded, and kept in memory by the system")
+        return dataset, CachePlan(False, needed, "memory-mapped, and kept in memory by the system")
     if dataset.train.images.resident and not isinstance(dataset.train.images, MemmapImages):
         if how == "none":
             raise UserError(
@@ -80,7 +80,7 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
                 option="--cache-images",
                 value="device",
             )
-        return dataset, CachePlan(False, needed, "a window of each image is decoded anew for every epoch")
+        return dataset, CachePlan(False, needed, "a window of each image is decoded again for every epoch")
     free = free_memory(device) or 0
     made = plan(how, needed, free if device.type == "cuda" else free // options.processes, device)
     if made.stay:

@@ -1,4 +1,4 @@
-"""Images brought to one size: antialiased linear, in whole numbers, the same to the bit wherever it is computed.
+"""Resize to one size: antialiased linear, in integers, bit-exact on every machine.
 
 Along one axis of `from` places, place o of `to` is the mean of the places around its centre, weighted by a triangle as
 wide as the coarser of the two grids (what Pillow and torch call bilinear with antialias). With n = max(from, to), place

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import kernels
 
 Progress = Callable[[str, int, int], None]
-"""Told (what, done, total) now and then in long work."""
+"""Called with (what, done, total) now and then in long work."""
 
 
 class Images(Protocol):
@@ -46,7 +46,7 @@ class Split:
     """Training or test set.
 
     labels: int64 [N] on the CPU, the true class by sample index. index: int64 [n], ascending, the samples that take
-    part (without those over the limit and the damaged ones). damaged: (file, reason) of what was left out.
+    part (without those over the limit and the damaged ones). damaged: (file, reason) of what was skipped.
     """
 
     images: Images
@@ -95,7 +95,7 @@ class InMemoryImages:
 
 
 def subset(n: int, limit: int | None) -> Tensor:
-    """The samples that take part when at most `limit` of n may: int64, ascending, nested as the limit grows.
+    """Return the samples that take part when at most `limit` of n may: int64, ascending, nested as the limit grows.
 
     A fixed pseudo-random choice, the same for every seed of a run, because sorted sets hold one class after another.
     """

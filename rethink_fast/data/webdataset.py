@@ -1,4 +1,4 @@
-"""WebDataset shards that other tools made, to make a pack of: KEY.jpg beside KEY.cls or KEY.json, in plain tars.
+"""WebDataset shards that other tools made, to make a pack of: KEY.jpg next to KEY.cls or KEY.json, in plain tars.
 
 The shards of the held-out images have val, validation or test in their names. The sample index is the position in the
 sorted shards, one after another. Classes are numbers, or else names in sorted order.

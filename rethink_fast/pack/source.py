@@ -17,7 +17,7 @@ from ..files import open_regular
 
 
 @dataclass(frozen=True)
-class Source:
+class EncodedSplit:
     """Encoded images of one split, or of part of it, in the order of their sample indices.
 
     The bytes of image k are `lengths[k]` from `offsets[k]` on in root / files[k]. quarantined: of images that are
@@ -34,11 +34,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.files)
 
-    def part(self, start: int, stop: int) -> Source:
+    def part(self, start: int, stop: int) -> EncodedSplit:
         """The images from start to stop, counted from 0."""
         known = {k - start: why for k, why in self.quarantined.items() if start <= k < stop}
         cut = slice(start, stop)
-        return Source(self.root, self.files[cut], self.offsets[cut], self.lengths[cut], self.labels[cut], known)
+        return EncodedSplit(self.root, self.files[cut], self.offsets[cut], self.lengths[cut], self.labels[cut], known)
 
     def read(self, k: int) -> np.ndarray:
         """The bytes of image k, uint8 [n], none of a quarantined one; a UserError where they cannot be read."""
@@ -56,7 +56,7 @@ class PackSource:
     """Everything that is packed. size: to which a pack has brought the images before; notes: about the source."""
 
     classes: tuple[str, ...]
-    splits: dict[str, Source]
+    splits: dict[str, EncodedSplit]
     size: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ def open_tree(path: Path) -> PackSource:
     return PackSource(found.classes, splits, notes=found.notes)
 
 
-def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Source:
+def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> EncodedSplit:
     at = path / folder
     lengths = np.zeros(len(files), np.int64)
     unreadable = {}
@@ -102,7 +102,7 @@ def _of_folder(path: Path, folder: str, files: list[str], labels: object) -> Sou
                 lengths[k] = os.fstat(opened.fileno()).st_size
         except OSError as error:
             unreadable[k] = (file, f"cannot be read: {error.strerror or error}")
-    return Source(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
+    return EncodedSplit(at, files, np.zeros(len(files), np.int64), lengths, np.asarray(labels, np.int32), unreadable)
 
 
 def _of_shards(path: Path, shards: list[str]) -> PackSource:
@@ -111,7 +111,7 @@ def _of_shards(path: Path, shards: list[str]) -> PackSource:
     return PackSource(
         classes,
         {
-            name: Source(path, s.shards, s.offsets, s.lengths, np.array([number[c] for c in s.labels], np.int32))
+            name: EncodedSplit(path, s.shards, s.offsets, s.lengths, np.array([number[c] for c in s.labels], np.int32))
             for name, s in splits.items()
         },
     )
@@ -126,12 +126,14 @@ def _of_pack(pack: Pack) -> PackSource:
             allowed="jpeg",
         )
 
-    def source(split: PackSplit) -> Source:
+    def source(split: PackSplit) -> EncodedSplit:
         names = split.files
         files = [names[shard] for shard in split.index["shard"]]
         known = {index: (file, reason) for index, file, reason in split.quarantine}
         index = split.index
-        return Source(pack.path, files, index["offset"].copy(), index["length"].copy(), index["label"].copy(), known)
+        return EncodedSplit(
+            pack.path, files, index["offset"].copy(), index["length"].copy(), index["label"].copy(), known
+        )
 
     splits = {"train": source(pack.train)}
     if pack.test is not None:

@@ -1,4 +1,4 @@
-"""One part of a pack, made in a process of its own: read, decode whole, encode, write, move into place.
+"""One part of a pack, made in its own process: read, decode whole, encode, write, move into place.
 
 A part is as many samples as a shard holds. It is finished once its record is there, which is moved into place after the
 bytes it speaks of are on the disk; a part that was begun and not finished is made again, and comes out the same.
@@ -28,7 +28,7 @@ from ..data.pack_schema import BLOCK, INDEX, check_npy_places, check_rows, check
 from ..errors import UserError
 from ..files import read_json, write_atomic
 from ..stderr import suppress_stderr
-from .source import Source
+from .source import EncodedSplit
 
 QUALITY, SUBSAMPLING = 90, "4:2:0"
 """Of re-encoded JPEGs. Most photographs of ImageNet come in 4:2:0 themselves."""
@@ -37,22 +37,22 @@ RECORDS = "parts"
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """A part to be made. folder: of the unfinished pack. start: sample index of its first image.
 
-    shape: height, width and channels of every image, of the npy format; () of jpeg. place: the byte of the .npy at
-    which the part begins.
+    shape: height, width and channels of every image, of the npy format; () of jpeg. byte_offset: where the part
+    begins in the .npy.
     """
 
     folder: Path
     split: str
     number: int
     start: int
-    source: Source
+    source: EncodedSplit
     format: str
     size: int | None
     shape: tuple[int, ...]
-    place: int
+    byte_offset: int
 
     @property
     def file(self) -> str:
@@ -61,7 +61,7 @@ class Job:
     @property
     def offset(self) -> int:
         """From which byte of its file on it is the part: the header of a .npy goes with its first part."""
-        return 0 if self.format == "jpeg" or self.number == 0 else self.place
+        return 0 if self.format == "jpeg" or self.number == 0 else self.byte_offset
 
     @property
     def record(self) -> Path:
@@ -81,7 +81,7 @@ def begin_process() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def make_part(job: Job) -> int:
+def make_part(job: ShardJob) -> int:
     """Make one part and its record; returns its samples. Raises OSError where the disk takes no more."""
     write = _write_npy if job.format == "npy" else _write_tar
     rows, quarantine, sha256, length = write(job)
@@ -95,7 +95,7 @@ def make_part(job: Job) -> int:
     return len(job.source)
 
 
-def read_record(job: Job) -> dict[str, Any] | None:
+def read_record(job: ShardJob) -> dict[str, Any] | None:
     """Return the record of a part that is finished, its rows as INDEX; None of anything else that stands there."""
     try:
         record = read_json(job.record)
@@ -109,8 +109,8 @@ def read_record(job: Job) -> dict[str, Any] | None:
             length = size
             check_tar_places(rows, [size], shard=job.number, first=job.start)
         else:
-            length = job.place - job.offset + len(rows) * math.prod(job.shape)
-            check_npy_places(rows, job.shape, job.place, first=job.start)
+            length = job.byte_offset - job.offset + len(rows) * math.prod(job.shape)
+            check_npy_places(rows, job.shape, job.byte_offset, first=job.start)
         part = {"file": job.file, "offset": job.offset, "bytes": length, "sha256": record["part"]["sha256"]}
         whole = record["part"] == part and job.offset + length <= size
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
@@ -123,7 +123,7 @@ Image = tuple[np.ndarray, tuple[int, int], str]
 """Pixels uint8 [H, W, 3], empty where they are not needed; height and width; why it cannot be decoded, or ""."""
 
 
-def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
+def images(job: ShardJob) -> Iterator[tuple[int, np.ndarray, Image]]:
     """For each sample in order: its position in the source, its bytes, and the image."""
     source = job.source
     for first in range(0, len(source), BATCH):
@@ -135,7 +135,7 @@ def images(job: Job) -> Iterator[tuple[int, np.ndarray, Image]]:
 
 def _decoded(encoded: list[np.ndarray], known: list[str], format: str, size: int | None) -> list[Image]:
     made: list[Image] = []
-    with suppress_stderr():  # what the decoders write on stderr is said in the quarantine
+    with suppress_stderr():  # what the decoders write on stderr is in the quarantine
         examined = _examiner(format, size).decode_one_by_one(encoded)
         for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:
@@ -199,7 +199,7 @@ Written = tuple[Rows, list[tuple[int, str, str]], str, int]
 """Rows of INDEX, (sample index, file, reason) of the quarantined, checksum and bytes."""
 
 
-def _write_tar(job: Job) -> Written:
+def _write_tar(job: ShardJob) -> Written:
     rows: Rows = []
     quarantine = []
     sha256, length = "", 0
@@ -233,14 +233,14 @@ def member(name: str, data: bytes) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
 
 
-def _write_npy(job: Job) -> Written:
+def _write_npy(job: ShardJob) -> Written:
     """Into the .npy, whose header and length are there already."""
     rows: Rows = []
     quarantine = []
     row = int(np.prod(job.shape))
     with (job.folder / job.file).open("r+b") as opened:
-        header = opened.read(job.place) if job.number == 0 else b""
-        opened.seek(job.place - len(header))
+        header = opened.read(job.byte_offset) if job.number == 0 else b""
+        opened.seek(job.byte_offset - len(header))
         file = _File(opened)
         file.write(header)
         for k, _, (pixels, shape, reason) in images(job):
@@ -258,13 +258,13 @@ def _write_npy(job: Job) -> Written:
                     option="--size",
                     value=job.source.root / job.source.files[k],
                 )
-            rows.append((0, job.place + k * row, row, label, *shape))
+            rows.append((0, job.byte_offset + k * row, row, label, *shape))
             file.write(pixels.tobytes())
         opened.flush()
         os.fsync(opened.fileno())
     return rows, quarantine, file.sha256(), file.bytes
 
 
-def _named(source: Source, k: int) -> str:
+def _named(source: EncodedSplit, k: int) -> str:
     known = source.quarantined.get(k)
     return known[0] if known is not None else source.files[k]

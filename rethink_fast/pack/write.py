@@ -5,7 +5,7 @@
     DEST.partial/*.tar or *.npy        their bytes
     DEST                               is there once it is whole
 
-A run that was stopped, by whatever, is gone on with by the same command.
+A run that was stopped, by whatever, is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from ..data.source import Progress
 from ..errors import UserError, bad_path, in_range, one_of
 from ..files import lock, read_json, remove_partial, write_atomic
 from . import worker
-from .source import PackSource, Source, open_tree
-from .worker import QUALITY, RECORDS, SUBSAMPLING, Job, begin_process, make_part, read_record
+from .source import EncodedSplit, PackSource, open_tree
+from .worker import QUALITY, RECORDS, SUBSAMPLING, ShardJob, begin_process, make_part, read_record
 
 SHARD = 1024
 """Samples in a part: about 110 MB of ImageNet's own photographs, about 30 MB of them at 299 pixels."""
-FEWEST, PARTS = 64, 16
+MIN_SHARD, PARTS = 64, 16
 """A small set is cut finer, into so many parts, so that all processes have work."""
 ESTIMATE_SAMPLES = 64
 """Images that are encoded to foretell how long all of them will be."""
@@ -104,26 +104,26 @@ def plan(src: Path, dest: Path, *, format: str, size: int | None) -> PackPlan:
     return replace(made, bytes=needed, exact=size is None)
 
 
-def _npy_bytes(source: Source, shape: tuple[int, ...]) -> int:
-    return len(source) * int(np.prod(shape)) + _kept_beside(source)
+def _npy_bytes(source: EncodedSplit, shape: tuple[int, ...]) -> int:
+    return len(source) * int(np.prod(shape)) + _metadata_bytes(source)
 
 
-def _tar_bytes(source: Source, lengths: np.ndarray) -> int:
+def _tar_bytes(source: EncodedSplit, lengths: np.ndarray) -> int:
     """Of each sample a header and the image in whole blocks, and a header and a block with the label."""
     blocks = -(-lengths // BLOCK) + 3
-    return int(blocks.sum()) * BLOCK + _kept_beside(source)
+    return int(blocks.sum()) * BLOCK + _metadata_bytes(source)
 
 
-def _kept_beside(source: Source) -> int:
+def _metadata_bytes(source: EncodedSplit) -> int:
     """At most: a sample's rows in the index and in the record of its part, 64 bytes in text; of a part its description
     and the end of its tar; the headers and the text around them."""
-    return len(source) * (INDEX.itemsize + 64) + (len(source) // FEWEST + 1) * (2 * BLOCK + 256) + 4096
+    return len(source) * (INDEX.itemsize + 64) + (len(source) // MIN_SHARD + 1) * (2 * BLOCK + 256) + 4096
 
 
-def _tried(made: PackPlan, source: Source, number: int) -> Iterator[tuple[int, worker.Image]]:
+def _tried(made: PackPlan, source: EncodedSplit, number: int) -> Iterator[tuple[int, worker.Image]]:
     """The first images, or so many evenly spread ones, decoded here."""
     for k in np.unique(np.linspace(0, len(source) - 1, number, dtype=np.int64)).tolist():
-        job = Job(made.folder, "", 0, 0, source.part(k, k + 1), made.format, made.size, (), 0)
+        job = ShardJob(made.folder, "", 0, 0, source.part(k, k + 1), made.format, made.size, (), 0)
         for _, _, image in worker.images(job):
             yield k, image
 
@@ -139,7 +139,7 @@ def _own_shape(made: PackPlan) -> tuple[int, ...]:
     )
 
 
-def _length(made: PackPlan, source: Source) -> int:
+def _length(made: PackPlan, source: EncodedSplit) -> int:
     """Bytes of a re-encoded image: the mean of a few, and three standard errors."""
     found = [len(worker.jpeg_of(pixels)) for _, (pixels, _, _) in _tried(made, source, ESTIMATE_SAMPLES) if pixels.size]
     if not found:
@@ -164,12 +164,12 @@ def write(
     _check_room(made, jobs)
     try:
         made.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(made.folder, note):
+        with _locked(made.folder, note):
             if not (made.folder / MANIFEST).exists():
-                _begin(made)
+                _resume_or_start(made)
                 _make_all(made, jobs, workers, progress)
                 _describe(made, jobs)
-            return _put_in_place(made)
+            return _publish(made)
     except OSError as error:
         raise bad_path(
             made.dest,
@@ -180,7 +180,7 @@ def write(
 
 
 @contextmanager
-def _alone(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[None]:
+def _locked(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the folder for this process; its end, however it comes, lets go of it."""
     try:
         held = lock(folder / ".lock")
@@ -195,7 +195,7 @@ def _alone(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[
             held.close()
 
 
-def _make_all(made: PackPlan, jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
+def _make_all(made: PackPlan, jobs: Sequence[ShardJob], workers: int, progress: Progress | None) -> None:
     """Make every part that is not there yet."""
     missing = [job for job in jobs if read_record(job) is None]
     for job in missing:
@@ -209,7 +209,7 @@ def _make_all(made: PackPlan, jobs: Sequence[Job], workers: int, progress: Progr
             progress("packing images", done, total)
 
 
-def _begin(made: PackPlan) -> None:
+def _resume_or_start(made: PackPlan) -> None:
     """Make the folder what a run of this plan starts from, fresh or left by another."""
     plan_file = made.folder / "plan.json"
     if plan_file.exists():
@@ -258,7 +258,7 @@ def _lay_out(path: Path, shape: tuple[int, ...]) -> None:
         file.truncate(len(header) + int(np.prod(shape)))
 
 
-def _check_room(made: PackPlan, jobs: Sequence[Job]) -> None:
+def _check_room(made: PackPlan, jobs: Sequence[ShardJob]) -> None:
     missing = sum(len(job.source) for job in jobs if not job.record.exists())
     place = next(place for place in made.folder.absolute().parents if place.exists())
     needed, free = made.bytes * missing // made.images, shutil.disk_usage(place).free
@@ -268,18 +268,18 @@ def _check_room(made: PackPlan, jobs: Sequence[Job]) -> None:
         )
 
 
-def _jobs(made: PackPlan) -> Iterator[Job]:
+def _jobs(made: PackPlan) -> Iterator[ShardJob]:
     for name, source in made.tree.splits.items():
-        per = min(SHARD, max(FEWEST, -(-len(source) // PARTS)))
+        per = min(SHARD, max(MIN_SHARD, -(-len(source) // PARTS)))
         header = len(_header((len(source), *made.shape))) if made.shape else 0
         row = int(np.prod(made.shape)) if made.shape else 0
         for number, start in enumerate(range(0, len(source), per)):
             part = source.part(start, min(start + per, len(source)))
             place = header + start * row
-            yield Job(made.folder, name, number, start, part, made.format, made.size, made.shape, place)
+            yield ShardJob(made.folder, name, number, start, part, made.format, made.size, made.shape, place)
 
 
-def _make(jobs: Sequence[Job], workers: int, made: PackPlan) -> Iterator[int]:
+def _make(jobs: Sequence[ShardJob], workers: int, made: PackPlan) -> Iterator[int]:
     """The images of each part, as it is finished. One worker is this process."""
     if workers == 1 or len(jobs) <= 1:
         yield from map(make_part, jobs)
@@ -306,7 +306,7 @@ def _make(jobs: Sequence[Job], workers: int, made: PackPlan) -> Iterator[int]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _describe(made: PackPlan, jobs: Sequence[Job]) -> None:
+def _describe(made: PackPlan, jobs: Sequence[ShardJob]) -> None:
     """From the records of all parts to the index, the quarantine and, last of all, the description."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in made.tree.splits}
     for job in jobs:
@@ -326,7 +326,7 @@ def _describe(made: PackPlan, jobs: Sequence[Job]) -> None:
     write_manifest(made.folder, values, indexes, quarantine)
 
 
-def _put_in_place(made: PackPlan) -> Pack:
+def _publish(made: PackPlan) -> Pack:
     """Check the pack, remove what only the making needed, and give the folder its name."""
     try:
         _check_same(made, read_manifest(made.folder).get("plan"))

@@ -186,8 +186,9 @@ def test_colour_is_the_contract() -> None:
 
         if w[0] % 2:
             x = contrast(x)
-        x = in_hsv(x, lambda h, sat, v, factor=1 + s[2] / 2: (h, min(max(sat * factor, 0.0), 1.0), v))
-        x = in_hsv(x, lambda h, sat, v, turn=s[3] / 5: ((h + turn) % 1.0, sat, v))
+        factor, turn = 1 + s[2] / 2, s[3] / 5
+        x = in_hsv(x, lambda h, sat, v: (h, min(max(sat * factor, 0.0), 1.0), v))  # noqa: B023
+        x = in_hsv(x, lambda h, sat, v: ((h + turn) % 1.0, sat, v))  # noqa: B023
         if not w[0] % 2:
             x = contrast(x)
         assert np.abs(made[k].numpy() - 255 * x.clip(0, 1)).max() < 255 * EPS * (64 * (2.5 * 12 + 12) + 200)

@@ -11,8 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rethink_fast import CorruptedDataset, corrupt, rng
-from rethink_fast.corruptions import partially_corrupted_labels, random_pixels
-from rethink_fast.corruptions.corrupt import NAMES
+from rethink_fast.corruptions import NAMES, partially_corrupted_labels, random_pixels
 from rethink_fast.errors import UserError
 
 GENERATOR = np.random.default_rng(0)

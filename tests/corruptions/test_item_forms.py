@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, UserDict, namedtuple
+from collections.abc import Callable
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,24 @@ from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset,
 from rethink_fast import CorruptedDataset
 from rethink_fast.errors import UserError
 
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F")
+MODES: tuple[str, ...] = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "HSV",
+    "LAB",
+    "I",
+    "F",
+)
 MODES += ("I;16", "I;16B", "I;16L", "I;16N")
 MOVING = ("shuffled_pixels", "random_pixels")
 
@@ -50,7 +68,7 @@ def source(height: int, width: int, seed: int, kind: str) -> np.ndarray:
 
 def pillow(mode: str, height: int, width: int) -> Image.Image:
     image = Image.new(mode, (width, height))
-    content = np.random.default_rng(0).integers(0, 256, len(image.tobytes()), dtype=np.uint8)
+    content: np.ndarray = np.random.default_rng(0).integers(0, 256, len(image.tobytes()), dtype=np.uint8)
     if mode == "F":
         content = np.random.default_rng(0).random(height * width, dtype=np.float32)
     image.frombytes(content.tobytes())
@@ -89,7 +107,7 @@ DTYPES = st.one_of(
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 7), st.integers(1, 7)), st.tuples(*[st.integers(1, 7)] * 2, st.integers(1, 4))
 )
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "C": lambda a: a,
     "F": np.asfortranarray,
     "reversed": lambda a: a[::-1, ::-1],
@@ -112,12 +130,21 @@ def test_an_array_of_any_dtype_and_layout(data: st.DataObject) -> None:
     assert (type(moved), moved.dtype, moved.shape) == (np.ndarray, array.dtype, array.shape)
     assert moved.flags.c_contiguous >= array.flags.c_contiguous
     assert moved.flags.f_contiguous >= array.flags.f_contiguous
-    places = source(*shape[:2], seed, kind)
+    places = source(shape[0], shape[1], seed, kind)
     expected = array.copy().reshape(shape[0] * shape[1], *shape[2:])[places.ravel()].reshape(shape)
     assert moved.tobytes() == expected.tobytes()
 
 
-TORCH_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64, torch.bool, torch.float16)
+TORCH_DTYPES: tuple[torch.dtype, ...] = (
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.uint16,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+    torch.float16,
+)
 TORCH_DTYPES += (torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.float8_e4m3fn)
 
 
@@ -150,7 +177,7 @@ def test_a_tensor_of_any_dtype_and_layout(data: st.DataObject) -> None:
     assert type(moved) is type(tensor)
     assert (moved.dtype, moved.shape, moved.stride()) == (dtype, tensor.shape, tensor.stride())
     assert moved.requires_grad == tensor.requires_grad
-    places = torch.from_numpy(source(*shape[-2:], seed, kind)).flatten()
+    places = torch.from_numpy(source(shape[-2], shape[-1], seed, kind)).flatten()
     expected = tensor.detach().flatten(-2)[..., places].reshape(tensor.shape)
     assert torch.equal(moved.to(torch.complex128), expected.to(torch.complex128))
 
@@ -215,8 +242,27 @@ def test_gaussian_with_other_statistics_is_refused() -> None:
 
 # Labels
 
-NUMPY_TYPES = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.intp)
+NUMPY_TYPES: tuple[Any, ...] = (
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.intp,
+)
 NUMPY_TYPES += (np.float16, np.float32, np.float64, np.longdouble)
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Two(enum.IntEnum):
+    A = 0
+    B = 1
 
 
 class Digit(enum.IntEnum):
@@ -292,8 +338,8 @@ def test_a_label_that_is_a_truth_value(make: Any) -> None:
         (Decimal(3), "type Decimal"),
         ([3], "type list"),
         (None, "type NoneType"),
-        (enum.Enum("Colour", "RED").RED, "type Colour"),
-        (enum.IntEnum("Two", "A B", start=0).A, "type Two cannot hold the class 9"),
+        (Colour.RED, "type Colour"),
+        (Two.A, "type Two cannot hold the class 9"),
         (-1, r"the label -1 is not in 0 \.\.\. 9"),
         (10, "the label 10 is not in"),
         (np.uint8(255), "the label 255 is not in"),
@@ -388,7 +434,9 @@ class NoLength:
         return IMAGE, 0
 
 
-@pytest.mark.parametrize("dataset", [Stream(), NoLength(), iter([]), {"train": [], "test": []}, DataLoader([1])])
+@pytest.mark.parametrize(
+    "dataset", [Stream(), NoLength(), iter([]), {"train": [], "test": []}, DataLoader(TensorDataset(torch.arange(1)))]
+)
 def test_a_dataset_without_an_index_is_refused(dataset: Any) -> None:
     with pytest.raises(
         UserError, match=rf"^a dataset of type {type(dataset).__name__} (has no index|is a dict of 'train')"
@@ -422,7 +470,8 @@ def test_indexing() -> None:
     dataset = CorruptedDataset(plain, "random_labels", num_classes=5)
     labels = [int(label) for _, label in dataset]
     assert len(labels) == 5
-    for i in (np.int64(4), torch.tensor(4), np.uint8(4), -1, np.int8(-1)):
+    positions: tuple[Any, ...] = (np.int64(4), torch.tensor(4), np.uint8(4), -1, np.int8(-1))
+    for i in positions:
         assert int(dataset[i][1]) == labels[4]
     for wrong in (5, -6, 2**70):
         with pytest.raises(IndexError, match="is out of range: there are 5"):
@@ -430,7 +479,7 @@ def test_indexing() -> None:
     for other in (slice(0, 2), 1.0, "1", None):
         with pytest.raises(TypeError):
             dataset[other]  # type: ignore[index]
-    assert [int(label) for _, label in Subset(dataset, [3, 1])] == [labels[3], labels[1]]
+    assert [int(label) for _, label in map(Subset(dataset, [3, 1]).__getitem__, range(2))] == [labels[3], labels[1]]
     double = CorruptedDataset(ConcatDataset([plain, plain]), "random_labels", num_classes=5)
     assert [int(double[i][1]) for i in range(5)] == labels
 

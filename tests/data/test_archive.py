@@ -24,7 +24,7 @@ def tree(path: Path) -> TarTree:
 
 
 def write(path: Path, names: list[str], content: bytes = b"x" * 700, mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as made:
+    with tarfile.open(path, mode) as made:  # type: ignore[call-overload]
         for name in names:
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import torch
 from PIL import Image
 
 from rethink_fast.data import DataOptions, cifar10, unpickle
+from rethink_fast.data.source import Dataset
 from rethink_fast.errors import UserError
 
 N = 4
 BATCHES = (*cifar10.TRAIN, *cifar10.TEST)
 
 
-def opened(path: Path, **changes: Any):
+def opened(path: Path, **changes: Any) -> Dataset:
     return cifar10.load(path, DataOptions(**{"workers": 1, **changes}))
 
 
@@ -49,7 +51,7 @@ def binary(images: np.ndarray, labels: list[int]) -> bytes:
     return b"".join(bytes([label]) + image.tobytes() for image, label in zip(images, labels, strict=True))
 
 
-FORMS = {
+FORMS: dict[str, tuple[str, str, Callable[..., bytes]]] = {
     "python 2": ("cifar-10-batches-py", "", python),
     "python str": ("cifar-10-batches-py", "", partial(python, protocol=4, keys=str)),
     "python 5": ("cifar-10-batches-py", "", partial(python, protocol=5)),
@@ -67,12 +69,13 @@ def write(root: Path, form: str = "binary") -> Path:
 
 
 def pack(path: Path, folder: Path, mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as archive:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         archive.add(folder, folder.name)
     return path
 
 
-def check(made) -> None:
+def check(made: Dataset) -> None:
+    assert made.test is not None
     assert made.classes == cifar10.CLASSES
     content = batches()
     for split, names in ((made.train, cifar10.TRAIN), (made.test, cifar10.TEST)):
@@ -105,7 +108,7 @@ class Evil:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
         return (open, (str(self.marker), "w"))
 
 
@@ -142,7 +145,7 @@ def test_the_unpickler_refuses_all_but_arrays(name: str) -> None:
         ("data_batch_1", lambda data: python(np.zeros((0, 3072), np.uint8), [], 4), "has no images"),
     ],
 )
-def test_a_damaged_pickle_is_named(tmp_path: Path, name: str, damage, message: str) -> None:
+def test_a_damaged_pickle_is_named(tmp_path: Path, name: str, damage: Callable[[bytes], bytes], message: str) -> None:
     file = write(tmp_path, "python 2") / name
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=f"{name}.*{message}"):
@@ -192,6 +195,7 @@ def test_a_folder_without_it(tmp_path: Path) -> None:
 def test_limit(tmp_path: Path) -> None:
     write(tmp_path)
     made = opened(tmp_path, max_samples=3)
+    assert made.test is not None
     assert (len(made.train.index), len(made.test.index), len(made.train.labels)) == (3, 3, 5 * N)
 
 
@@ -216,6 +220,7 @@ def test_class_folders(tmp_path: Path, packed: bool) -> None:
     assert made.data_source == f"jpeg {'tar' if packed else 'folder'} {path}"
     assert made.classes == ("cat", "dog")
     assert made.train.labels.tolist() == [0, 0, 1]
+    assert made.test is not None
     assert made.test.labels.tolist() == [0]
     assert made.train.images.shape == (6, 8, 3)
     (images, rows), *_ = made.train.images.read([torch.tensor([2, 0])])
@@ -270,6 +275,7 @@ def test_the_real_tar(shared_data: Path) -> None:
     made = opened(path, workers=2, progress=lambda *what: told.append(what))
     assert made.classes == cifar10.CLASSES
     assert torch.bincount(made.train.labels).tolist() == [5000] * 10
+    assert made.test is not None
     assert torch.bincount(made.test.labels).tolist() == [1000] * 10
     assert told[-1] == ("decoding images", 10_000, 10_000)
     (images, rows), *_ = made.train.images.read([torch.tensor([12_345])])

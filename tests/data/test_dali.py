@@ -7,7 +7,9 @@ import io
 import math
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
-def jpeg(image: Image.Image, **how) -> bytes:
+def jpeg(image: Image.Image, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", **{"quality": 90, "subsampling": 0, **how})
     return file.getvalue()
@@ -116,7 +118,7 @@ def test_few_batches_are_read_ahead(tmp_path: Path) -> None:
     images = opened(tmp_path, numbered(tmp_path, 64))
     asked = 0
 
-    def batches():
+    def batches() -> Iterator[torch.Tensor]:
         nonlocal asked
         for batch in torch.arange(64).split(2):
             asked += 1
@@ -134,7 +136,7 @@ def test_no_threads_remain(tmp_path: Path) -> None:
         list(images.read(torch.arange(8).split(2)))
     reading = images.read(torch.arange(8).split(2))
     next(reading)
-    reading.close()
+    del reading
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-files")]
 
 
@@ -144,7 +146,7 @@ def exif(orientation: int) -> Image.Exif:
     return made
 
 
-ODD = {
+ODD: dict[str, tuple[Image.Image, dict[str, Any]]] = {
     "grey.jpg": (Image.fromarray(noise(32, 32)), {"quality": 90}),
     "colour 4:2:0.JPG": (Image.fromarray(noise(32, 32, 3)), {"quality": 90, "subsampling": 2}),
     "progressive.jpeg": (Image.fromarray(noise(32, 32, 3)), {"quality": 90, "progressive": True}),
@@ -260,7 +262,9 @@ def test_a_file_that_changes_is_named(tmp_path: Path, reason: str) -> None:
 
 def test_decode_in_batches() -> None:
     files = [np.frombuffer(grey(3 * k), np.uint8) for k in range(20)]
-    assert values(torch.cat(list(decode(files, workers=1, batch=8)))) == [3 * k for k in range(20)]
+    assert values(torch.cat([*map(torch.stack, map(list, decode(files, workers=1, batch=8)))])) == [
+        3 * k for k in range(20)
+    ]
     mixed = next(iter(decode([files[0], np.frombuffer(grey(9, 24), np.uint8)], workers=1)))
     assert [tuple(image.shape) for image in mixed] == [(16, 16, 3), (24, 24, 3)]
 
@@ -276,8 +280,8 @@ def test_photographs(shared_data: Path) -> None:
     for sample in (0, 57, 199):
         image = Image.open(root / names[order[sample]]).convert("RGB")
         # DALI rounds the edges of the window to whole pixels, halves up; so PIL is given the very same window.
-        window = [math.floor(share * extent + 0.5) for share in (0.0625, 0.9375) for extent in image.size]
-        expected = np.asarray(image.crop(tuple(window)).resize((96, 96), Image.Resampling.BILINEAR))
+        left, top, right, bottom = (math.floor(s * extent + 0.5) for s in (0.0625, 0.9375) for extent in image.size)
+        expected = np.asarray(image.crop((left, top, right, bottom)).resize((96, 96), Image.Resampling.BILINEAR))
         assert np.abs(read[sample].numpy().astype(int) - expected).max() <= 1
 
 
@@ -290,8 +294,8 @@ def test_a_pipeline_goes_with_its_images_and_waits_for_no_garbage_collector(tmp_
         images = opened(tmp_path, numbered(tmp_path, 9))
         for pixels, _ in images.read(torch.arange(9).split(4)):
             assert len(pixels)
-        for pixels in decode([np.frombuffer(grey(7), np.uint8)] * 3, workers=1):
-            assert len(pixels)
+        for decoded in decode([np.frombuffer(grey(7), np.uint8)] * 3, workers=1):
+            assert len(decoded)
         assert pipelines() == before + 2  # of the headers and of the pixels
         del images
         assert pipelines() == before
@@ -300,6 +304,6 @@ def test_a_pipeline_goes_with_its_images_and_waits_for_no_garbage_collector(tmp_
 
 
 def pipelines() -> int:
-    from nvidia.dali import Pipeline
+    from nvidia.dali.pipeline import Pipeline
 
     return sum(issubclass(type(thing), Pipeline) for thing in gc.get_objects())

@@ -8,6 +8,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ pytest.importorskip("nvidia.dali")
 CPU = torch.device("cpu")
 
 
-def saved(image: Image.Image, kind: str, **how) -> bytes:
+def saved(image: Image.Image, kind: str, **how: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **how)
     return file.getvalue()

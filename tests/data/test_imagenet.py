@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from rethink_fast.data import DataOptions, damaged, imagenet
+from rethink_fast.data.source import Dataset, Split
 from rethink_fast.errors import UserError
 
 pytest.importorskip("nvidia.dali")
@@ -47,11 +49,11 @@ def flat(root: Path) -> Path:
     return root
 
 
-def opened(root: Path, **changes: Any):
+def opened(root: Path, **changes: Any) -> Dataset:
     return imagenet.load(root, DataOptions(**{"size": 14, "workers": 1, **changes}))
 
 
-def grey_values(split, index=None) -> list[int]:
+def grey_values(split: Split, index: torch.Tensor | None = None) -> list[int]:
     (images, rows), *_ = split.images.read([split.index if index is None else index])
     return images[rows][:, 5, 5, 0].tolist()
 

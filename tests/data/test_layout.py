@@ -353,6 +353,7 @@ def test_webdataset_shards_of_others_become_a_pack(tmp_path: Path, suffix: str) 
     made = pack_images.load("imagenet", tmp_path / "pack", OPTIONS)
     assert made.classes == ("0", "1", "2")
     assert made.train.labels.tolist() == [2, 0, 0]
+    assert made.test is not None
     assert made.test.labels.tolist() == [2]
     (images, rows), *_ = made.train.images.read([made.train.index])
     assert images[rows][:, 4, 4, 0].tolist() == [10, 20, 30]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_limit_keeps_the_index_space(tmp_path: Path) -> None:
     ],
     ids=["short", "header", "empty", "long", "magic", "short gz", "corrupt gz"],
 )
-def test_a_damaged_file_is_named(tmp_path: Path, damage, message: str) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     write(tmp_path)
     file = tmp_path / "t10k-images-idx3-ubyte"
     file.write_bytes(damage(file.read_bytes()))

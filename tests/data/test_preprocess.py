@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,20 +30,21 @@ STORED = torch.randint(256, (10, 16, 18, 3), generator=torch.Generator().manual_
 INDEX = torch.tensor([4, 0, 9, 2, rng.TEST_INDEX + 1, 7])
 ROWS = torch.tensor([4, 0, 9, 2, 1, 7])
 EPS = 2.0**-23
+MEAN, STD = torch.tensor([120.0, 110.0, 100.0]), torch.tensor([60.0, 50.0, 40.0])
 PLAIN = Preprocessing(
     window=(2, 3, 12, 12),
     corruption="",
     seed=SEED,
     size=(12, 12),
-    mean=torch.tensor([120.0, 110.0, 100.0]),
-    std=torch.tensor([60.0, 50.0, 40.0]),
+    mean=MEAN,
+    std=STD,
 )
 AUGMENTED = replace(PLAIN, size=(9, 8), crop=True, flip=True, rotation=True)
 
 
 def corrupted(images: torch.Tensor, index: torch.Tensor, kind: str) -> torch.Tensor:
     if kind == "gaussian":
-        return gaussian(images, index, seed=SEED, mean=PLAIN.mean, std=PLAIN.std)
+        return gaussian(images, index, seed=SEED, mean=MEAN, std=STD)
     if kind == "":
         return images
     return {"shuffled_pixels": shuffled_pixels, "random_pixels": random_pixels}[kind](images, index, seed=SEED)
@@ -87,7 +89,8 @@ def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...
     """To and from [-1, 1] moves a pixel by 4 EPS of its size, below 4096 (a Gaussian one): by `pixel` with its own
     bound. A crop and a rotation are averages of pixels. The colours multiply a difference by 64, see
     test_imagenet.py."""
-    how = replace(PLAIN, corruption=kind, normalisation="unit_range", **dict.fromkeys(stages, True))
+    changes: dict[str, Any] = dict.fromkeys(stages, True)
+    how = replace(PLAIN, corruption=kind, normalisation="unit_range", **changes)
     made = prepare(STORED, ROWS, INDEX, how, epoch=5)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)
     for stage in ("random_resized_crop", "flip", "rotation", "color_jitter"):
@@ -131,7 +134,8 @@ def test_corruption_is_fixed_across_epochs(kind: str) -> None:
 
 @pytest.mark.parametrize("option", ["crop", "random_resized_crop", "flip", "rotation", "color_jitter"])
 def test_each_augmentation_acts_alone_and_by_epoch(option: str) -> None:
-    how = replace(PLAIN, size=(9, 8), **{option: True})
+    changes: dict[str, Any] = {option: True}
+    how = replace(PLAIN, size=(9, 8), **changes)
     first, second = (prepare(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 1))
     assert not torch.equal(first, second)
     assert not torch.equal(first, prepare(STORED, ROWS, INDEX, replace(PLAIN, size=(9, 8)), epoch=0))
@@ -163,12 +167,13 @@ def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
     with FakeTensorMode():
         images = torch.empty(STORED.shape, dtype=torch.uint8, device="cuda:0")
         index = torch.empty(6, dtype=torch.int64, device="cuda:0")
-        for epoch in (None, 3, torch.empty((), dtype=torch.int64, device="cuda:0")):
+        on_device = torch.empty((), dtype=torch.int64, device="cuda:0")
+        for epoch in (None, 3, on_device):
             made = prepare(images, index, index, AUGMENTED, epoch=epoch)
             assert made.device == images.device
             assert made.shape == (6, 3, 9, 8)
         with pytest.raises(RuntimeError):  # what a read would do here
-            int(epoch)
+            int(on_device)
 
 
 def test_what_imagenet_adds_reads_nothing_back() -> None:

@@ -57,7 +57,7 @@ def opened(folder: Path, names: list[str], size: int = 48, workers: int = 2) -> 
 
 
 def crops(images: JpegImages, batches: list[torch.Tensor], epoch: int = EPOCH) -> dict[int, torch.Tensor]:
-    made = {}
+    made: dict[int, torch.Tensor] = {}
     for batch, (pixels, rows) in zip(batches, images.read_crops(batches, seed=SEED, epoch=epoch), strict=True):
         assert pixels.dtype == torch.uint8
         assert pixels.shape == (len(batch), *images.shape)

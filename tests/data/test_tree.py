@@ -26,7 +26,15 @@ from rethink_fast.pack import write
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 OPTIONS = DataOptions(size=8, workers=1, on_decode_error="skip")
 
-FOLDERS = ("train/cat", "train/dog", "train/Cat", "train/.hidden", "train/cat/deeper", "train/bird/images", "test/cat")
+FOLDERS: tuple[str, ...] = (
+    "train/cat",
+    "train/dog",
+    "train/Cat",
+    "train/.hidden",
+    "train/cat/deeper",
+    "train/bird/images",
+    "test/cat",
+)
 FOLDERS = (
     *FOLDERS,
     "test/dog",
@@ -68,7 +76,7 @@ def write_tar(path: Path, entries: list[tuple[str, ...]], prefix: str, form: int
     One symbolic link of each name: of two GNU tar may keep the first, since it makes some of them at the end.
     """
     before: set[str] = set()
-    with tarfile.open(path, mode, format=form) as archive:
+    with tarfile.open(path, mode, format=form) as archive:  # type: ignore[call-overload]
         for k, (kind, name, *target) in enumerate(entries):
             if kind == "link" and name in before:
                 continue

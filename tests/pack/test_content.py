@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import DataOptions, load_dataset, pack_format
+from rethink_fast.data import DataOptions, load_dataset, pack_format, pack_schema
 from rethink_fast.errors import UserError
-from rethink_fast.pack import worker, write
+from rethink_fast.pack import write
 from tests.pack.test_pack import cache, contents, made, tree
 
 pytest.importorskip("nvidia.dali")
@@ -28,7 +28,24 @@ pytest.importorskip("nvidia.dali")
 CPU = torch.device("cpu")
 PACK_FORMATS = (("jpeg", None), ("jpeg", 14), ("npy", 14))
 __all__ = ["cache"]
-STRANGE = (None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1.5, float("nan"), float("inf"), "", "x", "../x", "/etc/passwd")
+FIELDS = tuple(pack_schema.INDEX.names or ())
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "../x",
+    "/etc/passwd",
+)
 STRANGE += ([], {}, [[]], "\ud800", "train-00001.tar", "test.npy", "0" * 64, [1] * 3)
 
 
@@ -179,10 +196,10 @@ INDEXES: dict[str, Callable[[np.ndarray], Any]] = {
     "an image doubled": lambda index: index[[0, 0, *range(2, 70)]],
     "two dimensions": lambda index: index.reshape(2, 35),
     "no dimension": lambda index: index[0],
-    "numbers": lambda index: np.stack([index[name] for name in index.dtype.names], 1).astype(np.int64),
+    "numbers": lambda index: np.stack([index[name] for name in FIELDS], 1).astype(np.int64),
     "big-endian": lambda index: index.astype(index.dtype.newbyteorder(">")),
-    "floats": lambda index: index.astype([(name, "<f8") for name in index.dtype.names]),
-    "other names": lambda index: index.view([(name + "s", kind) for name, kind in index.dtype.descr]),
+    "floats": lambda index: index.astype([(name, "<f8") for name in FIELDS]),
+    "other names": lambda index: index.view([(field[0] + "s", field[1]) for field in index.dtype.descr]),
     "column-major": lambda index: np.asfortranarray(np.stack([index, index])),
     "objects": lambda index: np.array([{"a": 1}, None], object),
 }
@@ -202,7 +219,7 @@ def npy(shape: str, descr: str = "|u1", order: str = "False") -> bytes:
 
 
 HEADERS = [
-    npy("(1000000000000,)", str(pack_format.INDEX.descr)),
+    npy("(1000000000000,)", str(pack_schema.INDEX.descr)),
     npy("(-1,)"),
     npy("(True,)"),
     npy("(10**9,)"),
@@ -303,8 +320,8 @@ def test_random_changes_are_refused_or_change_nothing(copy: Path) -> None:
         if not line:
             read += 1
             assert all(map(torch.equal, found, expected))
-        for name, content in whole.items():
-            (copy / name).write_bytes(content)
+        for name, original in whole.items():
+            (copy / name).write_bytes(original)
     assert read < 20
 
 
@@ -445,7 +462,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_tars_of_many_shards_are_in_the_order_of_their_numbers() -> None:
-    parts = tuple(pack_format.Part(worker.file_of("jpeg", "train", k), 0, 1, "") for k in (0, 99_999, 100_000))
+    parts = tuple(pack_format.Part(pack_schema.file_of("jpeg", "train", k), 0, 1, "") for k in (0, 99_999, 100_000))
     assert pack_format.PackSplit(parts, np.empty(0), ()).files == [part.file for part in parts]
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rethink_fast import rng
+from rethink_fast.config import CorruptionName
 from rethink_fast.data import DataOptions, Dataset, load_dataset, residency
 from rethink_fast.data.jpeg_images import JpegImages
 from rethink_fast.data.npy_images import MappedFile, MemmapImages, PinnedMemmapImages, open_mapped
@@ -86,7 +87,7 @@ def test_random_windows_are_the_folders_or_of_what_the_pack_holds(tmp_path: Path
 
 
 @pytest.mark.parametrize("corruption", ["random", "random-pixels"])
-def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: str) -> None:
+def test_the_same_curve_from_every_form(tmp_path: Path, src: Path, corruption: CorruptionName) -> None:
     """The same numbers to the bit from what keeps the images; and from re-encoded JPEGs and what they decode to."""
 
     def curve(path: Path, where: str = "none") -> list[float]:
@@ -116,6 +117,8 @@ def test_cifar10_from_a_pack(tmp_path: Path, format: str, size: int | None) -> N
     expected = opened(root, "cifar10", cache_images="auto")
     found = opened(made(root, tmp_path / "pack", format, size).path, "cifar10")
     assert found.train.images.shape == (24, 24, 3)
+    assert expected.test is not None
+    assert found.test is not None
     for theirs, ours in ((expected.train, found.train), (expected.test, found.test)):
         (one, row), (other, column) = (next(iter(s.images.read([s.index]))) for s in (theirs, ours))
         assert torch.equal(one[row], other[column])
@@ -204,7 +207,7 @@ def test_residency_of_every_source(tmp_path: Path, src: Path) -> None:
             assert any("decoded" in note for note in dataset.notes) == streaming
     raw = made(src, tmp_path / "npy", "npy", 14).path
     assert isinstance(opened(raw, cache_images="auto").train.images, MemmapImages)
-    assert "images stream, 0.0 MB decoded: read where they lie" in opened(raw, cache_images="auto").notes[-1]
+    assert "images stream, 0.0 MB decoded: memory-mapped" in opened(raw, cache_images="auto").notes[-1]
     held = opened(raw, cache_images="device").train.images
     assert isinstance(held, InMemoryImages)
     assert not isinstance(held, MemmapImages)

@@ -56,6 +56,12 @@ def tree(root: Path, train: int = 40, val: int = 9, same_size: bool = False) -> 
     return root
 
 
+def content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
 def made(src: Path, dest: Path, format: str = "jpeg", size: int | None = None, workers: int = 1) -> Pack:
     return write.write(write.plan(src, dest, format=format, size=size), workers=workers, progress=None)
 
@@ -100,7 +106,7 @@ def test_other_tools_read_the_shards(tmp_path: Path, size: int | None) -> None:
     seen = {}
     for shard in sorted((tmp_path / "pack").glob("train-*.tar")):
         with tarfile.open(shard) as opened:
-            members = {member.name: opened.extractfile(member).read() for member in opened}
+            members = {member.name: content_of(opened, member) for member in opened}
         for name, content in members.items():
             key, ending = name.split(".")
             if ending == "cls":
@@ -229,7 +235,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, format: str, workers: i
         time.sleep(choose.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-        process.stderr.close()
+        if process.stderr is not None:
+            process.stderr.close()
         assert (tmp_path / "pack").exists() != partial.exists()
     assert killed >= len(moments) - 1
     if partial.exists():
@@ -357,7 +364,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=6, val=0)
     (tmp_path / "pack.partial").mkdir()
     with (
-        write._alone(tmp_path / "pack.partial"),
+        write._locked(tmp_path / "pack.partial"),
         pytest.raises(UserError, match="is being written by another process: wait for it, or stop it"),
     ):
         made(src, tmp_path / "pack")
