@@ -236,7 +236,7 @@ def declare(scale: Scale) -> Experiment:
         tables=(_conditions_table(scale), _levels_table(scale)),
         plots=(_curves(scale), _times(scale), _errors(scale)),
         findings=tuple(findings),
-        departures=(
+        deviations=(
             "The paper does not state when a network counts as fitted: a mean train loss of at most 0.05 at the end of "
             "an epoch agrees with its Figures 1a and 1b.",
             "Pixels are permuted after the centre crop, the channels of a pixel together; gaussian images have the "

@@ -168,7 +168,7 @@ def declare(scale: Scale) -> Experiment:
         tables=(_table(scale),),
         plots=(_imagenet(), _plot(scale)),
         findings=(_stopping_on_imagenet(), _stopping(scale), _batch_norm(scale)),
-        departures=(
+        deviations=(
             "Figure 2a has the steps of 50 asynchronous workers, whose effective batch is unknown, and ours those of "
             f"one SGD: each is drawn over the length of its own run.{alone}",
         ),

@@ -107,7 +107,7 @@ def declare(scale: Scale) -> Experiment:
             _none_is_needed(scale),
             *(_none_matters(scale, name, run) for name, run in explicit(scale).items()),
         ),
-        departures=(
+        deviations=(
             "The paper has no such table: its talk sums up in words which regularisers were seen to matter.",
             f"Dropout is {DROPOUT:g} before each of the last two layers; the paper gives no rate for CIFAR-10.",
         ),

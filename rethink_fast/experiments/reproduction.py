@@ -44,7 +44,7 @@ _EXPERIMENT = {
     "tables": [{"title": str, "labels": [str], "unit": str, "rows": [_ROW]}],
     "plots": [_PLOT],
     "findings": [_FINDING],
-    "departures": [str],
+    "deviations": [str],
 }
 _ENVIRONMENT = {
     **dict.fromkeys(("processor", "system", "python", "rethink_fast"), str),
@@ -63,7 +63,7 @@ _RECORD = {
     "environment": _ENVIRONMENT,
 }
 _SHAPE = {
-    "scale": {"name": str, "words": str, "departures": [str]},
+    "scale": {"name": str, "words": str, "deviations": [str]},
     "seeds": int,
     "verdicts": Each(str),
     "runs": Each({"what": str, "status": str, "record": Maybe(_RECORD)}),

@@ -35,7 +35,7 @@ def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[st
     return {
         "schema": SCHEMA_VERSION,
         "contract_version": CONTRACT_VERSION,
-        "scale": {"name": scale.name, "words": scale.words, "departures": list(scale.departures)},
+        "scale": {"name": scale.name, "words": scale.words, "deviations": list(scale.deviations)},
         "seeds": seeds,
         "verdicts": VERDICTS,
         "experiments": experiments,

@@ -89,7 +89,7 @@ class Size:
 @dataclass(frozen=True)
 class Scale:
     """All sizes. figure1_sizes: where those of Figure 1 are others. kernel_images, kernel_filters: of Table 3, images
-    None for all. compile: as in config.Train. departures: what every run of this scale does otherwise than the paper,
+    None for all. compile: as in config.Train. deviations: what every run of this scale does otherwise than the paper,
     in sentences.
     """
 
@@ -100,7 +100,7 @@ class Scale:
     kernel_images: dict[DatasetName, int | None]
     kernel_filters: int = 32_000
     compile: Literal["auto", "off"] = "auto"
-    departures: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
 
     @property
     def full(self) -> bool:
@@ -159,7 +159,7 @@ LAPTOP = Scale(
     kernel_images={"mnist": 10_000, "cifar10": 2_000},
     kernel_filters=1_000,
     compile="off",
-    departures=(
+    deviations=(
         "Every run is of fewer images, a fixed choice among all, and is tested on as many test images: test accuracies "
         "are far below the paper's, and times to fit are closer together, because few images are soon memorised, true "
         "labels or not. What Figure 1 says of Inception's times is not to be expected here: 256 images take it as long "

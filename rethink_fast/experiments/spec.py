@@ -195,7 +195,7 @@ class Experiment:
     """A table or figure of the paper: its tasks in the order in which they are run, and what is made of them.
 
     skipped_because: why this scale skips it, or "".
-    departures: what differs from the paper, or is left unsaid by it.
+    deviations: what differs from the paper, or is left unsaid by it.
     """
 
     name: str
@@ -204,5 +204,5 @@ class Experiment:
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
     findings: tuple[Finding, ...] = ()
-    departures: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
     skipped_because: str = ""

@@ -126,7 +126,7 @@ def declare(scale: Scale) -> Experiment:
         tasks=tuple(row.task for row in rows if row.task is not None),
         tables=(Table("Accuracy", ("model", "crop", "weight decay", "labels"), rows),),
         findings=(_memorize(scale), _chance(scale), _generalise(scale)),
-        departures=(
+        deviations=(
             f"The paper gives no coefficient of weight decay: {WEIGHT_DECAY:g}, on weights alone.",
             f"Inception without batch norm starts at a learning rate of {NO_BATCH_NORM_LR:g}: at the paper's 0.1 it "
             "does not train from our initialisation.",

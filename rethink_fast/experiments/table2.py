@@ -92,7 +92,7 @@ def declare(scale: Scale) -> Experiment:
         tasks=() if stopped else tuple(row.task for row in rows if row.task is not None),
         tables=(Table("Accuracy", ("labels", "augmentation", "dropout", "weight decay"), rows),),
         findings=(_finding(),),
-        departures=(
+        deviations=(
             "The paper trained by asynchronous SGD on 50 workers, whose effective batch is unknown; ours is one SGD "
             f"with batches of 128 for {EPOCHS} epochs.",
             f"Weight decay {IMAGENET_WEIGHT_DECAY:g} and dropout {IMAGENET_DROPOUT:g} are the defaults of the "

@@ -119,7 +119,7 @@ def declare(scale: Scale) -> Experiment:
                 "random convolution features improve the kernel on CIFAR-10",
             ),
         ),
-        departures=(
+        deviations=(
             "The bandwidth on MNIST is that of the first author's code; the others, the bank of Gabor filters and the "
             "strength of l2 are ours, chosen on training images held out.",
             f"{scale.kernel_filters:,} random filters; the paper has 32,000. Patches of 6 x 6, both signs of each "

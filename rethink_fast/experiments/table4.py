@@ -84,7 +84,7 @@ def declare(scale: Scale) -> Experiment:
         tables=(Table("Train accuracy on random labels", ("model", "regulariser"), tuple(rows)),),
         # on few images the weights have no time to decay
         findings=(_finding(scale), _failure(scale)) if scale.full else (_finding(scale),),
-        departures=(
+        deviations=(
             f"Weight decay is {WEIGHT_DECAY:g}, and {STRONG_WEIGHT_DECAY:g} for Alexnet alone: the paper gives no "
             "coefficient, and at the small one Alexnet does fit random labels.",
             f"With crops and augmentation the learning rate's factor is {AUGMENTED_LR_DECAY:g} an epoch: the paper "

@@ -65,7 +65,7 @@ def declare(scale: Scale) -> Experiment:
         tasks=tuple(task(dataset) for dataset in DATASETS),
         tables=(Table("Random labels of all training images", ("data",), tuple(rows), unit=""),),
         findings=tuple(_exact(dataset) for dataset in DATASETS),
-        departures=(
+        deviations=(
             "The paper proves the theorem and computes nothing; its vector a is any that keeps the points apart, ours "
             "is random.",
             "Two equal images with different random labels have no such network: a seed that gives them is refused.",

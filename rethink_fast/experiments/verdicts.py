@@ -27,8 +27,8 @@ from .spec import (
 VERDICTS = {
     "agrees": "ours is within the tolerance of the paper's",
     "differs": "ours is outside it",
-    "smaller scale": "ours is of fewer images, and the paper's number is not expected of it",
-    "no value in the paper": "the paper has none",
+    "not comparable": "ours is of fewer images, and the paper's number is not expected of it",
+    "no reference": "the paper has none",
     "failed": "the run has ended without a usable number",
     "not run": "no run so far",
 }
@@ -45,7 +45,7 @@ def judge(experiment: Experiment, found: Results, keys: Mapping[Task, str], seed
         "tables": [_table(table, found, keys, seeds) for table in experiment.tables],
         "plots": [_plot(plot, found) for plot in experiment.plots],
         "findings": findings,
-        "departures": list(experiment.departures),
+        "deviations": list(experiment.deviations),
     }
 
 
@@ -110,9 +110,9 @@ def _value(value: Value, task: Task | None, found: Results) -> dict[str, Any]:
 
 def _verdict(value: Value, spread: Spread, tolerance: float, result: Result) -> str:
     if value.paper is None:
-        return "no value in the paper"
+        return "no reference"
     if not value.comparable_at_any_scale and not _is_full(result):
-        return "smaller scale"
+        return "not comparable"
     if isinstance(value.paper, str):
         # "failed to converge": a run that has come to the end counts as that where it has not learnt half.
         return "agrees" if spread.mean < 50 else "differs"

@@ -39,7 +39,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
     for experiment, names in zip(experiments, pictures, strict=True):
         lines += _experiment(experiment, values, names)
     lines += heading(2, "What differs from the paper in the runs")
-    lines += bullets(wording.departures(values)) or paragraph("Nothing: every run is the paper's recipe.")
+    lines += bullets(wording.deviations(values)) or paragraph("Nothing: every run is the paper's recipe.")
     lines += paragraph("What the verdicts mean:")
     lines += bullets(f"{name}: {meaning}" for name, meaning in values["verdicts"].items())
     lines += heading(2, "Runs") + _runs(values)
@@ -59,7 +59,7 @@ def _experiment(experiment: dict[str, Any], values: dict[str, Any], pictures: Se
     for each in experiment["tables"]:
         lines += _table(each, values)
     return (
-        lines + paragraph("What differs from the paper, or is left unsaid by it:") + bullets(experiment["departures"])
+        lines + paragraph("What differs from the paper, or is left unsaid by it:") + bullets(experiment["deviations"])
     )
 
 

@@ -115,9 +115,9 @@ def machines(values: dict[str, Any]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def departures(values: dict[str, Any]) -> list[str]:
+def deviations(values: dict[str, Any]) -> list[str]:
     """What differs from the paper in the runs: by their scale, and where one is not of the recipe, each once."""
-    found = dict.fromkeys(values["scale"]["departures"])
+    found = dict.fromkeys(values["scale"]["deviations"])
     for run in values["runs"].values():
         record = run["record"]
         changes = (record.get("recipe") or {}).get("overrides") if record is not None else None

@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = {
         "schema": 1,
         "contract_version": 1,
-        "scale": {"name": "full", "words": "all images", "departures": ["fewer <images>"]},
+        "scale": {"name": "full", "words": "all images", "deviations": ["fewer <images>"]},
         "seeds": 1,
         "verdicts": VERDICTS,
         "experiments": judged,
@@ -186,7 +186,7 @@ def _place(values: Any, path: str) -> tuple[Any, Any]:
         ("experiments.figure1.plots.0.x_limit", 1e308),
         ("experiments.figure1.findings.0.verdict", "perhaps"),
         ("scale", None),
-        ("scale.departures", [1]),
+        ("scale.deviations", [1]),
         ("seeds", "one"),
         ("seeds", True),
         ("runs", [1]),
