@@ -84,7 +84,7 @@ def build_native(target: Path, temporary: Path) -> None:
     if shutil.which(compiler[0]) is None:
         raise Unavailable(f"there is no C++ compiler {compiler[0]!r} on PATH: install g++ 12 or newer, or set CXX")
     torch = torch_folder()
-    jobs = {"ops": ["csrc/ops.cpp"], "binding": ["csrc/cpu/binding.cpp"], "dispatch": ["csrc/cpu/dispatch.cpp"]}
+    jobs = {"binding": ["csrc/cpu/binding.cpp"], "dispatch": ["csrc/cpu/dispatch.cpp"]}
     for isa, flags in ISAS.items():
         jobs[f"kernels_{isa}"] = [f"-DRF_ISA={isa}", *flags, "csrc/cpu/kernels.cpp"]
     objects = [str(temporary / f"{name}.o") for name in jobs]

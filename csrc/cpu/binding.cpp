@@ -72,7 +72,7 @@ uint64_t checked_epoch(const Tensor& epoch) {
 }
 
 // A fresh large output is mapped page by page as it is first written; huge pages make that several times cheaper, and
-// only where the system lets programs ask for them. Measured in benchmarks/bench_cpu_ops.py.
+// only where the system lets programs ask for them.
 void ask_for_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t kHuge = uintptr_t{1} << 21;

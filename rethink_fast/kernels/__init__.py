@@ -33,7 +33,7 @@ SCHEMAS = {
     "ScalarType dtype) -> Tensor",
     "resize": "(Tensor[] images, Tensor(a!) out) -> ()",
 }
-"""The same text as csrc/ops.cpp, for when the library is absent."""
+"""The only definition of each op: the compiled libraries implement these and define none."""
 
 TRITON = {
     "corrupt_labels": "triton_labels",
@@ -106,13 +106,11 @@ def _has_kernel(name: str, key: str) -> bool:
 
 
 def _register() -> torch.library.Library:
-    loaded = native.load("_native").usable
     library = torch.library.Library("rethink_fast", "FRAGMENT")
     for name, schema in SCHEMAS.items():
-        if not loaded:
-            library.define(name + schema)
+        library.define(name + schema)
         torch.library.register_fake(f"rethink_fast::{name}", FAKES[name], lib=library)
-    if not loaded:
+    if not native.load("_native").usable:
         library.impl("order", rng.order, "CompositeExplicitAutograd")
     native.load("_native_cuda")
     if importlib.util.find_spec("triton") is not None:

@@ -38,7 +38,7 @@ class KernelResult:
 
     filters: of the random convolution; gamma: of the Gaussian kernel; ridge: added to the diagonal, 0 for exact
     interpolation. test_error, train_error: fractions. The norm is that of the function in the kernel's space, over all
-    outputs, with targets 1 and 0; norm_signed: with 1 and -1; norm_single: of one output, the number of the class.
+    outputs, with targets 1 and 0; norm_pm1_targets: with 1 and -1; norm_class_index: of one output, the number of the class.
     factor_residual, residual: |Y - K alpha| / |Y| by the factor alone and in the end; steps: of conjugate gradients
     between them. Seconds: of the features, of the solution, of the predictions. peak_memory_bytes: of the process so
     far on a CPU, of the GPU else.
@@ -57,8 +57,8 @@ class KernelResult:
     test_error: float
     train_error: float
     norm: float
-    norm_signed: float
-    norm_single: float
+    norm_pm1_targets: float
+    norm_class_index: float
     factor_dtype: str
     factor_residual: float
     residual: float
@@ -194,6 +194,6 @@ def _norms(products: Tensor) -> dict[str, float]:
     signed = 4 * products.trace() - 4 * products.sum() + classes * products.sum()
     return {
         "norm": float(products.trace().clamp_min(0).sqrt()),
-        "norm_signed": float(signed.clamp_min(0).sqrt()),
-        "norm_single": float((number @ products @ number).clamp_min(0).sqrt()),
+        "norm_pm1_targets": float(signed.clamp_min(0).sqrt()),
+        "norm_class_index": float((number @ products @ number).clamp_min(0).sqrt()),
     }

@@ -1,4 +1,4 @@
-"""The ops as a whole: one schema in two places, a library of stable symbols only, the package without it, refusals."""
+"""The ops as a whole: a library of stable symbols only, the package without it, refusals."""
 
 from __future__ import annotations
 
@@ -33,16 +33,6 @@ SOURCES = PACKAGE.parent / "csrc"
 STATUS = kernels.native.load("_native")
 CPU = torch.device("cpu")
 BUILT = pytest.mark.skipif(not STATUS.usable, reason=f"{STATUS.why}; {STATUS.do}")
-
-
-def test_schemas_agree() -> None:
-    """The table, the C++ source and what torch knows."""
-    source = re.sub(r'"\s*"', "", (SOURCES / "ops.cpp").read_text())
-    written = dict(re.findall(r'm\.def\(\s*"(\w+)(\(.*?)"\);', source))
-    assert written == kernels.SCHEMAS
-    for name, schema in kernels.SCHEMAS.items():
-        known = str(getattr(torch.ops.rethink_fast, name).default._schema)
-        assert known == f"rethink_fast::{name}{schema}"
 
 
 @BUILT
@@ -213,7 +203,7 @@ assert torch.equal(made, random_pixels_reference(images, index, 3))
 compiled = torch.compile(lambda x: random_pixels(x, index, seed=3) + 0, fullgraph=True, backend="aot_eager")
 assert torch.equal(compiled(images), made)
 print("ran on the reference")
-raise SystemExit(pytest.main(["-q", "-k", "refused or agree", "test_ops.py"]))
+raise SystemExit(pytest.main(["-q", "-k", "refused", "test_ops.py"]))
 """
 
 
@@ -227,7 +217,7 @@ def test_without_the_library(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ran on the reference" in done.stdout
-    assert f"{len(REFUSED) + 1} passed" in done.stdout
+    assert f"{len(REFUSED)} passed" in done.stdout
 
 
 STALE = """

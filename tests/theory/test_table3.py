@@ -201,7 +201,7 @@ def test_rows_of_cifar10() -> None:
     for row in (plain, convolution):
         assert row.train_error == 0.0
         assert row.ridge == 0.0
-        assert row.norm_signed == pytest.approx(2 * row.norm, rel=0.2), "2 f - sum of all"
+        assert row.norm_pm1_targets == pytest.approx(2 * row.norm, rel=0.2), "2 f - sum of all"
     assert plain.features == 3072
     assert plain.filters is None
     assert convolution.features == 400
@@ -220,7 +220,11 @@ def test_norms_by_solving_for_each_coding() -> None:
     kernel = torch.randn(40, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     kernel = kernel @ kernel.T
     labels = torch.arange(40) % 10
-    codings = {"norm": torch.eye(10), "norm_signed": 2 * torch.eye(10) - 1, "norm_single": torch.arange(10.0)[:, None]}
+    codings = {
+        "norm": torch.eye(10),
+        "norm_pm1_targets": 2 * torch.eye(10) - 1,
+        "norm_class_index": torch.arange(10.0)[:, None],
+    }
     hot = torch.eye(10).double()[labels]
     found = table3._norms(hot.T @ torch.linalg.solve(kernel, hot))
     assert set(found) == set(codings)
