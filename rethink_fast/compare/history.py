@@ -22,7 +22,9 @@ def load(folder: Path) -> list[Record]:
     found = sorted((read(path) for path in paths), key=lambda record: record.date)
     if not found:
         raise UserError(
-            f"{folder} holds no records (*.json): give a record, or a folder of them such as benchmarks/results."
+            f"{folder} holds no records (*.json)",
+            "give a record, or a folder of them such as benchmarks/results",
+            value=folder,
         )
     return found
 
@@ -43,7 +45,11 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
         if near is not None:
             apart = differing({**near.scale, **near.machine}, {**record.scale, **record.machine})
             why = f"the nearest differs in {apart}"
-        raise UserError(f"{record.path} has no like in a history of {len(history)} records: {why}.")
+        raise UserError(
+            f"{record.path} has no like in a history of {len(history)} records ({why})",
+            "record it on the same machine",
+            value=record.path,
+        )
     known = {name: _together(name, alike) for other in alike for name in other.figures}
     lines = [line(known[name], figure, threshold) for name, figure in record.figures.items() if name in known]
     note = f"the old is the median of the last {len(alike)} records like it, {alike[0].date} to {alike[-1].date}"

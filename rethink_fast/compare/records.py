@@ -54,17 +54,17 @@ def compare(old: Record, new: Record, threshold: float) -> Comparison:
     """Every figure that both have and that may be compared. Raises UserError where none may be."""
     names = f"{old.path} and {new.path}"
     if old.kind != new.kind:
-        raise UserError(f"{names} are of different kinds, {old.kind} and {new.kind}: compare two of one kind.")
+        raise UserError(f"{names} are of different kinds, {old.kind} and {new.kind}", "compare two of one kind")
     scale = differing(old.scale, new.scale)
     if scale:
-        raise UserError(f"{names} are of different scale ({scale}): compare two of the same.")
+        raise UserError(f"{names} are of different scale ({scale})", "compare two of the same")
     machine = differing(old.machine, new.machine)
     common = [name for name in old.figures if name in new.figures]
     usable = [name for name in common if not machine or old.figures[name].machine_independent]
     if not usable:
         why = f"differ in machine or versions ({machine}), and have" if common else "have"
         what = "no ratio in common that would travel" if common else "no figure in common"
-        raise UserError(f"{names} {why} {what}: measure both on one machine, or compare two git revisions.")
+        raise UserError(f"{names} {why} {what}", "measure both on one machine, or compare two git revisions")
     notes = []
     if machine:
         notes.append(f"different machine or versions ({machine}): only ratios that travel are compared")

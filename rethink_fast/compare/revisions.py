@@ -69,10 +69,10 @@ def repository(start: Path) -> Path:
     done = _git(start, "rev-parse", "--show-toplevel")
     top = Path(done.stdout.strip()) if done.returncode == 0 else None
     if top is None or not (top / "rethink_fast" / "__init__.py").exists():
-        raise UserError(f"{start} is in no git checkout of rethink_fast: revisions can only be compared in one.")
+        raise UserError(f"{start} is in no git checkout of rethink_fast", "compare revisions in one", value=start)
     if not CASES.is_dir():
         raise UserError(
-            f"{CASES} does not exist: revisions are compared by the cases of a source tree, run it from one."
+            f"{CASES} does not exist, and revisions are compared by it", "run from a source tree", value=CASES
         )
     return top
 
@@ -82,8 +82,10 @@ def commit_of(top: Path, revision: str) -> str:
     done = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if done.returncode:
         raise UserError(
-            f"{revision!r} is neither a file nor a git revision of {top}: give a record's path, or a commit, tag or "
-            f"branch (in a shallow clone fetch it first: git fetch --depth 100)."
+            f"{revision!r} is neither a file nor a git revision of {top}",
+            "give a record's path, or a commit, tag or branch (in a shallow clone fetch it first: "
+            "git fetch --depth 100)",
+            value=revision,
         )
     return done.stdout.strip()
 
@@ -222,5 +224,5 @@ def _git(where: Path, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, check=False)
     except OSError as error:
         raise UserError(
-            f"revisions are compared by git, and it cannot be run ({error.strerror}): install it."
+            f"revisions are compared by git, and it cannot be run ({error.strerror})", "install it"
         ) from None

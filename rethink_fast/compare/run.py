@@ -45,15 +45,26 @@ def run_compare(
     or a new folder under runs/.
     """
     if not 0.0 < threshold < 1.0:
-        raise UserError(f"--threshold {threshold} is out of range: choose one in (0, 1), such as 0.025 for 2.5 %.")
+        raise UserError(
+            f"--threshold {threshold} is out of range",
+            "choose one in (0, 1), such as 0.025 for 2.5 %",
+            option="--threshold",
+            value=threshold,
+            allowed="(0, 1)",
+        )
     paths = [Path(side) for side in (old, new)]
     missing = [path for path in paths if not path.exists()]
     if len(missing) == 2:
         found = compare_revisions(old, new, threshold, cases, console)
     elif missing:
-        raise UserError(f"{missing[0]} does not exist: give two records, or two git revisions.")
+        raise UserError(f"{missing[0]} does not exist", "give two records, or two git revisions", value=missing[0])
     elif cases:
-        raise UserError(f"--cases {cases!r} has no effect on records: it chooses what revisions are timed by.")
+        raise UserError(
+            f"--cases {cases!r} has no effect on records",
+            "omit it: it chooses the cases that revisions are timed by",
+            option="--cases",
+            value=cases,
+        )
     elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
         found = history.compare(history.load(paths[0]), metrics.read(paths[1]), threshold)
     else:
@@ -65,7 +76,12 @@ def run_compare(
             write_json(folder / "comparison.json", values)
             write_atomic(folder / "comparison.md", view.markdown(found))
         except OSError as error:
-            raise UserError(f"--out {folder} cannot be written ({error.strerror}): choose another folder.") from None
+            raise UserError(
+                f"--out {folder} cannot be written ({error.strerror})",
+                "choose another folder",
+                option="--out",
+                value=folder,
+            ) from None
     view.show(found, console)
     console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
     said = view.overall(found)

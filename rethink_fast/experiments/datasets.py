@@ -23,7 +23,10 @@ def parse(data: Sequence[str]) -> dict[str, str]:
         dataset, equals, path = given.partition("=")
         if not equals or not path:
             raise UserError(
-                f"--data {given} names no data set: write --data cifar10=PATH, and likewise for the others."
+                f"--data {given} names no data set",
+                "write --data cifar10=PATH, and the same for the others",
+                option="--data",
+                value=given,
             )
         paths[one_of("data set", dataset, DATASETS)] = data_path(path)
     return paths
@@ -70,7 +73,7 @@ class Sources:
         path = self._paths.get(name, "auto")
         if path == "auto" and search_path.find(name) is None and not self._download:
             looked = ", ".join(str(place) for place in search_path.places(name))
-            raise UserError(f"no {name} found at {looked}: give --data {name}=PATH")
+            raise UserError(f"no {name} found at {looked}", f"give --data {name}=PATH", option="--data", value=looked)
         options = DataOptions(
             path=path,
             size=DEFAULTS[name].size,

@@ -74,7 +74,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Return what `rethink-fast reproduce` left in a folder. Raises UserError, also for what it would not write."""
     path, again = folder / REPRODUCTION, "run the same rethink-fast reproduce again"
     if schema.read(path, {"schema": int}, again)["schema"] != SCHEMA_VERSION:
-        raise UserError(f"{path} is of another version: {again}.")
+        raise UserError(f"{path} is of another version", again, value=path)
     shape = {**_SHAPE, "experiments": Each(_EXPERIMENT, frozenset(EXPERIMENTS))}
     return schema.read(path, shape, again, also=_check_links)
 

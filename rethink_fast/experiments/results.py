@@ -54,8 +54,9 @@ def keep(folder: Path, values: dict[str, Any]) -> None:
         write_json(path, _with_earlier(folder, values))
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}): the results are kept in {folder / 'runs'}; make room, and "
-            f"give the same command again."
+            f"{path} cannot be written ({error.strerror}): the results are kept in {folder / 'runs'}",
+            "make room, and give the same command again",
+            value=path,
         ) from None
 
 

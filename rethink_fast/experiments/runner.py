@@ -72,7 +72,7 @@ def reproduce(
     after signal N. Raises UserError for bad input.
     """
     if Distributed.from_environment().is_distributed:
-        raise UserError("a reproduction is carried out by one process: start it without torchrun.")
+        raise UserError("a reproduction is carried out by one process", "start it without torchrun")
     stop = GracefulStop()
     with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
         if folder.note:
@@ -223,7 +223,11 @@ class Reproduction:
                 resumed = False
             record = run_one(setup, folder, session, screen, self.stop, resumed=resumed)
             if not folder.kept:
-                raise UserError(f"{entry.folder} cannot be written: make room, and give the same command again.")
+                raise UserError(
+                    f"{entry.folder} cannot be written",
+                    "make room, and give the same command again",
+                    value=entry.folder,
+                )
             if record["interrupted"]:
                 raise Interrupted
             checkpoints.remove()
@@ -274,7 +278,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}): make room, and give the same command again."
+            f"{folder} cannot be written ({error.strerror})", "make room, and give the same command again", value=folder
         ) from None
 
 

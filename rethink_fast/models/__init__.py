@@ -59,15 +59,31 @@ def build_model(
     """
     entry = MODELS[one_of("model", name, MODELS)]
     if not 0.0 <= dropout < 1.0:
-        raise UserError(f"dropout {dropout} is out of range: choose one in [0, 1)")
+        raise UserError(
+            f"dropout {dropout} is out of range",
+            "choose one in [0, 1)",
+            option="dropout",
+            value=dropout,
+            allowed="[0, 1)",
+        )
     if aux_head and entry.smallest_aux is None:
         having = ", ".join(other for other, e in MODELS.items() if e.smallest_aux is not None)
-        raise UserError(f"model {name!r} has no auxiliary head: leave it out, or choose {having}")
+        raise UserError(
+            f"model {name!r} has no auxiliary head",
+            f"omit it, or choose {having}",
+            option="aux_head",
+            value=True,
+            allowed=having,
+        )
     smallest = entry.smallest_aux if aux_head and entry.smallest_aux is not None else entry.smallest
     if min(size) < smallest:
         head = " with its auxiliary head" if aux_head else ""
         raise UserError(
-            f"size {size[0]}x{size[1]} is too small for {name}{head}: choose {smallest} or more, or another model"
+            f"size {size[0]}x{size[1]} is too small for {name}{head}",
+            f"choose {smallest} or more, or another model",
+            option="size",
+            value=size,
+            allowed=f"at least {smallest}",
         )
     options = {"aux_head": True} if aux_head else {}
     return entry.build(num_classes=num_classes, channels=channels, size=size, dropout=dropout, **options)

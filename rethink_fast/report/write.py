@@ -32,5 +32,9 @@ def write_report(folder: Path) -> list[Path]:
         try:
             write_atomic(folder / name, content)
         except OSError as error:
-            raise UserError(f"{folder / name} cannot be written ({error.strerror}).") from None
+            raise UserError(
+                f"{folder / name} cannot be written ({error.strerror})",
+                "make room, or change its permissions",
+                value=folder / name,
+            ) from None
     return [folder / name for name in files]

@@ -61,7 +61,12 @@ def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
     """Gabor features as they are: uint8 [n, H, W, C] -> float32 [n, channels * 16 * (H / 4) * (W / 4)]."""
     n, height, width, channels = images.shape
     if min(height, width) < POOL:
-        raise UserError(f"Gabor features need images of at least {POOL} x {POOL} pixels, not {height} x {width}")
+        raise UserError(
+            f"Gabor features cannot be made of images of {height} x {width} pixels",
+            f"use at least {POOL} x {POOL}",
+            value=(height, width),
+            allowed=f"at least {POOL} x {POOL}",
+        )
     angles = [math.pi * k / ORIENTATIONS for k in range(ORIENTATIONS)]
     filters = [[gabor_filter(wavelength, angle) for angle in angles] for wavelength in WAVELENGTHS]
     size = channels * len(WAVELENGTHS) * ORIENTATIONS * (height // POOL) * (width // POOL)
@@ -141,7 +146,11 @@ def _pick(images: Tensor, seed: int, start: int, count: int) -> Tensor:
 def random_patches(images: Tensor, filters: int, seed: int) -> Patches:
     """Filters that are random whitened patches of these images: uint8 [n, H, W, C]. A pure function of the seed."""
     if min(images.shape[1:3]) < PATCH + 1:
-        raise UserError(f"random patches need images larger than {PATCH} x {PATCH}, not {tuple(images.shape[1:3])}")
+        raise UserError(
+            f"random patches cannot be cut from images of {tuple(images.shape[1:3])} pixels",
+            f"use images larger than {PATCH} x {PATCH}",
+            value=tuple(images.shape[1:3]),
+        )
     sample = _normalise(_pick(images, seed, 0, SAMPLE)).to(torch.float64)
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))

@@ -216,8 +216,9 @@ def _refine(
 
 def _singular(kernel: Kernel, what: str) -> UserError:
     return UserError(
-        f"the kernel matrix of {kernel.n:,} images is too close to singular ({what}): the data may hold an image "
-        "twice, or gamma is so small that float64 cannot tell some apart. Choose a larger gamma or a ridge."
+        f"the kernel matrix of {kernel.n:,} images is too close to singular ({what}): "
+        "the data may hold an image twice, or gamma is so small that float64 cannot tell some apart",
+        "choose a larger gamma or a ridge",
     )
 
 

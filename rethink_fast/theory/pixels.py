@@ -14,6 +14,10 @@ def images_and_labels(split: Split) -> tuple[Tensor, Tensor]:
     Raises UserError for images that do not live on the device.
     """
     if not split.images.resident:
-        raise UserError("theorem 1 and table 3 need all images in memory at once: choose cifar10 or mnist")
+        raise UserError(
+            "theorem 1 and table 3 need all images in memory at once",
+            "choose cifar10 or mnist",
+            allowed=("cifar10", "mnist"),
+        )
     images, rows = next(iter(split.images.read([split.index])))
     return images[rows], split.labels[split.index].to(images.device)

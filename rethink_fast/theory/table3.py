@@ -38,7 +38,8 @@ class KernelResult:
 
     filters: of the random convolution; gamma: of the Gaussian kernel; ridge: added to the diagonal, 0 for exact
     interpolation. test_error, train_error: fractions. The norm is that of the function in the kernel's space, over all
-    outputs, with targets 1 and 0; norm_pm1_targets: with 1 and -1; norm_class_index: of one output, the number of the class.
+    outputs, with targets 1 and 0; norm_pm1_targets: with 1 and -1; norm_class_index: of one output, the index of the
+    class.
     factor_residual, residual: |Y - K alpha| / |Y| by the factor alone and in the end; steps: of conjugate gradients
     between them. Seconds: of the features, of the solution, of the predictions. peak_memory_bytes: of the process so
     far on a CPU, of the GPU else.
@@ -104,9 +105,19 @@ def run_table3(
     known = ROWS[one_of("table 3 dataset", dataset.name, ROWS)]
     wanted = tuple(one_of(f"row of {dataset.name}", row, known) for row in rows) if rows is not None else known
     if dataset.test is None:
-        raise UserError(f"{dataset.data_source} has no test images: table 3 needs them")
+        raise UserError(
+            f"{dataset.data_source} has no test images, which table 3 needs",
+            "use the whole data set",
+            value=dataset.data_source,
+        )
     if filters < 1:
-        raise UserError(f"filters {filters} is out of range: choose at least 1")
+        raise UserError(
+            f"filters {filters} is out of range",
+            "choose at least 1",
+            option="filters",
+            value=filters,
+            allowed="at least 1",
+        )
     train, labels = _training(dataset.train, n_train)
     test, test_labels = images_and_labels(dataset.test)
     results: list[KernelResult] = []
@@ -157,7 +168,13 @@ def run_table3(
 def _training(split: Split, n_train: int | None) -> tuple[Tensor, Tensor]:
     images, labels = images_and_labels(split)
     if n_train is not None and not 1 <= n_train <= len(labels):
-        raise UserError(f"n_train {n_train} is out of range: this data set has {len(labels)} training images")
+        raise UserError(
+            f"n_train {n_train} is out of range",
+            f"choose one in [1, {len(labels)}]",
+            option="n_train",
+            value=n_train,
+            allowed=f"[1, {len(labels)}]",
+        )
     chosen = subset(len(labels), n_train).to(images.device)
     return images[chosen], labels[chosen]
 

@@ -104,7 +104,9 @@ def projection(d: int, seed: int, attempt: int = 0, device: torch.device | None 
     """
     bits = int(math.log2(LARGEST_PROJECTION / (255 * QUARTER * d)))
     if bits < 2:
-        raise UserError(f"images of {d} values are too large for exact projections in float64: use smaller ones")
+        raise UserError(
+            f"images of {d} values are too large for exact projections in float64", "use smaller ones", value=d
+        )
     words = draw(seed, Stream.PROJECTION, torch.arange(d), attempt)
     half = 1 << (bits - 1)
     size = half + ((((words[:, 1] & 0x7FFFFFFF) << 32) | words[:, 2]) & (half - 1))
@@ -152,10 +154,11 @@ def fit(points: Tensor, values: Tensor, seed: int) -> Fit:
         if rounding <= LARGEST_ROUNDING * max(1.0, largest):
             return found
     if found is None:
-        raise UserError(f"{TRIES} random projections all put different images on one point: choose another seed")
+        raise UserError(f"{TRIES} random projections all put different images on one point", "choose another seed")
     raise UserError(
-        f"in {TRIES} random projections some images come within {found.smallest_gap:.3g} of each other over a range of "
-        f"{found.spread:.3g}: float64 could miss a label by {found.rounding:.2g}. Choose another seed or fewer images."
+        f"in {TRIES} random projections some images come within {found.smallest_gap:.3g} of each other over "
+        f"a range of {found.spread:.3g}: float64 could miss a label by {found.rounding:.2g}",
+        "choose another seed or fewer images",
     )
 
 
@@ -168,8 +171,9 @@ def _same_points_only(points: Tensor, values: Tensor, order: Tensor, new: Tensor
             return False
         if values[first] != values[second]:
             raise UserError(
-                f"images {first} and {second} are equal, but one is to give {values[first]:g} and the other "
-                f"{values[second]:g}: no function can. Leave one of them out or choose another seed for the labels."
+                f"images {first} and {second} are equal, but one is to give {values[first]:g} and "
+                f"the other {values[second]:g}: no function can",
+                "omit one of them, or choose another seed for the labels",
             )
     return True
 

@@ -38,8 +38,9 @@ def deterministic(on: bool) -> Iterator[None]:
             raise
         what = str(error).split(NOT_DETERMINISTIC)[0].strip()
         raise UserError(
-            f"--deterministic is not possible: torch has no deterministic {what} for this device. "
-            f"Omit --deterministic, choose another network, or compile it with --compile on."
+            f"--deterministic is not possible: torch has no deterministic {what} for this device",
+            "omit --deterministic, choose another network, or compile it with --compile on",
+            option="--deterministic",
         ) from None
     finally:
         torch.use_deterministic_algorithms(before[0])

@@ -129,7 +129,9 @@ class Distributed:
             if theirs is not None:
                 if not self.is_rank0:
                     raise SystemExit(2)
-                raise UserError(f"rank {rank}: {theirs}" if rank else str(theirs))
+                if rank:
+                    theirs.args = (f"rank {rank}: {theirs}",)  # its fields stay
+                raise theirs
 
     def on_rank0(self, make: Callable[[], T]) -> T:
         """What `make` gives on rank 0, the only one to call it, for every rank; its UserError likewise."""
@@ -151,7 +153,7 @@ class Distributed:
             ]
             if differing:
                 raise UserError(
-                    f"the ranks differ ({'; '.join(differing)}): give all of them the same options and data."
+                    f"the ranks differ ({'; '.join(differing)})", "give all of them the same options and data"
                 )
 
 
@@ -183,15 +185,22 @@ def device_for_rank(ranks: Distributed, name: str) -> torch.device:
         return choose_device(name)
     if ":" in name:
         raise UserError(
-            f"--device {name} cannot serve {ranks.world_size} ranks: use cuda, and each rank takes its own GPU."
+            f"--device {name} cannot serve {ranks.world_size} ranks",
+            "use cuda, and each rank takes its own GPU",
+            option="--device",
+            value=name,
+            allowed=("cpu", "cuda"),
         )
     device = choose_device(name)
     if device.type == "cpu":
         return device
     if ranks.local_world_size > torch.cuda.device_count():
         raise UserError(
-            f"{ranks.local_world_size} ranks on a machine with {torch.cuda.device_count()} GPU(s): give torchrun "
-            f"--nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
+            f"{ranks.local_world_size} ranks on a machine with {torch.cuda.device_count()} GPU(s)",
+            f"give torchrun --nproc-per-node {torch.cuda.device_count()}, or use --device cpu",
+            option="--nproc-per-node",
+            value=ranks.local_world_size,
+            allowed=f"at most {torch.cuda.device_count()}",
         )
     return torch.device("cuda", ranks.local_rank)
 

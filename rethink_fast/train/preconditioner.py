@@ -34,8 +34,10 @@ class PreconditionedAdam(torch.optim.Adam):
         layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         if not isinstance(layers[0], nn.Linear):
             raise UserError(
-                "--optimizer preconditioned-adam is for networks whose first layer is linear: choose adam or sgd, or "
-                "--model mlp_1x512 or mlp_3x512."
+                "--optimizer preconditioned-adam is for networks whose first layer is linear",
+                "choose adam or sgd, or --model mlp_1x512 or mlp_3x512",
+                option="--optimizer",
+                value="preconditioned-adam",
             )
         super().__init__(groups, **options)
         self._first = layers[0].weight

@@ -100,7 +100,11 @@ def build_run(
     the network.
     """
     if len(dataset.train.index) < 2:
-        raise UserError(f"{dataset.data_source} gives {len(dataset.train.index)} training image(s): at least 2 needed.")
+        raise UserError(
+            f"{dataset.data_source} gives {len(dataset.train.index)} training image(s)",
+            "use a data set of at least 2",
+            value=len(dataset.train.index),
+        )
     train = run.train
     check_ranks(run, ranks)
     how = preparation(run, dataset, device)
@@ -167,13 +171,21 @@ def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:
     """Raise UserError for a run that its number of ranks would change, or leave without work."""
     if run.train.batch_size < ranks.world_size:
         raise UserError(
-            f"--batch-size {run.train.batch_size} is that of all ranks together and smaller than their number, "
-            f"{ranks.world_size}: choose a larger one, or fewer ranks."
+            f"--batch-size {run.train.batch_size} is that of all ranks together and "
+            f"smaller than their number, {ranks.world_size}",
+            "choose a larger one, or fewer ranks",
+            option="--batch-size",
+            value=run.train.batch_size,
+            allowed=f"at least {ranks.world_size}",
         )
     if run.model.dropout and ranks.is_distributed:
         raise UserError(
-            f"--dropout {run.model.dropout} draws from one generator over the whole batch, so that the losses would "
-            f"depend on the number of ranks, {ranks.world_size}: leave it out, or use one rank."
+            f"--dropout {run.model.dropout} draws from one generator over the whole batch, "
+            f"so that the losses would depend on the number of ranks, {ranks.world_size}",
+            "omit it, or use one rank",
+            option="--dropout",
+            value=run.model.dropout,
+            allowed="0",
         )
 
 
@@ -193,19 +205,27 @@ def preparation(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Pre
     size = run.data.size
     if size > min(height, width):
         raise UserError(
-            f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}: choose at most "
-            f"{min(height, width)}."
+            f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}",
+            f"choose at most {min(height, width)}",
+            option="--size",
+            value=size,
+            allowed=f"at most {min(height, width)}",
         )
     crop = "crop" in run.train.augment
     if crop and size == height == width:
         raise UserError(
-            f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}; "
-            f"choose a --size below that."
+            f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}",
+            "choose a --size below that",
+            option="--augment",
+            value="crop",
         )
     if "color-jitter" in run.train.augment and channels != 3:
         raise UserError(
-            f"--augment color-jitter needs images of red, green and blue: those of {dataset.data_source} have "
-            f"{channels} channel(s); omit it."
+            f"--augment color-jitter needs images of red, green and blue: "
+            f"those of {dataset.data_source} have {channels} channel(s)",
+            "omit it",
+            option="--augment",
+            value="color-jitter",
         )
     kind = KINDS[run.corruption.corruption]
     mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)

@@ -105,13 +105,19 @@ def load_model(folder: str | Path) -> nn.Module:
     """
     folder = user_path(str(folder))
     if not (folder / MODEL).exists():
-        raise UserError(f"{folder} holds no {MODEL}: name the folder of a run that has ended, or of one of its seeds.")
+        raise UserError(
+            f"{folder} holds no {MODEL}",
+            "name the folder of a run that has ended, or of one of its seeds",
+            value=folder,
+        )
     about = read(folder / MODEL, _FORMAT_SHAPE, ADVICE)
     for name, ours in (("format", FORMAT), ("contract_version", CONTRACT_VERSION)):
         if about[name] != ours:
             raise UserError(
-                f"{folder / MODEL} is of {name.replace('_', ' ')} {about[name]}, not {ours}: use the version of "
-                f"rethink_fast that wrote it."
+                f"{folder / MODEL} is of {name.replace('_', ' ')} {about[name]}, not {ours}",
+                "use the version of rethink_fast that wrote it",
+                value=about[name],
+                allowed=str(ours),
             )
     read(folder / MODEL, _SHAPE, ADVICE)
     weights = _weights(folder, about)
@@ -120,9 +126,11 @@ def load_model(folder: str | Path) -> nn.Module:
             expected = _built(about).state_dict()
         how = _preparation(about)
     except UserError as error:
-        raise UserError(f"{folder / MODEL}: {error}") from None
+        raise UserError(f"{folder / MODEL}: {error}", value=folder / MODEL) from None
     except (ValueError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{folder / MODEL} describes no network: {printable(str(error))[:300]}.") from None
+        raise UserError(
+            f"{folder / MODEL} describes no network: {printable(str(error))[:300]}", ADVICE, value=folder / MODEL
+        ) from None
     _check(weights, expected, folder)
     with torch.random.fork_rng(devices=[]):
         model = _built(about)
@@ -137,24 +145,26 @@ def _weights(folder: Path, about: dict[str, Any]) -> dict[str, Tensor]:
     try:
         data = read_bytes(path, limit=8 * about["parameters"] + 2**24)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): {ADVICE}.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror})", ADVICE, value=path) from None
     if hashlib.sha256(data).hexdigest() != about["sha256"]:
-        raise UserError(f"{path} is damaged, or not that of {MODEL}: its checksum does not agree: {ADVICE}.")
+        raise UserError(f"{path} is damaged, or not that of {MODEL}: its checksum does not agree", ADVICE, value=path)
     try:
         weights: dict[str, Tensor] = loaded(data)
         check(weights, {})
     except ValueError as error:
-        raise UserError(f"{path} {error}: {ADVICE}.") from None
+        raise UserError(f"{path} {error}", ADVICE, value=path) from None
     return weights
 
 
 def _check(weights: dict[str, Tensor], expected: dict[str, Tensor], folder: Path) -> None:
     for name in weights.keys() ^ expected.keys():
-        raise UserError(f"{folder / WEIGHTS} has or lacks {shown(name)}, unlike {MODEL}: {ADVICE}.")
+        raise UserError(
+            f"{folder / WEIGHTS} has or lacks {shown(name)}, unlike {MODEL}", ADVICE, value=folder / WEIGHTS
+        )
     for name, value in expected.items():
         misfit = describe_misfit(weights[name], value)
         if misfit is not None:
-            raise UserError(f"{folder / WEIGHTS} has {name} of {misfit}: {ADVICE}.")
+            raise UserError(f"{folder / WEIGHTS} has {name} of {misfit}", ADVICE, value=folder / WEIGHTS)
 
 
 def _built(about: dict[str, Any]) -> nn.Module:

@@ -92,13 +92,14 @@ def test_a_linear_schedule_has_no_more_epochs(tmp_path: Path) -> None:
 
 def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path) -> None:
     trained(made(epochs=3), tmp_path)
-    with pytest.raises(UserError, match=r"--epochs 2: the run in .* is in epoch 3 already"):
+    with pytest.raises(UserError, match="is in epoch 3 already"):
         trained(made(epochs=2), tmp_path, resumed=True)
     folder = tmp_path / "o"
     folder.mkdir()
     trained(made(epochs=3), folder, stop_after=6)
-    with pytest.raises(UserError, match=r"--epochs 1: the run in .* is in epoch 2 already"):
+    with pytest.raises(UserError, match="is in epoch 2 already") as refused:
         trained(made(epochs=1), folder, resumed=True)
+    assert (refused.value.option, refused.value.value) == ("--epochs", 1)
 
 
 def test_a_resume_may_have_another_residency_and_other_workers(tmp_path: Path) -> None:

@@ -96,5 +96,5 @@ def test_the_matrix_is_part_of_what_is_kept() -> None:
 
 def test_a_network_that_begins_with_a_convolution_is_refused() -> None:
     model = build_model("inception_small", num_classes=10, channels=3, size=(28, 28))
-    with pytest.raises(UserError, match="--optimizer preconditioned-adam is for networks whose first layer is linear"):
+    with pytest.raises(UserError, match="is for networks whose first layer is linear"):
         optimizer_of("preconditioned-adam", model)
