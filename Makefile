@@ -9,7 +9,7 @@ TESTS = $(RUN) -m pytest --numprocesses auto --dist worksteal
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard csrc/*.* csrc/*/*.*)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install bench test test-all coverage check env perf peers gpu-check clean
+.PHONY: install bench test test-all coverage check env perf baselines gpu-check clean
 
 install: $(VENV)/.installed
 
@@ -52,8 +52,8 @@ perf: install
 	$(RUN) -m pytest -m timing
 	$(RUN) -m pytest benchmarks --benchmark-timer=time.process_time --benchmark-columns=median,iqr,rounds $(ARGS)
 
-peers: install
-	$(RUN) -m benchmarks.peers $(ARGS)
+baselines: install
+	$(RUN) -m benchmarks.baselines $(ARGS)
 
 gpu-check: install
 	$(RUN) -m benchmarks.gpu_check $(ARGS)

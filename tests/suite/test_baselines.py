@@ -1,4 +1,4 @@
-"""`make peers`: every peer that is installed gives what it says, and those that are not are named."""
+"""`make baselines`: every baseline that is installed gives what it says, and those that are not are named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from benchmarks import peers
-from benchmarks.peers import OURS, PEERS, Peer, cells, interleaved, loading, markdown, per_core
+from benchmarks import baselines
+from benchmarks.baselines import BASELINES, OURS, LoaderBaseline, cells, interleaved, loading, markdown, per_core
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.env import version_of
 
@@ -18,12 +18,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.ui
 LABELS = np.arange(256) % 10
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_a_peer_gives_whole_batches(peer: Peer) -> None:
-    if peer.package and version_of(peer.package) is None:
-        pytest.skip(f"{peer.package} is not installed")
+@pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)
+def test_a_baseline_gives_whole_batches(baseline: LoaderBaseline) -> None:
+    if baseline.package and version_of(baseline.package) is None:
+        pytest.skip(f"{baseline.package} is not installed")
     try:
-        batches = peer.start(IMAGES, LABELS)
+        batches = baseline.start(IMAGES, LABELS)
         assert list(itertools.islice(batches, 5)) == [128] * 5
     except (NotImplementedError, RuntimeError) as error:
         pytest.skip(str(error))
@@ -33,8 +33,8 @@ def test_the_absent_are_named_and_the_present_are_timed(monkeypatch: pytest.Monk
     def broken(images: np.ndarray, labels: np.ndarray) -> Iterator[int]:
         raise ImportError("built for another torch")
 
-    some = (PEERS[0], Peer("nothing", "no-such-package", broken), Peer("broken", "", broken))
-    monkeypatch.setattr(peers, "PEERS", some)
+    some = (BASELINES[0], LoaderBaseline("nothing", "no-such-package", broken), LoaderBaseline("broken", "", broken))
+    monkeypatch.setattr(baselines, "BASELINES", some)
     source = load_dataset("cifar10", DataOptions("synthetic", max_samples=256, workers=1))
     rows, absent = loading(source, IMAGES, LABELS, 8, 0.02)
     assert absent == ["nothing: no-such-package is not installed", "broken: built for another torch"]

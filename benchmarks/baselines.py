@@ -1,9 +1,9 @@
-"""`make peers`: this package beside what one would pick instead, by turns in one process, whatever of it is installed.
+"""`make baselines`: this package and what one would pick instead, interleaved in one process, whatever is installed.
 
-`python -m benchmarks.peers [--data PATH] [--rounds N] [--seconds S] [--markdown FILE]`
+`python -m benchmarks.baselines [--data PATH] [--rounds N] [--seconds S] [--markdown FILE]`
 
 Loading: CIFAR-10 from memory to shuffled batches of 128 for a network, cropped to 28 x 28, flipped at random, float32,
-each image whitened (or, where a peer cannot, scaled by fixed numbers, which is less work). It is given in images a
+each image whitened (or, where a baseline cannot, scaled by fixed numbers, which is less work). It is given in images a
 second of processor time, all threads added up and no worker processes, because those multiply every loader alike, by
 the cores that are free. Training: images a second on the clock, with a network behind it.
 """
@@ -56,7 +56,7 @@ Batches = Iterator[int]
 
 
 @dataclass(frozen=True)
-class Peer:
+class LoaderBaseline:
     """package: what must be installed, by its distribution's name; "" for what comes with torch. start: its batches."""
 
     name: str
@@ -135,12 +135,12 @@ def ffcv(images: np.ndarray, labels: np.ndarray) -> Batches:
     raise NotImplementedError("installed, but not timed: it wants the images in a file of its own first")
 
 
-PEERS = (
-    Peer("PIL and a DataLoader", "", pil),
-    Peer("torchvision.transforms.v2 and a DataLoader", "torchvision", torchvision),
-    Peer("timm's create_loader", "timm", timm),
-    Peer("DALI's own operators", "nvidia-dali-cuda130", dali),
-    Peer("FFCV", "ffcv", ffcv),
+BASELINES = (
+    LoaderBaseline("PIL and a DataLoader", "", pil),
+    LoaderBaseline("torchvision.transforms.v2 and a DataLoader", "torchvision", torchvision),
+    LoaderBaseline("timm's create_loader", "timm", timm),
+    LoaderBaseline("DALI's own operators", "nvidia-dali-cuda130", dali),
+    LoaderBaseline("FFCV", "ffcv", ffcv),
 )
 
 
@@ -190,22 +190,22 @@ def interleaved(sides: dict[str, Callable[[], float]], rounds: int) -> list[Row]
 def loading(
     source: Source, images: np.ndarray, labels: np.ndarray, rounds: int, seconds: float
 ) -> tuple[list[Row], list[str]]:
-    """The table of loaders, and a line for each peer that is not in it."""
+    """The table of loaders, and a line for each baseline that is not in it."""
     run = Run("cifar10", Data(), model=Model("mlp_1x512"), train=Train(augment=("flip",)))
     batches = {OURS: ours(build_run(resolve(run, on_gpu=False, cores=cores()), source, CPU))}
     absent = []
-    for peer in PEERS:
-        if peer.package and version_of(peer.package) is None:
-            absent.append(f"{peer.name}: {peer.package} is not installed")
+    for baseline in BASELINES:
+        if baseline.package and version_of(baseline.package) is None:
+            absent.append(f"{baseline.name}: {baseline.package} is not installed")
             continue
         try:
-            started = peer.start(images, labels)
+            started = baseline.start(images, labels)
             next(started)
         except (ImportError, NotImplementedError, RuntimeError) as error:  # the last: built for another torch
-            absent.append(f"{peer.name}: {error}")
+            absent.append(f"{baseline.name}: {error}")
             continue
-        package = peer.package or "pillow"
-        batches[f"{peer.name} ({package} {version_of(package)})"] = started
+        package = baseline.package or "pillow"
+        batches[f"{baseline.name} ({package} {version_of(package)})"] = started
     return interleaved({name: partial(per_core, each, seconds) for name, each in batches.items()}, rounds), absent
 
 
@@ -269,4 +269,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"peers: {error}")
+        sys.exit(f"baselines: {error}")
