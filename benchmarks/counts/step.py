@@ -78,7 +78,7 @@ def counted(call: Callable[[], object]) -> dict[str, int]:
 def eager(model: str) -> dict[str, Any]:
     setup = setup_of(model)
     step, loader = setup.step, setup.train
-    batch = loader.example(BATCH)
+    batch = loader.warmup_batch(BATCH)
     inputs, labels, _ = loader.prepared(batch, 0)
     return {
         # alone, because on the CPU the preparation looks at its arguments, which it does not on a GPU
@@ -122,7 +122,7 @@ def inductor_kernels(model: str) -> int:
     setup.step.compiled = True
     fresh = torch._functorch.config.patch(enable_autograd_cache=False)
     with torch._inductor.config.patch(fx_graph_cache=False), fresh:  # what comes from a cache is not counted
-        setup.step.train(setup.train, setup.train.example(BATCH))
+        setup.step.train(setup.train, setup.train.warmup_batch(BATCH))
     count = metrics.generated_kernel_count
     torch._dynamo.reset()
     return int(count)

@@ -126,12 +126,12 @@ class Loader:
         """Yield every sample once, in ascending order: for evaluation."""
         return self._batches(self.split.index, self.eval_batch_sizes(), 0)
 
-    def example(self, size: int) -> Batch:
+    def warmup_batch(self, size: int) -> Batch:
         """A batch of this size, of the first samples (again from the start where there are fewer): for warming up."""
         samples = self.split.index[torch.arange(size) % len(self.split.index)]
         return next(self._batches(samples, [size], 0))
 
-    def whole(self) -> Loader:
+    def unsharded(self) -> Loader:
         """The same batches, all of each."""
         loader = copy.copy(self)
         loader.share = FULL_BATCH

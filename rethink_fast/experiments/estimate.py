@@ -48,8 +48,8 @@ def probe(setup: RunContext) -> Rate:
     training, evaluation = loader.sizes(loader.batch_size)[0], loader.eval_batch_sizes()[0]
     step.begin_scores()
     return Rate(
-        seconds(step.train, loader.example(training), 3),
-        seconds(step.score, loader.example(evaluation), 1) / evaluation,
+        seconds(step.train, loader.warmup_batch(training), 3),
+        seconds(step.score, loader.warmup_batch(evaluation), 1) / evaluation,
     )
 
 

@@ -42,13 +42,13 @@ def _warm_up(setup: RunContext, lazy: bool) -> float:
     start, state = time.perf_counter(), step.state()
     sizes = sorted(set(train.sizes(train.batch_size)), reverse=True)
     for size in sizes[:1] if lazy else sizes:
-        step.train(train, train.example(size))
+        step.train(train, train.warmup_batch(size))
     for loader in () if lazy else (train, setup.test):
         if loader is not None:
             for size in sorted(set(loader.eval_batch_sizes())):
-                step.score(loader, loader.example(size))
+                step.score(loader, loader.warmup_batch(size))
                 if loader is train and step.statistics:
-                    step.observe(loader, loader.example(size))
+                    step.observe(loader, loader.warmup_batch(size))
     step.load_state(state)
     synchronize(setup.device)
     return time.perf_counter() - start

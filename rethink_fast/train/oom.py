@@ -38,7 +38,7 @@ def _fitting(setup: RunContext, size: int) -> int | None:
         if setup.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            setup.step.train(setup.train, setup.train.example(size))
+            setup.step.train(setup.train, setup.train.warmup_batch(size))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

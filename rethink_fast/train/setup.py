@@ -80,7 +80,7 @@ class RunContext:
         """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
-            loader = self.train.whole()
+            loader = self.train.unsharded()
             optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
             # Its last bits depend on the processor, and must not on the rank.
             self.ranks.broadcast_(optimizer.matrix)

@@ -85,7 +85,7 @@ def restore_after(setup: RunContext) -> Iterator[None]:
 
 def _prepared(setup: RunContext) -> tuple[Tensor, Tensor]:
     loader = setup.train
-    batch = loader.example(loader.sizes(loader.batch_size)[0])
+    batch = loader.warmup_batch(loader.sizes(loader.batch_size)[0])
     inputs, labels, _ = loader.prepared(batch, setup.step.epoch)
     setup.step.model.train()
     return inputs, labels

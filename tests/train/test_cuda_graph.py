@@ -247,6 +247,6 @@ def test_a_capture_may_not_wait_for_the_device(cuda: Moved) -> None:
     """The double refuses what CUDA refuses."""
     setup = cuda(made())
     setup.step.update = lambda *_: setup.step.first_non_finite_step.item()  # type: ignore[method-assign]
-    batch = setup.train.example(10)
+    batch = setup.train.warmup_batch(10)
     with pytest.raises(RuntimeError, match="not permitted while a graph is captured"):
         setup.step.train(setup.train, batch)
