@@ -85,7 +85,7 @@ class Corruption:
     corruption: Annotated[CorruptionName, CORRUPTION] = field(default="true", metadata=_affects("results"))
     """The randomization, also by its name in records, such as true_labels. Test labels are never corrupted."""
     probability: float | None = field(default=None, metadata=_affects("results", 0.0, 1.0))
-    """With partial: the probability that a label is drawn anew."""
+    """With partial: the probability that a label is replaced by a random class."""
     seed: int = field(default=0, metadata=_affects("results", 0, 2**63 - 1))
     """Seed of the corruption, the order, the augmentation and the initial weights."""
 
@@ -108,7 +108,7 @@ class Train:
 
     recipe: RecipeName | None = field(default=None, metadata=_affects("timings"))
     """A set of hyper-parameters. paper: to the letter of its appendix; fast: the same network, data and corruption,
-    memorised in the least time. Options given beside it win, and the record says so."""
+    memorised in the least time. Options given as well take precedence, and the record lists them."""
     epochs: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Stop after this many epochs, whatever was reached. Default: 100."""
     target_accuracy: float = field(default=1.0, metadata=_affects("length", 0.0, 1.0))
@@ -157,9 +157,9 @@ class Session:
     out: Annotated[Path | None, PATH] = field(default=None, metadata=_affects("timings"))
     """Folder for the record. Default: a new one under runs/."""
     resume: Annotated[Path | None, PATH] = field(default=None, metadata=_affects("timings"))
-    """Go on with the run in this folder from its last checkpoint; give the same options as at its start."""
+    """Resume the run in this folder from its last checkpoint; give the same options as at its start."""
     seeds: int = field(default=1, metadata=_affects("timings", 1, 1000))
-    """Run with so many seeds, from --seed on, and give mean and spread."""
+    """Run with this many seeds, from --seed on, and report mean and spread."""
     checkpoint_interval: float = field(default=60.0, metadata=_affects("timings", 0.0, 1e9))
     """Seconds between checkpoints. One is written too when the run is asked to stop."""
     profile: bool = field(default=False, metadata=_affects("timings"))
@@ -260,7 +260,7 @@ features, whose squared norm near 1000 makes the last layer diverge at the usual
 
 
 def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
-    """The defaults of a data set on this kind of device."""
+    """Return the defaults of a data set on this kind of device."""
     return IMAGENET_ON_CPU if dataset == "imagenet" and not on_gpu else DEFAULTS[dataset]
 
 
@@ -273,9 +273,20 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
     default = defaults(run.dataset, on_gpu=on_gpu)
     model = run.model.model or default.model
     if run.model.aux_head and model != "inception_v3":
-        raise UserError(f"--aux-head has no effect with --model {model}: use inception_v3.")
+        raise UserError(
+            f"--aux-head has no effect with --model {model}",
+            "use inception_v3",
+            option="--aux-head",
+            value=model,
+            allowed="inception_v3",
+        )
     if {"crop", "random-resized-crop"} <= set(run.train.augment):
-        raise UserError("--augment crop and --augment random-resized-crop both cut a window: leave one out.")
+        raise UserError(
+            "--augment crop and --augment random-resized-crop both cut a window",
+            "omit one",
+            option="--augment",
+            value=run.train.augment,
+        )
     usual: dict[str, Any] = {
         "epochs": 100,
         "eval_interval": 1,
@@ -312,10 +323,20 @@ def _probability(corruption: Corruption) -> float:
     """Return the probability that a label is replaced. Raises UserError."""
     if corruption.corruption == "partial":
         if corruption.probability is None:
-            raise UserError("--corruption partial needs --probability P, with P in [0, 1].")
+            raise UserError(
+                "--corruption partial needs a probability",
+                "add --probability P, with P in [0, 1]",
+                option="--probability",
+                allowed="[0, 1]",
+            )
         return corruption.probability
     if corruption.probability is not None:
-        raise UserError(f"--probability has no effect with --corruption {corruption.corruption}: use partial.")
+        raise UserError(
+            f"--probability has no effect with --corruption {corruption.corruption}",
+            "omit it, or use partial",
+            option="--probability",
+            value=corruption.probability,
+        )
     return 1.0 if corruption.corruption == "random" else 0.0
 
 
@@ -333,7 +354,12 @@ def check_session(session: Session) -> None:
     """Raise UserError for a value out of range, or options that exclude each other."""
     _check_ranges(session)
     if session.resume is not None and session.out is not None:
-        raise UserError(f"--out {session.out} has no effect with --resume {session.resume}: leave one out.")
+        raise UserError(
+            f"--out {session.out} has no effect with --resume {session.resume}",
+            "omit one",
+            option="--out",
+            value=session.out,
+        )
 
 
 def _check(run: Run) -> None:

@@ -54,7 +54,7 @@ def guarded(main: Callable[[], int]) -> int:
     with _edge():
         try:
             if not _current_folder():
-                raise UserError("the current folder is gone or closed: change into another one.")
+                raise UserError("the current folder is gone or closed", "change into another one")
             code = main()
             if sys.stdout is not None:
                 sys.stdout.flush()

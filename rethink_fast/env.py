@@ -90,12 +90,15 @@ def require_memory(needed: int, n: int, device: torch.device) -> None:
         fits = int(n * (free / needed) ** 0.5 * 0.95)
         raise UserError(
             f"the kernel matrix of {n:,} images needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on "
-            f"{device}: use at most {fits:,} images."
+            f"{device}",
+            f"use at most {fits:,} images",
+            value=n,
+            allowed=f"[1, {fits}]",
         )
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for --device; raises UserError for one that is not there."""
+    """Return the torch device for --device. Raises UserError for one that does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -103,19 +106,27 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name!r} is unknown: choose auto, cpu, cuda or cuda:N.")
+        raise _no_device(name, f"--device {name!r} is unknown", "choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"--device {name} needs a GPU that torch can use, and there is none: use --device cpu.")
+            raise _no_device(
+                name, f"--device {name} needs a GPU that torch can use, and there is none", "use --device cpu"
+            )
         if (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"--device {name} is not there: this machine has {torch.cuda.device_count()} GPU(s).")
+            raise _no_device(
+                name, f"--device {name} does not exist", f"choose one of {torch.cuda.device_count()} GPU(s)"
+            )
         if device.index is not None:
             torch.cuda.set_device(device)  # graphs are captured and Triton launches on the current device
     return device
 
 
+def _no_device(name: str, problem: str, fix: str) -> UserError:
+    return UserError(problem, fix, option="--device", value=name, allowed="auto, cpu, cuda or cuda:N")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: of the GPU by torch, or of this process for the CPU."""
+    """Return the most bytes held so far: by torch on the GPU, or by this process for the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Linux counts in KiB, macOS in bytes.
@@ -124,7 +135,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def version_of(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
+    """Return the installed version of a distribution, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -132,7 +143,7 @@ def version_of(package: str) -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, as the system gives it."""
+    """Return the processor's name, as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -143,7 +154,7 @@ def processor() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Revision and dirty flag of the checkout the package runs from; both None where it is no checkout."""
+    """Return revision and dirty flag of the checkout the package runs from; both None where it is not a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str | None:
@@ -160,7 +171,7 @@ def git_state() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any] | None:
-    """Name, memory, capability and driver of the current GPU, or None."""
+    """Return name, memory, capability and driver of the current GPU, or None."""
     if not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -180,7 +191,7 @@ def gpu() -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, Any]:
-    """What a number depends on besides its configuration: goes into every record."""
+    """Return what a number depends on besides its configuration, for every record."""
     return {
         "rethink_fast": __version__,
         "contract_version": CONTRACT_VERSION,
@@ -197,7 +208,7 @@ def environment() -> dict[str, Any]:
 
 
 def backends() -> list[Backend]:
-    """What the machine and its packages offer, usable or not, with the reason and the remedy."""
+    """Return what the machine and its packages offer, usable or not, with the reason and the fix."""
     return [_torch_cpu(), _cuda(), _dali(), _triton(), _nvml(), _cxx(), _nvcc()]
 
 

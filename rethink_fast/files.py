@@ -73,18 +73,20 @@ def user_path(text: str) -> Path:
     long, links in a circle.
     """
     if text in ("", "-"):
-        raise UserError(f"{text!r} is no path: name a file or folder (./- for one called -).")
+        raise UserError(f"{text!r} is not a path", "name a file or folder (./- for one called -)", value=text)
     if "\0" in text:
-        raise UserError(f"{text!r} is no path: it has a NUL byte.")
+        raise UserError(f"{text!r} is not a path, with a NUL byte", "name another", value=text)
     path = Path(os.path.expanduser(text))
     if text.startswith("~") and str(path).startswith("~"):
-        raise UserError(f"{text} has no home folder behind its ~: write the path in full (./~... for one called so).")
+        raise UserError(
+            f"{text} has no home folder behind its ~", "write the path in full (./~... for one called so)", value=text
+        )
     try:
         path.stat()
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             shown = text if len(text) <= 100 else f"{text[:100]}..."
-            raise UserError(f"{shown} is no path ({error.strerror}): name another.") from None
+            raise UserError(f"{shown} is not a path ({error.strerror})", "name another", value=text) from None
     return path
 
 

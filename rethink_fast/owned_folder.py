@@ -30,11 +30,19 @@ class OwnedFolder:
             self._own()
         except BlockingIOError:
             raise UserError(
-                f"{option} {path} is in use by another process: wait until it ends, or choose another folder by --out."
+                f"{option} {path} is in use by another process",
+                "wait for its end, or choose another folder by --out",
+                option=option,
+                value=path,
             ) from None
         except OSError as error:
             self.abandon()
-            raise UserError(f"{option} {path} cannot be written ({error.strerror}): choose another folder.") from None
+            raise UserError(
+                f"{option} {path} cannot be written ({error.strerror})",
+                "choose another folder",
+                option=option,
+                value=path,
+            ) from None
         remove_partial(path)
 
     def _own(self) -> None:

@@ -91,14 +91,23 @@ FAST: dict[str, FastRecipe] = {
 
 
 def recipe(name: str, model: str) -> dict[str, Any]:
-    """The training options that a recipe sets for this network. Raises UserError where there is none."""
+    """Return the training options that a recipe sets for this network. Raises UserError where there is none."""
     if name == "paper":
         if model not in PAPER_LEARNING_RATE:
             raise UserError(
-                f"--recipe paper has no hyper-parameters for {model}: the paper gives them for "
-                f"{', '.join(PAPER_LEARNING_RATE)}."
+                f"--recipe paper has no hyper-parameters for {model}",
+                f"the paper gives them for {', '.join(PAPER_LEARNING_RATE)}",
+                option="--recipe",
+                value=model,
+                allowed=tuple(PAPER_LEARNING_RATE),
             )
         return {**PAPER, "lr": PAPER_LEARNING_RATE[model]}
     if model not in FAST:
-        raise UserError(f"--recipe fast has no entry for {model}: choose one of {', '.join(FAST)}, or --recipe paper.")
+        raise UserError(
+            f"--recipe fast has no entry for {model}",
+            f"choose one of {', '.join(FAST)}, or --recipe paper",
+            option="--recipe",
+            value=model,
+            allowed=tuple(FAST),
+        )
     return FAST[model].options

@@ -35,8 +35,8 @@ FILES = ("config.json", "metrics.csv", "labels.npz", "result.json")
 KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg", "measures.json")
 MAX_CURVE_BYTES = 2**28
 ENDS = {
-    "target_reached": ("it reached its goal", "nothing is left to do; to run it again, choose another folder by --out"),
-    "max_epochs": ("its epochs are used up", "give more by --epochs to go on"),
+    "target_reached": ("it reached its goal", "to run it again, choose another folder by --out"),
+    "max_epochs": ("its epochs are used up", "give more by --epochs to resume"),
     "non_finite_loss": ("its loss was not finite", "it would end so again; choose a smaller --lr and another --out"),
 }
 """Why a run has ended, and what to do, by the record's "stop_reason"."""
@@ -52,13 +52,15 @@ class RecordFolder(OwnedFolder):
     def __init__(self, path: Path, *, resumed: bool = False, made: bool = False) -> None:
         self.kept = True
         if resumed and not path.is_dir():
-            raise UserError(f"--resume {path} is no folder: name the folder of a run, such as runs/DATE-TIME-...")
+            raise _cannot_resume(path, "is not a folder", "name the folder of a run, such as runs/DATE-TIME-...")
         super().__init__(path, "--resume" if resumed else "--out", made=made)
         if not resumed and ((path / "result.json").exists() or Checkpoints(path).exist()):
             self.close()
             raise UserError(
-                f"--out {path} holds a record already: choose another folder, remove that one, or go on with it by "
-                f"--resume {path}."
+                f"--out {path} holds a record already",
+                f"choose another folder, remove that one, or resume it by --resume {path}",
+                option="--out",
+                value=path,
             )
 
     def begin(self, setup: RunContext, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
@@ -77,7 +79,10 @@ class RecordFolder(OwnedFolder):
                     with suppress(OSError):
                         (self.path / name).unlink(missing_ok=True)
             raise UserError(
-                f"{self.path} cannot be written ({error.strerror}): make room, or choose another folder by --out."
+                f"{self.path} cannot be written ({error.strerror})",
+                "make room, or choose another folder by --out",
+                option="--out",
+                value=self.path,
             ) from None
 
     def keep(self, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
@@ -113,7 +118,7 @@ class RecordFolder(OwnedFolder):
         return record
 
     def has_checkpoint(self, run: ResolvedRun) -> bool:
-        """Whether a run that is resumed here has a checkpoint. If not, it may start over in place.
+        """Return whether a run that is resumed here has a checkpoint. If not, it may start over in place.
 
         run: resolved. Raises UserError where it may not: if the folder holds another run, a finished one, or none.
         """
@@ -121,35 +126,39 @@ class RecordFolder(OwnedFolder):
             name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith((".", TRACEBACK))
         )
         if foreign and foreign[0].startswith("seed-"):
-            raise UserError(f"--resume {self.path} holds runs with several seeds: give --seeds as at its start.")
+            raise _cannot_resume(self.path, "holds runs with several seeds", "give --seeds as at its start")
         finished = self.finished(run)
         if finished is not None:
             why, advice = ENDS[finished["stop_reason"]]
-            raise UserError(
-                f"--resume {self.path} is a finished run, {why} after {finished['epochs']} epochs: {advice}."
-            )
+            raise _cannot_resume(self.path, f"is a finished run, {why} after {finished['epochs']} epochs", advice)
         if Checkpoints(self.path).exist():
             return True
         record = self.record()
         if record is not None and not record["interrupted"]:
-            raise UserError(
-                f"--resume {self.path} is a finished run without a checkpoint: there is nothing to go on with. To run "
-                f"it again, choose another folder by --out."
+            raise _cannot_resume(
+                self.path, "is a finished run without a checkpoint", "to run it again, choose another folder by --out"
             )
         if not self._compare(run) and foreign:
-            raise UserError(f"--resume {self.path} is no run's folder: it holds {shown(foreign[0])}.")
+            raise _cannot_resume(
+                self.path, f"is not a run's folder, for it holds {shown(foreign[0])}", "name the folder of a run"
+            )
         return False
 
     def _compare(self, run: ResolvedRun) -> bool:
-        """Whether there is a whole config.json. Raises UserError if it is another run's."""
+        """Return whether there is a whole config.json. Raises UserError if it is another run's."""
         config = _or_none(lambda: read(self.path / "config.json", CONFIG_SHAPE, "restore it, or choose another folder"))
         differing = differences(config, run) if config is not None else []
         if differing:
-            raise UserError(
-                f"--resume {self.path} is another run ({'; '.join(differing)}): give the options it was started with, "
-                f"or choose another folder by --out."
+            raise _cannot_resume(
+                self.path,
+                f"is another run ({'; '.join(differing)})",
+                "give the options it was started with, or choose another folder by --out",
             )
         return config is not None
+
+
+def _cannot_resume(path: Path, problem: str, fix: str) -> UserError:
+    return UserError(f"--resume {path} {problem}", fix, option="--resume", value=path)
 
 
 def _or_none(load: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:

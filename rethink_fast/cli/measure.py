@@ -56,7 +56,7 @@ def measure(
             return measure_by_training(report, screen.on_load) if train else report
 
     if against is not None and against.resolve() == run.resolve():
-        raise UserError(f"--against {against} is the run itself: name another one.")
+        raise UserError(f"--against {against} is the run itself", "name another one", option="--against", value=against)
     ours = measured(run)
     found = ours if against is None else compare_reports(ours, measured(against))
     show(found, console)
@@ -64,6 +64,7 @@ def measure(
     try:
         write_json(run / NAME, values)
     except OSError as error:
-        raise UserError(f"{run / NAME} cannot be written ({error.strerror}): make room, or copy the run.") from None
+        problem = f"{run / NAME} cannot be written ({error.strerror})"
+        raise UserError(problem, "make room, or copy the run", value=run / NAME) from None
     console.print(f"record: {run / NAME}", soft_wrap=True)
     return print_json(values) if json else 0

@@ -258,7 +258,7 @@ def test_an_empty_folder_starts_over_and_another_does_not(
     assert cli(*EPOCHS, "--resume", tmp_path / "empty") == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    assert "is no run's folder: it holds thesis.tex" in refused(capfd, *EPOCHS, "--resume", tmp_path / "other")
+    assert "is not a run's folder, for it holds thesis.tex" in refused(capfd, *EPOCHS, "--resume", tmp_path / "other")
     folder = unstarted(unbroken, tmp_path / "o")
     line = refused(capfd, *changed("--lr", "0.5"), "--seed", "3", "--resume", folder)
     assert "is another run (seed 0 there, 3 here; lr 0.0001 there, 0.5 here)" in line

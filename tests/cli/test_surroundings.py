@@ -132,8 +132,8 @@ def test_a_tilde_is_the_home_folder(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is no path"),
-        ("-", "is no path"),
+        ("", "is not a path"),
+        ("-", "is not a path"),
         ("a\0b", "NUL byte"),
         ("~no-such-user/x", "no home folder"),
         ("a" * 300, "File name too long"),

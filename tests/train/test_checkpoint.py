@@ -163,10 +163,10 @@ def test_a_checkpoint_of_another_run_is_refused_by_its_difference(
 
 
 def test_what_cannot_be_resumed_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "is no folder" in refused(capfd, *WORDS, "3", "--resume", str(tmp_path / "none"))
+    assert "is not a folder" in refused(capfd, *WORDS, "3", "--resume", str(tmp_path / "none"))
     line = refused(capfd, *WORDS, "3", "--resume", str(tmp_path), "--out", str(tmp_path / "o"))
     assert "--out" in line
-    assert "leave one out" in line
+    assert "omit one" in line
 
 
 @pytest.mark.parametrize("room", ["64", "4096"], ids=["for the record alone", "for nothing more later"])

@@ -317,7 +317,7 @@ def test_a_run_continued_with_more_epochs_leaves_its_last_network(tmp_path: Path
 ENDED = {
     "reached": (
         ("--target-accuracy", "0", "--epochs", "3"),
-        "it reached its goal after 1 epochs: nothing is left to do",
+        "it reached its goal after 1 epochs: to run it again",
     ),
     "used up": (("--epochs", "2"), "its epochs are used up after 2 epochs: give more by --epochs"),
     "diverged": (("--lr", "1e6", "--momentum", "0.99", "--epochs", "30"), "its loss was not finite after"),
