@@ -145,7 +145,7 @@ IGNORED_FILES = {
     "corruption": (changed(WORDS, "--corruption", "true"), "corruption random there, true here"),
     "model": ([*WORDS[:-1], "--model", "mlp_3x512", "--epochs"], "model mlp_1x512 there, mlp_3x512 here"),
     "data set": (["cifar10", *WORDS[1:]], "dataset mnist there, cifar10 here"),
-    "size of the set": (changed(WORDS, "--max-samples", "1999"), "limit 2000 there, 1999 here"),
+    "size of the set": (changed(WORDS, "--max-samples", "1999"), "max samples 2000 there, 1999 here"),
     "seed": ([*WORDS[:-1], "--seed", "5", "--epochs"], "seed 0 there, 5 here"),
     "rate": (changed(WORDS, "--lr", "0.1"), "lr 0.0001 there, 0.1 here"),
 }
