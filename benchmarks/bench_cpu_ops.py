@@ -6,7 +6,7 @@ with its quartiles, so that what else the machine does meanwhile falls on both.
 
 There are two tables of preparations, because the cost of fresh memory is as large as the work. In the first (reused)
 the allocator keeps what it is given back, and the rival is copy_ into existing memory; in the second (fresh), glibc's
-default, an output above 32 MB is mapped anew each time, and the rival is clone(), which pays for that too where its own
+default, an output above 32 MB is mapped each time, and the rival is clone(), which pays for that too where its own
 output is as large (in bfloat16 at 224x224 it is not).
 """
 

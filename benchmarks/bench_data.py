@@ -1,4 +1,4 @@
-"""How fast images come: from files, from packs, and beside a DataLoader with PIL, by turns in one process.
+"""How fast images come: from files, from packs, and beside a DataLoader with PIL, interleaved in one process.
 
 `python -m benchmarks.bench_data --data FOLDER [--size 299] [--batch-size 64] [--rounds 5] [--json FILE]`
 

@@ -3,11 +3,11 @@
 `python -m benchmarks.bench_engine --data PATH [--model mlp_1x512] [--precision bf16] [--batch-size 1000] [--json FILE]`
 
 Three things, on all of CIFAR-10: images/s in training of `reference_loop`, with its fastest number of workers, and of
-the engine, by turns, with random labels; the floating-point operations that the engine gets done, as a share of what a
-large matrix product reaches in the same rounds; and what the way of the data costs, for each corruption, as the share
+the engine, interleaved, with random labels; the floating-point operations that the engine gets done, as a share of what
+a large matrix product reaches in the same rounds; and what the way of the data costs, for each corruption, as the share
 of a step that is saved when the network is given the same prepared batch again and again. Everything is a ratio of two
 neighbours in time, and its median, least and greatest over the rounds are reported. The reference is float32 with
-batches of 128; the engine is too, unless told otherwise.
+batches of 128; the engine is too, unless given otherwise.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def compare(engine: Engine, model: ModelName, seconds: float) -> dict[str, Any]:
-    """Reference, engine and matrix product by turns."""
+    """Reference, engine and matrix product interleaved."""
     setup, device = engine.setup, engine.setup.device
     images = training_images(setup.dataset)
     labels = random_labels(len(images))
@@ -214,7 +214,7 @@ def overhead(engine: Engine, model: ModelName, corruption: CorruptionName, secon
     run = replace(resolved(model, corruption, used.device), train=replace(used.run.train, lr=STILL))
     made = build_run(run, used.dataset, used.device)
     used.step.reset_graphs()
-    # The network and step there are, so that nothing is compiled anew.
+    # The network and step there are, so that nothing is compiled again.
     full = replace(made, model=used.model, step=used.step)
     whole, bare = Engine(full, choice), Engine(replace(full, train=SameBatch(full.train)), choice)
     rates = [[side.slice(seconds / (2 * SHORT_PAIRS)) for side in (whole, bare)] for _ in range(SHORT_PAIRS)]
@@ -256,7 +256,9 @@ def main() -> None:
     parser.add_argument("--model", default="mlp_1x512", choices=list(MODELS))
     parser.add_argument("--precision", default="fp32", choices=get_args(PrecisionName), help="of the engine")
     parser.add_argument("--batch-size", type=int, default=BATCH, help="of the engine")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the two by turns; as long again for the rest")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of the two, interleaved; as long again for the rest"
+    )
     parser.add_argument("--json", type=user_path, help="write everything measured to this file")
     arguments = parser.parse_args()
     device = choose_device("auto")

@@ -1,9 +1,9 @@
-"""What decoding a random window alone saves, against the whole image: ratios of processor time, by turns.
+"""What decoding a random window alone saves, against the whole image: ratios of processor time, interleaved.
 
     .venv/bin/python benchmarks/bench_regions.py FOLDER [--size 299] [--threads N] [--rounds 9]
 
 FOLDER holds class folders of photographs. Both ways read the same files and resize the same windows to the same size;
-their pixels are compared first, and are equal to the bit. Prints a table for a README.
+their pixels are compared first and must be bit-exact. Prints a table for a README.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     for turn in range(given.rounds):
         for name in list(ways) if turn % 2 else list(ways)[::-1]:
             times[name].append(seconds(ways[name](turn)))
-    print(f"{len(files)} images, {given.size} px, {given.threads} threads; {given.rounds} rounds by turns\n")
+    print(f"{len(files)} images, {given.size} px, {given.threads} threads; {given.rounds} rounds interleaved\n")
     print("| decoded | processor ms an image | times the window alone, median (20 % to 80 %) |\n| --- | ---: | ---: |")
     for name, taken in times.items():
         ratios = sorted(b / a for a, b in zip(times["window alone"], taken, strict=True))

@@ -1,4 +1,4 @@
-"""How the cases are timed on the host: checked first, by turns, in samples long enough for the clock.
+"""How the cases are timed on the host: checked first, interleaved, in samples long enough for the clock.
 
 Nothing here imports the package, because the workers of `rethink-fast compare` time another revision of it.
 """
@@ -28,7 +28,7 @@ class PreparedCase:
     """A case ready to run.
 
     call: what is timed. wrong: compares its result with the reference; empty where it is right, else what is not.
-    baseline: what it is held against, and its name; None for a case that only has a physical limit.
+    baseline: what it is compared with, and its name; None for a case that only has a physical limit.
     bytes, flops: what a call must move (read plus written, each once) and compute; 0 where that is not what limits it.
     """
 

@@ -100,7 +100,7 @@ def make_resize() -> PreparedCase:
 
 
 def row(op: Op, against: str, min_speedup: float | None = None, compared: bool = False) -> Case:
-    """A case of an op; its name says what it is held against."""
+    """A case of an op; its name says what it is compared with."""
     return Case(f"{op.name} / {against}", "op", partial(make, op, against), min_speedup, compared)
 
 

@@ -1,4 +1,4 @@
-"""`rethink-fast compare OLD NEW`: two records, a record and a folder of them, or two revisions timed by turns.
+"""`rethink-fast compare OLD NEW`: two records, a record and a folder of them, or two revisions, interleaved.
 
 statistics   samples -> median ratio, its interval, verdict          pure functions
 figures      a JSON file -> what it measured, and under what conditions

@@ -46,8 +46,8 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
             apart = differing({**near.scale, **near.machine}, {**record.scale, **record.machine})
             why = f"the nearest differs in {apart}"
         raise UserError(
-            f"{record.path} has no like in a history of {len(history)} records ({why})",
-            "record it on the same machine",
+            f"{record.path} has no like in a history of {len(history)} records: {why}",
+            "give a folder that holds one",
             value=record.path,
         )
     known = {name: _together(name, alike) for other in alike for name in other.figures}

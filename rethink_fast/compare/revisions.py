@@ -39,7 +39,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "400000000",
 }
-"""So that glibc keeps the memory of outputs: mapping it anew each time costs more than what is compared."""
+"""So that glibc keeps the memory of outputs: mapping it again each time costs more than what is compared."""
 
 Progress = Callable[[str], None]
 

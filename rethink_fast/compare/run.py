@@ -109,7 +109,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> Comparison:
-    """Build both, time them by turns, and put what was found into words."""
+    """Build both, time them interleaved and put what was found into words."""
     start = time.perf_counter()
     top = revisions.repository(Path.cwd())
     commits = [revisions.commit_of(top, revision) for revision in (old, new)]
@@ -158,7 +158,7 @@ def _comparison(
         raise UserError(f"{what}{why}.")
     rounds = max(case.found.values for case in lines)
     note = (
-        f"processor time of one thread on {processor()}; both revisions by turns, in {rounds} rounds of fresh "
+        f"processor time of one thread on {processor()}; both revisions interleaved, in {rounds} rounds of fresh "
         f"processes (at least {ROUNDS_SCHEDULE[0]}, more while ambiguous), {duration(seconds)}"
     )
     return Comparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))

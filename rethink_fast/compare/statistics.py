@@ -6,7 +6,7 @@ that were interrupted. The interval of that median comes from the ranks alone, w
 
 Its values must be independent. Within one process those are the pairs. Between processes they are not: the addresses
 that a process happens to get make some kernels 10 % slower for all its life, so that there each round of two fresh
-processes is one pair, the best of some samples of each, taken by turns.
+processes is one pair, the best of some samples of each, interleaved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pair = tuple[float, float]
 """Seconds of the old and of the new."""
 
 THRESHOLD = 0.025
-"""The least change that counts: a slowdown by less is `same`. As large as one of 5 % is told with probability 0.9."""
+"""The least change that counts: a smaller slowdown is `same`. One of 5 % is detected with probability 0.9."""
 CONFIDENCE = 0.992
 """Of one look: what eight values give, if the least and the greatest are the interval."""
 FIRST_PAIRS, MOST_PAIRS = 32, 1024

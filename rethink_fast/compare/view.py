@@ -21,7 +21,7 @@ SAYS: dict[Verdict, str] = {
     "same": "the same: nothing changed by more than {0:g}%",
     "faster": "faster by more than {0:g}%, nothing slower",
     "slower": "slower by more than {0:g}%",
-    "ambiguous": "ambiguous: nothing is slower as far as can be told, but not all could be told at {0:g}%",
+    "ambiguous": "ambiguous: nothing is slower as far as measured, but not everything is decided at {0:g}%",
 }
 
 

@@ -1,4 +1,4 @@
-"""partially_corrupted_labels on CUDA: each label drawn anew, or kept, from its own draw.
+"""partially_corrupted_labels on CUDA: each label is replaced or kept by its own draw.
 
 Formula: w = draw(seed, LABELS, index, 0); mulhi(w[1], C) where w[0] < round(p * 2^32), else the label.
 Layout: labels, index and the result are int64 [B], contiguous.

@@ -9,7 +9,7 @@ LAST_LAYER_STD = 0.01
 
 
 def initialise(model: nn.Module, *last: nn.Linear) -> None:
-    """Draw the weights anew: He normal (fan-in) in every layer a ReLU follows, std 0.01 in the `last` ones, biases 0.
+    """Draw the weights again: He normal (fan-in) in every layer a ReLU follows, std 0.01 in the `last` ones, biases 0.
 
     The paper does not state its initialisation. He normal keeps the variance through ReLU layers, with or without
     batch norm; a small last layer starts the loss at ln(classes).

@@ -41,7 +41,7 @@ SCALE = 192
 TRIES = 8
 LARGEST_VALUE = 2.0**64
 LARGEST_ROUNDING = 1e-3
-"""A projection whose network could lose more than this to rounding, times the largest value, is drawn anew: labels
+"""A projection whose network could lose more than this to rounding, times the largest value, is drawn again: labels
 are 1/2 away from being taken for another."""
 ROWS, NEURONS = 2048, 1024
 """The evaluation's block: 16 MiB of hidden activations stay in a large cache, and short sums lose little."""

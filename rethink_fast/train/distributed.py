@@ -51,7 +51,7 @@ PEER_LOST_MESSAGES = (
 class Distributed:
     """This process among those of a run: `rank` of `count`, `local` of `local_world_size` on this machine.
 
-    restarted: whether the launcher has started all of them anew after a failure; may_restart: whether it would. group:
+    restarted: whether the launcher has started all of them again after a failure; may_restart: whether it would. group:
     the process group of the tensors; None before `joined`, and for a process alone.
     """
 

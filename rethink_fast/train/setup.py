@@ -39,7 +39,9 @@ class RunContext:
     """A run ready to start.
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
-    before and after the corruption; corrupted: bool [N], whose label was drawn anew. ranks: the processes that share
+    before and after the corruption; corrupted: bool [N], True where the label was replaced.
+    ranks: the processes that
+    share
     every batch.
     """
 

@@ -1,4 +1,4 @@
-"""What a run is held against: the device's own rates, and the network and the loader each without the other.
+"""Rooflines of a run: the device's own rates, and the network and the loader each without the other.
 
 Everything here leaves the network, the generators and the loader as they were.
 """
