@@ -40,9 +40,7 @@ class RunContext:
 
     run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
     before and after the corruption; corrupted: bool [N], True where the label was replaced.
-    ranks: the processes that
-    share
-    every batch.
+    ranks: the processes that share every batch.
     """
 
     run: ResolvedRun
