@@ -165,6 +165,11 @@ class Session:
     profile: bool = field(default=False, metadata=_affects("timings"))
     """Measure what the wall time is made of: a table, a picture, and a trace for ui.perfetto.dev."""
 
+    def __post_init__(self) -> None:
+        for name in ("out", "resume"):  # in Python a path may be a str
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, user_path(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class Run:

@@ -143,6 +143,14 @@ def test_a_run_in_a_thread(tmp_path: Path) -> None:
     assert records[0].epochs == 4
 
 
+def test_a_path_may_be_a_str(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    session = Session(out="~/o")  # type: ignore[arg-type]
+    assert session.out == tmp_path / "o"
+    assert rethink_fast.run(RUN, session=session).folder == tmp_path / "o"
+    assert Record.load("~/o").epochs == 4
+
+
 def test_names_are_imported_at_first_use() -> None:
     code = (
         "import sys, rethink_fast; assert 'torch' not in sys.modules; "

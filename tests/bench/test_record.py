@@ -23,7 +23,7 @@ from rethink_fast.bench.console import percent
 from rethink_fast.bench.record import SCHEMA, TIMINGS
 from rethink_fast.cli.app import main
 from rethink_fast.data import synthetic
-from rethink_fast.train.loop import EpochMetrics
+from rethink_fast.train.state import EpochMetrics
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
 SMALL = [
