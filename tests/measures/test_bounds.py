@@ -104,6 +104,17 @@ def test_a_zero_padded_convolution_stretches_by_no_more_than_its_bound(stride: i
     assert operator_norm(layer) < (1.2 if stride == 1 else 2) * exact
 
 
+def test_what_cancels_going_round_does_not_cancel_with_zero_padding() -> None:
+    """On an edge of 2 the outer taps of a kernel meet in one pixel of a circular convolution."""
+    conv = nn.Conv2d(1, 1, 3, padding=1, bias=False).double()
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([[0.0, 0, 0], [1, 0, -1], [0, 0, 0]]))
+    (layer,) = read(conv, torch.randn(1, 1, 2, 2, dtype=torch.float64)).layers
+    assert conv_norm(conv.weight.detach(), (2, 2)) == pytest.approx(0, abs=1e-12)
+    assert torch.linalg.matrix_norm(matrix(conv.weight.detach(), 2, circular=False), ord=2).item() == pytest.approx(1)
+    assert 1 <= operator_norm(layer) <= 2
+
+
 def test_a_grouped_convolution_has_the_norm_of_its_largest_group() -> None:
     torch.manual_seed(2)
     weight = torch.randn(4, 3, 3, 3, dtype=torch.float64)

@@ -124,7 +124,7 @@ def test_the_section_of_a_report_has_every_measure(runs: tuple[Path, Path]) -> N
 
 
 def test_a_network_with_branches_says_which_measures_remain(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", "--model", "inception_small", "--epochs", "1", dataset="cifar10", limit=40)
+    run = trained(tmp_path / "run", "--model", "inception_small", "--epochs", "1", dataset="cifar10", limit=8)
     found = measure_run(open_run(run), quiet)
     assert set(found.not_measured) == {"spectral_complexity", "golowich", "neyshabur"}
     assert all("this network has branches" in why for why in found.not_measured.values())

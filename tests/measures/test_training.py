@@ -101,6 +101,17 @@ def test_one_changed_label_moves_a_lookup_at_that_point_alone() -> None:
     assert changed == [1, 1, 1, 1]
 
 
+def test_the_changed_sample_itself_counts_for_uniform_stability() -> None:
+    """None of the pairs' samples, 0, 19, 39 and 59, is a test image here: nothing else moves."""
+    labels, others = torch.arange(N) % CLASSES, torch.arange(1, 19)
+    found = measures.stability(
+        Lookup(), PLACES, labels, INPUTS, (INPUTS[others], labels[others]), classes=CLASSES, pairs=4
+    )
+    assert found.value == 0
+    assert found.details["changed"] == [0] * 4
+    assert found.details["beta"] == 1
+
+
 def test_a_network_that_ignores_its_labels_is_stable() -> None:
     blind = Lookup(torch.zeros(N, dtype=torch.bool))
     found = measures.stability(blind, PLACES, torch.zeros(N, dtype=torch.int64), INPUTS, TEST, classes=CLASSES)
@@ -215,9 +226,12 @@ def test_the_pair_of_a_set_with_itself_differs_by_exactly_0(run: FinishedRun) ->
 
 def test_exactly_so_many_epochs_and_as_many_classes(run: FinishedRun) -> None:
     seen: list[int] = []
-    places, signs = torch.arange(40), torch.arange(40) % 2
-    model = engine(run)(places, signs, classes=2, epochs=4, watch=lambda epoch, _: seen.append(epoch))
-    assert seen == [1, 2, 3, 4]
+    places, signs = torch.arange(4), torch.arange(4) % 2
+    until_it_fits: list[int] = []
+    engine(run)(places, signs, classes=2, watch=lambda epoch, _: until_it_fits.append(epoch))
+    wanted = len(until_it_fits) + 5
+    model = engine(run)(places, signs, classes=2, epochs=wanted, watch=lambda epoch, _: seen.append(epoch))
+    assert seen == list(range(1, wanted + 1))
     assert model(run.train_sample(3)[0]).shape == (3, 2)
     assert not model.training
 
