@@ -31,7 +31,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReportPair:
     """Two reports. rows: by name, of the measures that both have. departures: what else differs between the runs."""
 
     ours: Report
@@ -58,7 +58,7 @@ class Comparison:
         return {**self.ours.as_dict(), "against": beside}
 
 
-def compare_reports(ours: Report, other: Report) -> Comparison:
+def compare_reports(ours: Report, other: Report) -> ReportPair:
     """Set two reports beside each other. A correlate that went with the gap gets the verdict "tracks"."""
     direction = _sign(ours.measures["gap"], other.measures["gap"])
     rows, judged = {}, {}
@@ -70,7 +70,7 @@ def compare_reports(ours: Report, other: Report) -> Comparison:
                 judged[name] = replace(each, verdict="tracks")
     words = differences(json.loads(to_json(ours.run.setup.run.as_dict())), other.run.setup.run)
     departures = [line for line in words if not line.startswith(LABELS)]
-    return Comparison(replace(ours, measures=judged), other, rows, departures)
+    return ReportPair(replace(ours, measures=judged), other, rows, departures)
 
 
 def _beside(ours: Measurement, other: Measurement, direction: int) -> Beside:

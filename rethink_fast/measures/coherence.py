@@ -39,7 +39,13 @@ def gradients_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Iterable[T
 
 @timed
 def coherence(model: nn.Module, initial: nn.Module, inputs: Tensor, labels: Tensor) -> Measurement:
-    """Return the coherence at the weights before training, and at the end. Batch norm keeps its statistics."""
+    """Return the coherence at the weights before training, and at the end. Batch norm keeps its statistics.
+
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    """
     at_first, at_end = (
         m_coherence(gradients_of(frozen(each, inputs[:2]), inputs, labels)) for each in (initial, model)
     )

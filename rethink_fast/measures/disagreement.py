@@ -16,16 +16,27 @@ from torch import Tensor
 
 from .measurement import Measurement, timed
 from .network import logits_of
-from .training import Fit
+from .training import Trainer
 
 MARGIN = 0.02
 """How far from the error, beyond two standard errors, still counts as tracking it."""
 
 
 @timed
-def disagreement(fit: Fit, places: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], *, classes: int) -> Measurement:
-    """Return the disagreement on test inputs. places, labels: the samples to be divided, every other one to each."""
-    halves = [logits_of(fit(places[k::2], labels[k::2], classes=classes, seed=k), test[0]).argmax(1) for k in range(2)]
+def disagreement(
+    trainer: Trainer, places: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], *, classes: int
+) -> Measurement:
+    """Return the disagreement on test inputs of two networks, each trained on every other sample.
+
+    trainer: trains a network, see training.Trainer.
+    places: int64 [n], ascending, of the training samples to be taken.
+    labels: int64 [n], their labels.
+    test: network inputs and labels of test images.
+    classes: of the task.
+    """
+    halves = [
+        logits_of(trainer(places[k::2], labels[k::2], classes=classes, seed=k), test[0]).argmax(1) for k in range(2)
+    ]
     value = (halves[0] != halves[1]).double().mean().item()
     errors = [(each != test[1]).double().mean().item() for each in halves]
     error = math.sqrt(value * (1 - value) / len(test[0]))

@@ -22,7 +22,12 @@ def golowich(
 ) -> Measurement:
     """Return the bound on the Rademacher complexity by Frobenius norms, at the 10th percentile of the margins.
 
-    inputs, labels: a sample of the n training images. Raises Unreadable for all but linear layers with ReLU.
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    n: images in the whole training set. Default: m.
+    Raises Unreadable for all but linear layers with ReLU between.
     """
     n = len(inputs) if n is None else n
     chain = chain_of(model, initial, inputs, labels)

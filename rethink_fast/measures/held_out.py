@@ -13,7 +13,12 @@ from .measurement import DELTA, Measurement, binomial_bound, judged, timed
 
 @timed
 def held_out(train_accuracy: float, test_accuracy: float, n_test: int, classes: int) -> Measurement:
-    """Return the measured gap, train less test accuracy, with the held-out bound on the test error."""
+    """Return the measured gap, train less test accuracy, with the held-out bound on the test error.
+
+    train_accuracy, test_accuracy: fractions.
+    n_test: test images.
+    classes: of the task.
+    """
     errors = round((1 - test_accuracy) * n_test)
     bound = binomial_bound(errors, n_test)
     return Measurement(

@@ -47,7 +47,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Network:
+class TracedNetwork:
     """The layers of a network, in order. foreign: operators that are neither layers nor linear nor ReLU.
 
     branches: whether some operator joins two ways. normalised: whether a local response normalization was passed over.
@@ -115,7 +115,7 @@ def _fold(model: nn.Module, layer: str, norm: str) -> None:
     setattr(model.get_submodule(parent), name, nn.Identity())
 
 
-def read(model: nn.Module, example: Tensor) -> Network:
+def read(model: nn.Module, example: Tensor) -> TracedNetwork:
     """Return the layers that an input goes through. model: as `frozen` returns it. example: float [1 or more, ...]."""
     model = copy.deepcopy(model)
     normalisations = [name for name, each in model.named_modules() if isinstance(each, nn.LocalResponseNorm)]
@@ -126,7 +126,7 @@ def read(model: nn.Module, example: Tensor) -> Network:
     recorder = _Recorder(model, example)
     with torch.no_grad(), recorder:
         model(example)
-    network = Network(
+    network = TracedNetwork(
         tuple(recorder.layers), tuple(dict.fromkeys(recorder.foreign)), recorder.branches, bool(normalisations)
     )
     learned = sum(p.numel() for p in model.parameters())

@@ -22,8 +22,13 @@ from .norms import chain_of, perceptron
 def neyshabur(
     model: nn.Module, initial: nn.Module, inputs: Tensor, labels: Tensor, *, n: int | None = None
 ) -> Measurement:
-    """Return the complexity of a network of two layers. inputs, labels: a sample of the n training images.
+    """Return the complexity of a network of two layers.
 
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    n: images in the whole training set. Default: m.
     Raises Unreadable for any other network.
     """
     n = len(inputs) if n is None else n

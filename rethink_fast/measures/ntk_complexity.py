@@ -34,9 +34,12 @@ def kernel(x: Tensor, y: Tensor) -> Tensor:
 
 @timed
 def ntk_complexity(inputs: Tensor, labels: Tensor, *, classes: int | None = None) -> Measurement:
-    """Return the complexity of labels on inputs. inputs: [n, ...], of any scale. labels: int64 [n].
+    """Return the complexity of labels on inputs.
 
-    Raises Unreadable where two inputs are so near each other that float64 cannot tell H from a singular matrix.
+    inputs: float [n, ...], of any scale.
+    labels: int64 [n].
+    classes: of the task. Default: the largest label and 1.
+    Raises Unreadable where an input is 0, or two are the same up to scale.
     """
     classes = int(labels.max()) + 1 if classes is None else classes
     x = F.normalize(inputs.flatten(1).double(), dim=1)

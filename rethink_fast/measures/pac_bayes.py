@@ -76,7 +76,12 @@ def pac_bayes(
 ) -> Measurement:
     """Return the PAC-Bayes bound on the gap of the network with noise on its weights, and how much noise they bear.
 
-    initial: the network before training. inputs, labels: a sample of the n training images, which stands for all.
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    n: images in the whole training set. Default: m.
+    classes: of the task. Default: the largest label and 1.
     """
     n = len(inputs) if n is None else n
     noise = Noise(model, inputs, labels)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .measurement import DELTA, Measurement, hoeffding, judged, timed
 from .network import logits_of
-from .training import Fit
+from .training import Trainer
 
 DRAWS = 3
 
@@ -29,16 +29,19 @@ def mcdiarmid(draws: int, n: int, delta: float = DELTA) -> float:
 
 
 @timed
-def rademacher(fit: Fit, places: Tensor, inputs: Tensor, *, draws: int = DRAWS) -> Measurement:
+def rademacher(trainer: Trainer, places: Tensor, inputs: Tensor, *, draws: int = DRAWS) -> Measurement:
     """Return the correlation with random signs that training reaches, a mean over draws.
 
-    places: int64 [n], of the training samples taken. inputs: [n, ...], what the network takes of them.
+    trainer: trains a network, see training.Trainer.
+    places: int64 [n], ascending, of the training samples to be taken.
+    inputs: float [n, ...], what the network takes of them.
+    draws: of signs.
     """
     n = len(places)
     values = []
     for draw in range(draws):
         signs = torch.randint(0, 2, (n,), generator=torch.Generator().manual_seed(draw))
-        right = logits_of(fit(places, signs, classes=2), inputs).argmax(1) == signs
+        right = logits_of(trainer(places, signs, classes=2), inputs).argmax(1) == signs
         values.append(2 * right.double().mean().item() - 1)
     mean, term = sum(values) / draws, mcdiarmid(draws, n)
     least = mean - term + hoeffding(n)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .measurement import Measurement, judged, timed
 from .network import logits_of
-from .training import Fit
+from .training import Trainer
 
 EPOCHS, DELTA = 10, 0.1
 
@@ -35,11 +35,22 @@ def term(e_r: float, n: int, m: int, delta: float) -> float:
 
 @timed
 def ratt(
-    fit: Fit, places: Tensor, labels: Tensor, inputs: Tensor, test: tuple[Tensor, Tensor], *, epochs: int = EPOCHS
+    trainer: Trainer,
+    places: Tensor,
+    labels: Tensor,
+    inputs: Tensor,
+    test: tuple[Tensor, Tensor],
+    *,
+    epochs: int = EPOCHS,
 ) -> Measurement:
-    """Return the best bound of the first epochs. labels: int64, 0 or 1; every third image gets a random one instead.
+    """Return the best bound of the first epochs. Every third image gets a random label.
 
-    places, labels, inputs: the training samples taken. test: inputs and labels, 0 or 1.
+    trainer: trains a network, see training.Trainer.
+    places: int64 [n], ascending, of the training samples to be taken.
+    labels: int64 [n], 0 or 1.
+    inputs: float [n, ...], what the network takes of them.
+    test: network inputs and labels, 0 or 1, of test images.
+    epochs: to train.
     """
     random = torch.arange(len(labels)) % 3 == 2
     signs = torch.randint(0, 2, (len(labels),), generator=torch.Generator().manual_seed(0))
@@ -54,7 +65,7 @@ def ratt(
         found = slack(e_s, e_r) + term(e_r, n, m, DELTA / epochs)
         rows.append({"epoch": epoch, "clean": e_s, "random": e_r, "bound": found, "test": tested})
 
-    fit(places, given, classes=2, epochs=epochs, watch=watch)
+    trainer(places, given, classes=2, epochs=epochs, watch=watch)
     best = min(rows, key=lambda row: row["bound"])
     return Measurement(
         name="ratt",

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from .measurement import Measurement, Unreadable, timed
 from .network import logits_of
-from .training import Fit
+from .training import Trainer
 
 ETA = 0.05
 
 
 @timed
 def rrm(
-    fit: Fit,
+    trainer: Trainer,
     places: Tensor,
     labels: Tensor,
     inputs: Tensor,
@@ -33,15 +33,25 @@ def rrm(
     classes: int,
     eta: float = ETA,
 ) -> Measurement:
-    """Return the sum of the three parts. places, labels, inputs: of the training samples. test: inputs, labels."""
+    """Return the sum of the three parts.
+
+    trainer: trains a network, see training.Trainer.
+    places: int64 [n], ascending, of the training samples to be taken.
+    labels: int64 [n], their labels.
+    inputs: float [n, ...], what the network takes of them.
+    test: network inputs and labels of test images.
+    classes: of the task.
+    eta: the share of labels that is drawn again.
+    Raises Unreadable where that changes no label.
+    """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand(len(labels), generator=generator) < eta
     noisy = torch.where(drawn, torch.randint(0, classes, (len(labels),), generator=generator), labels)
     wrong = noisy != labels
     if not bool(wrong.any()):
         raise Unreadable(f"it needs a label that changes, and a share of {eta:g} of {len(labels)} changes none")
-    clean = fit(places, labels, classes=classes)
-    right = logits_of(fit(places, noisy, classes=classes), inputs).argmax(1) == labels
+    clean = trainer(places, labels, classes=classes)
+    right = logits_of(trainer(places, noisy, classes=classes), inputs).argmax(1) == labels
     train = (logits_of(clean, inputs).argmax(1) == labels).double().mean().item()
     tested = (logits_of(clean, test[0]).argmax(1) == test[1]).double().mean().item()
     train_eta, changed_eta = right.double().mean().item(), right[wrong].double().mean().item()

@@ -57,7 +57,13 @@ def _norm(values: dict[str, Tensor]) -> float:
 
 @timed
 def sharpness(model: nn.Module, inputs: Tensor, labels: Tensor, *, rho: float = RHO) -> Measurement:
-    """Return the adaptive sharpness on a sample. rho: how far the weights may move, relative to each one's size."""
+    """Return the adaptive sharpness on a sample.
+
+    model: the trained network.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    rho: how far the weights may move, relative to the size of each.
+    """
     ready = frozen(model, inputs[:2])
     found = [ascend(ready, x, y, rho) for x, y in zip(inputs.split(BATCH), labels.split(BATCH), strict=True)]
     values = torch.tensor(found, dtype=torch.float64)

@@ -50,7 +50,13 @@ def spectral_complexity(
 ) -> Measurement:
     """Return the bound on the Rademacher complexity by spectral norms, at the 10th percentile of the margins.
 
-    initial: the network before training. inputs, labels: a sample of the n training images. Raises Unreadable.
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [m, ...], network inputs of a sample of the training set.
+    labels: int64 [m], their labels in training.
+    n: images in the whole training set. Default: m.
+    classes: of the task. Default: the largest label and 1.
+    Raises Unreadable for a network that is not layers one after another with ReLU between.
     """
     n = len(inputs) if n is None else n
     chain = chain_of(model, initial, inputs, labels)

@@ -16,7 +16,11 @@ LEVEL = 0.05
 
 @timed
 def speed(losses: Sequence[float], *, level: float = LEVEL) -> Measurement:
-    """Return the sum of the losses up to the epoch that fits. losses: mean train loss of each epoch, in order."""
+    """Return the sum of the losses up to the epoch that fits.
+
+    losses: mean train loss of each epoch, in order.
+    level: the mean loss at which a network counts as fitted.
+    """
     fitted = next((epoch for epoch, loss in enumerate(losses, 1) if loss <= level), None)
     return Measurement(
         name="speed",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .measurement import DELTA, Measurement, judged, timed
 from .network import logits_of
-from .training import Fit
+from .training import Trainer
 
 PAIRS = 4
 
@@ -38,7 +38,7 @@ def distance(f: nn.Module, g: nn.Module) -> float:
 
 @timed
 def stability(
-    fit: Fit,
+    trainer: Trainer,
     places: Tensor,
     labels: Tensor,
     inputs: Tensor,
@@ -49,19 +49,25 @@ def stability(
 ) -> Measurement:
     """Return the mean difference of the test loss when one label changes, and the largest of the error at a point.
 
-    places, labels, inputs: the training samples taken, in order. test: inputs and labels.
+    trainer: trains a network, see training.Trainer.
+    places: int64 [n], ascending, of the training samples to be taken.
+    labels: int64 [n], their labels.
+    inputs: float [n, ...], what the network takes of them.
+    test: network inputs and labels of test images.
+    classes: of the task.
+    pairs: how many labels are changed, each alone.
     """
     n = len(places)
     counted: list[int] = []
-    fit(places, labels, classes=classes, watch=lambda epoch, _: counted.append(epoch))
+    trainer(places, labels, classes=classes, watch=lambda epoch, _: counted.append(epoch))
     epochs = len(counted)
-    first = fit(places, labels, classes=classes, epochs=epochs)
+    first = trainer(places, labels, classes=classes, epochs=epochs)
     before, own = logits_of(first, test[0]), logits_of(first, inputs)
     losses, changed, beta, distances = [], [], 0.0, []
     for i in torch.linspace(0, n - 1, pairs).long().tolist():
         other = labels.clone()
         other[i] = (other[i] + 1 + i % (classes - 1)) % classes
-        second = fit(places, other, classes=classes, epochs=epochs)
+        second = trainer(places, other, classes=classes, epochs=epochs)
         after, there = logits_of(second, test[0]), logits_of(second, inputs[i : i + 1])
         difference = F.cross_entropy(before, test[1], reduction="none") - F.cross_entropy(
             after, test[1], reduction="none"

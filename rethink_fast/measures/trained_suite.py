@@ -24,7 +24,7 @@ TRAINED, HALVES, RATT, TEST = 1000, 2000, 4500, 2000
 def measure_by_training(report: Report, progress: Progress) -> Report:
     """Return the report with the measures that train. Networks are trained as the run was, on the CPU in float32."""
     run = report.run
-    fit, k, share = engine(run), run.classes, share_of(run)
+    trainer, k, share = engine(run), run.classes, share_of(run)
     test = run.test_sample(TEST)
     taken: dict[str, int] = {}
 
@@ -36,23 +36,23 @@ def measure_by_training(report: Report, progress: Progress) -> Report:
 
     def by_rademacher() -> Measurement:
         places, _, inputs = samples("rademacher", TRAINED)
-        return rademacher(fit, places, inputs)
+        return rademacher(trainer, places, inputs)
 
     def by_halves() -> Measurement:
         places, labels, _ = samples("disagreement", HALVES)
-        return disagreement(fit, places, labels, test, classes=k)
+        return disagreement(trainer, places, labels, test, classes=k)
 
     def by_ratt() -> Measurement:
         places, labels, inputs = samples("ratt", RATT)
         upper = (k + 1) // 2
         halves = [(each >= upper).long() for each in (labels, test[1])]
-        return ratt(fit, places, halves[0], inputs, (test[0], halves[1]))
+        return ratt(trainer, places, halves[0], inputs, (test[0], halves[1]))
 
     planned: dict[str, Callable[[], Measurement]] = {
         "rademacher": by_rademacher,
-        "stability": lambda: stability(fit, *samples("stability", TRAINED), test, classes=k),
+        "stability": lambda: stability(trainer, *samples("stability", TRAINED), test, classes=k),
         "disagreement": by_halves,
-        "rrm": lambda: rrm(fit, *samples("rrm", TRAINED), test, classes=k),
+        "rrm": lambda: rrm(trainer, *samples("rrm", TRAINED), test, classes=k),
         "ratt": by_ratt,
     }
     measures, skipped = dict(report.measures), dict(report.not_measured)

@@ -21,7 +21,7 @@ from .finished import CPU, FinishedRun
 Watch = Callable[[int, nn.Module], None]
 
 
-class Fit(Protocol):
+class Trainer(Protocol):
     """Trains a network of one kind; two calls with the same arguments give the same network."""
 
     def __call__(
@@ -34,10 +34,14 @@ class Fit(Protocol):
         epochs: int | None = None,
         watch: Watch | None = None,
     ) -> nn.Module:
-        """Return a network trained on some training samples, in eval mode: until it fits them, or exactly `epochs`.
+        """Return a network trained on some training samples, in eval mode.
 
-        places: int64 [m], of the samples in the training set, ascending. labels: int64 [m], theirs, below `classes`.
-        seed: of the first weights. watch: called with (epoch, network) after each epoch.
+        places: int64 [m], ascending, of the samples in the training set.
+        labels: int64 [m], theirs, below `classes`.
+        classes: outputs of the network.
+        seed: of the first weights.
+        epochs: exactly so many. None: until the samples are fitted.
+        watch: called with (epoch, network) after each epoch.
         """
         ...
 
@@ -52,7 +56,7 @@ class _Watching(NullCallback):
             self._watch(row.epoch, self._model)
 
 
-def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Fit:
+def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Trainer:
     """Return how this run's networks are trained: by its options, on the CPU in float32, to a train accuracy of 1.
 
     check: called before each step; raises Interrupted to stop.

@@ -22,7 +22,7 @@ from collections import Counter
 from torch import Tensor, nn
 
 from .measurement import DELTA, Measurement, Unreadable, judged, timed
-from .network import Layer, Network, frozen, read
+from .network import Layer, TracedNetwork, frozen, read
 
 GAP = 0.1
 """The gap for which the images needed are stated."""
@@ -34,7 +34,7 @@ def vc_bound(dimension: float, n: float, delta: float = DELTA) -> float:
     return math.sqrt(8 / n * (growth + math.log(4 / delta)))
 
 
-def upper_bound(network: Network) -> tuple[float, dict[str, float]]:
+def upper_bound(network: TracedNetwork) -> tuple[float, dict[str, float]]:
     """Return the bound on the VC dimension of one output, and what went into it."""
     depth = max(layer.depth for layer in network.layers)
     weights, units = Counter[int](), Counter[int]()
@@ -50,7 +50,7 @@ def upper_bound(network: Network) -> tuple[float, dict[str, float]]:
     return dimension, {"W": total, "L": depth, "U": sum(units.values()), "mean_depth": mean_depth, "R": r}
 
 
-def lower_bound(network: Network) -> int | None:
+def lower_bound(network: TracedNetwork) -> int | None:
     """Return how many points a perceptron is proved to fit with any labels; None for other networks."""
     layers = network.layers
     if network.branches or any(layer.kind != "linear" for layer in layers) or len(layers) < 2:
@@ -80,7 +80,11 @@ def vc_dimension(
 ) -> Measurement:
     """Return the VC dimension of one output of a network against the rest, from above and from below.
 
-    example: an input [1 or more, ...]. n: training images. Raises Unreadable where a unit is not piecewise linear.
+    example: float [1 or more, ...], network inputs.
+    n: training images.
+    train_error: fraction of them that is wrong.
+    classes: of the task.
+    Raises Unreadable where a unit is not piecewise linear.
     """
     network = read(frozen(model, example), example)
     if network.foreign:

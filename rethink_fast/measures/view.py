@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import markdown
-from .against import Comparison
+from .against import ReportPair
 from .measurement import Measurement
 from .suite import Report
 
@@ -37,7 +37,7 @@ def named(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def show(found: Report | Comparison, console: Console) -> None:
+def show(found: Report | ReportPair, console: Console) -> None:
     """Print the table, and what was omitted, assumed or subsampled."""
     header, rows = cells(found)
     table = Table(*header, header_style="bold")
@@ -48,7 +48,7 @@ def show(found: Report | Comparison, console: Console) -> None:
         console.print(line)
 
 
-def section(found: Report | Comparison, level: int = 2) -> list[str]:
+def section(found: Report | ReportPair, level: int = 2) -> list[str]:
     """Return the lines of the section as Markdown."""
     header, rows = cells(found)
     verdicts = [f"{name}: {meaning}" for name, meaning in WORDS.items()]
@@ -56,7 +56,7 @@ def section(found: Report | Comparison, level: int = 2) -> list[str]:
     return lines + markdown.bullets(remarks(found)) + markdown.paragraph("Verdicts:") + markdown.bullets(verdicts)
 
 
-def _run(found: Report | Comparison) -> str:
+def _run(found: Report | ReportPair) -> str:
     record = _report(found).run.record
     return (
         f"{record['model']} on {record['n_train']:,} images of {record['dataset']}, {record['corruption']['kind']}, "
@@ -64,20 +64,20 @@ def _run(found: Report | Comparison) -> str:
     )
 
 
-def _report(found: Report | Comparison) -> Report:
-    return found.ours if isinstance(found, Comparison) else found
+def _report(found: Report | ReportPair) -> Report:
+    return found.ours if isinstance(found, ReportPair) else found
 
 
-def cells(found: Report | Comparison) -> tuple[list[str], list[list[str]]]:
+def cells(found: Report | ReportPair) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the table."""
     report = _report(found)
-    beside = isinstance(found, Comparison)
+    beside = isinstance(found, ReportPair)
     header = ["measure", "value", *(["other run", "ratio", "moves"] if beside else []), "bound on the error", "verdict"]
     header += ["bounds", "s", "reference"]
     rows = []
     for name, each in report.measures.items():
         row = [named(name), _value(each)]
-        if isinstance(found, Comparison):
+        if isinstance(found, ReportPair):
             pair = found.rows.get(name)
             ratio = "-" if pair is None or pair.ratio is None else _number(pair.ratio)
             row += [_value(pair.other) if pair else "-", ratio, (pair.moves if pair else None) or "-"]
@@ -94,10 +94,10 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
 
 
-def remarks(found: Report | Comparison) -> list[str]:
+def remarks(found: Report | ReportPair) -> list[str]:
     """Return what was omitted, assumed, subsampled and not measured, a line each."""
     lines = list(_remarks(_report(found)))
-    if isinstance(found, Comparison):
+    if isinstance(found, ReportPair):
         other = found.other
         lines.append(f"other run: {other.run.folder}, {other.run.record['corruption']['kind']}")
         lines += [f"the runs differ in more than their labels: {line}" for line in found.departures]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rethink_fast.cli.app import main
-from rethink_fast.measures.against import Comparison, compare_reports
+from rethink_fast.measures.against import ReportPair, compare_reports
 from rethink_fast.measures.finished import open_run
 from rethink_fast.measures.suite import measure_run
 from rethink_fast.measures.view import section
@@ -114,7 +114,7 @@ def quiet(what: str, done: int, total: int) -> None: ...
 def test_the_section_of_a_report_has_every_measure(runs: tuple[Path, Path]) -> None:
     reports = [measure_run(open_run(folder), quiet) for folder in runs]
     both = compare_reports(*reports)
-    assert isinstance(both, Comparison)
+    assert isinstance(both, ReportPair)
     for found, columns in ((reports[0], 7), (both, 10)):
         lines = section(found)
         assert lines[0] == "## What generalization is made of, measured"
