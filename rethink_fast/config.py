@@ -374,6 +374,6 @@ def _check(run: Run) -> None:
 
 def _check_ranges(section: Any) -> None:
     for option in fields(section):
-        value, limits = getattr(section, option.name), option.metadata["range"]
+        value, limits = getattr(section, option.name), OPTIONS[option.name].metadata["range"]
         if limits is not None and value is not None:
             in_range(f"--{option.name.replace('_', '-')}", value, *limits)
