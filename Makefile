@@ -58,5 +58,10 @@ baselines: install
 gpu-check: install
 	$(RUN) -m benchmarks.gpu_check $(ARGS)
 
+# Not part of .ci/run: it downloads some GB into build/.
+.PHONY: gpu-dry-run
+gpu-dry-run: install
+	$(RUN) -m benchmarks.dry_run $(ARGS)
+
 clean:
 	rm -rf $(VENV) build *.egg-info rethink_fast/*.so

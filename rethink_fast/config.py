@@ -10,7 +10,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+try:
+    from cyclopts import Parameter
+except ModuleNotFoundError:  # only the command line reads these annotations
+
+    def Parameter(**_: Any) -> None:  # type: ignore[no-redef]
+        """Annotate nothing."""
+
 
 from .corruptions import alias_of
 from .errors import UserError, in_range
