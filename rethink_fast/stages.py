@@ -44,5 +44,5 @@ def profiling(watch: StageTimer | None) -> Iterator[None]:
 
 
 def is_profiling() -> bool:
-    """Whether somebody times the stages: a captured step cannot be taken apart, so none is made then."""
+    """Whether somebody times the stages."""
     return _watch is not None

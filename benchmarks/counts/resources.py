@@ -51,6 +51,14 @@ def of_code(usage: str, sass: str) -> dict[str, Any]:
     }
 
 
+def usage(path: Path) -> list[dict[str, int]]:
+    """Registers and stack bytes of every function in a cubin. Spilled registers are on the stack."""
+    command = [str(tools() / "cuobjdump"), "-res-usage", str(path)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = [dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", line)) for line in re.findall(r"REG:.*", text)]
+    return [{"registers": int(one["REG"]), "stack": int(one["STACK"]) + int(one["LOCAL"])} for one in found]
+
+
 def of_cubin(path: Path) -> dict[str, dict[str, Any]]:
     """Of every function in a cubin, by name."""
     command = [str(tools() / "cuobjdump"), "-res-usage", "-sass", str(path)]

@@ -49,7 +49,8 @@ def count(python: Path, folder: Path, networks: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.dry_run", description="What a GPU would be given, without one.")
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"print the counts of these alone, of {', '.join(MODELS)}")
+    alone = f"print the counts of these alone, of {', '.join(MODELS)}"
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=alone)
     parser.add_argument("--update", action="store_true", help="write the counts in place of those committed")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for the environments, 12 GB")
     given = parser.parse_args(arguments)

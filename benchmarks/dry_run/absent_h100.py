@@ -130,8 +130,8 @@ def pretend() -> None:
 
     fake_tensor.init_gpu_context = always(None)  # type: ignore[assignment]
     triton_helpers.set_driver_to_gpu = always(None)
-    for patterns, name in ((fuse_attention, "_sfdp_init"), (pad_mm, "_pad_mm_init"), (misc_patterns, "_misc_patterns_init")):
-        setattr(patterns, name, always(None))  # they trace examples on the device; no network here has what they match
+    # These trace examples on the device, for patterns that no network here has.
+    fuse_attention._sfdp_init = pad_mm._pad_mm_init = misc_patterns._misc_patterns_init = always(None)
     inductor_config.joint_graph_constant_folding = False  # it computes on the device
     inductor_config.fx_graph_cache = inductor_config.use_static_triton_launcher = False
     functorch_config.enable_autograd_cache = False
@@ -147,7 +147,8 @@ def fake_operators() -> None:
     fake_impls.op_implementations_dict[aten._local_scalar_dense.default] = lambda *_, **__: 0
     library = torch.library.Library("aten", "IMPL")
     for overload in aten._fused_sgd_.overloads():
-        library.impl("_fused_sgd_" if overload == "default" else f"_fused_sgd_.{overload}", lambda *_, **__: None, "Meta")
+        name = "_fused_sgd_" if overload == "default" else f"_fused_sgd_.{overload}"
+        library.impl(name, lambda *_, **__: None, "Meta")
     _LIBRARIES.append(library)
     real = torch.tensor
 

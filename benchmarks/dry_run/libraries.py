@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def load(python: Path, folder: Path) -> tuple[str, str]:
     command = [str(python), "-c", LOAD, *(str(path(folder, name)) for name in LIBRARIES)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return "", done.stderr.strip().splitlines()[-1]
+        # The first error is the loader's; torch raises another that does not name the cause.
+        return "", next(line for line in done.stderr.splitlines() if re.match(r"\w+Error: ", line))
     digest, registered = done.stdout.split()
     return digest, "" if registered == "True" else "random_pixels_staged is not registered for CUDA"
 

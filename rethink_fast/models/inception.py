@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import initialise, pad_for_stride_2
+from .layers import BatchNorm2d, initialise, pad_for_stride_2
 
 FIRST = 96
 PLAN: tuple[tuple[int, int] | int, ...] = (
@@ -24,7 +24,7 @@ PLAN: tuple[tuple[int, int] | int, ...] = (
 )
 
 
-class ShiftBatchNorm(nn.BatchNorm2d):
+class ShiftBatchNorm(BatchNorm2d):
     """Batch norm without a learned scale: the next layer can absorb it through the ReLU.
 
     The scale stays as a constant of ones, because the fast kernels want one.

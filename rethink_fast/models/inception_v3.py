@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .layers import initialise
+from .layers import BatchNorm2d, initialise
 
 
 class Conv(NamedTuple):
@@ -82,7 +82,7 @@ class ConvModule(nn.Sequential):
                 (conv.height // 2, conv.width // 2) if same else 0,
                 bias=False,
             ),
-            nn.BatchNorm2d(conv.out, eps=1e-3, momentum=0.1),
+            BatchNorm2d(conv.out, eps=1e-3, momentum=0.1),
             nn.ReLU(inplace=True),
         )
 

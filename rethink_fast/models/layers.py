@@ -8,6 +8,16 @@ from torch import Tensor, nn
 LAST_LAYER_STD = 0.01
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that leaves `num_batches_tracked` at 0: nothing reads it, and on a GPU it takes a kernel a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.momentum is not None
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+
+
 def initialise(model: nn.Module, *last: nn.Linear) -> None:
     """Draw the weights again: He normal (fan-in) in every layer a ReLU follows, std 0.01 in the `last` ones, biases 0.
 

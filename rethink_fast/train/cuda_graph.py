@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
+from ..stages import profiling, stage
+
 WARM_UPS = 3
 """Calls before the capture: autograd, cuBLAS and cuDNN set themselves up in the first ones."""
+
+_WHOLE = ""
+"""The name of a graph that is not one stage's."""
+
+
+class _Captured:
+    """Graphs in the order they were captured, which share one pool of memory. A stages.StageTimer."""
+
+    def __init__(self) -> None:
+        self.graphs: list[tuple[str, torch.cuda.CUDAGraph]] = []
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Capture a block as the next graph."""
+        return self._capture(name)
+
+    @contextmanager
+    def _capture(self, name: str) -> Iterator[None]:
+        graph = torch.cuda.CUDAGraph()
+        pool = self.graphs[0][1].pool() if self.graphs else None
+        # thread_local: a decoder's threads go on allocating meanwhile, which would make a global capture invalid.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            yield
+        self.graphs.append((name, graph))
 
 
 class CudaGraphCall:
     """Records `function(*inputs)` once and replays it. It must return nothing and work in place.
 
     inputs: examples, of the shapes to come; those in `fixed` are read where they lie, the others are copied into
-    buffers of its own at each call. restore: undoes what the calls before the capture did.
+    buffers of its own at each call. restore: undoes what the calls before the capture did. by_stage: make one graph for
+    each stage of the function, so that a profile can time them; all that it does must then be in stages.
     """
 
     def __init__(
@@ -25,24 +52,28 @@ class CudaGraphCall:
         *,
         fixed: Sequence[bool],
         restore: Callable[[], None],
+        by_stage: bool = False,
     ) -> None:
         self._inputs = [given if stays else given.clone() for given, stays in zip(inputs, fixed, strict=True)]
         device = inputs[0].device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), profiling(None):
             for _ in range(WARM_UPS):
                 function(*self._inputs)
         torch.cuda.current_stream(device).wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        # thread_local: a decoder's threads go on allocating meanwhile, which would make a global capture invalid.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        captured = _Captured()
+        with profiling(captured if by_stage else None), nullcontext() if by_stage else captured.span(_WHOLE):
             function(*self._inputs)
+        self._graphs = captured.graphs
         restore()
 
     def __call__(self, *inputs: Tensor) -> None:
         """Replay on these inputs, without waiting for the device."""
-        for mine, given in zip(self._inputs, inputs, strict=True):
-            if mine.data_ptr() != given.data_ptr():
-                mine.copy_(given, non_blocking=True)
-        self._graph.replay()
+        with stage("copy"):
+            for mine, given in zip(self._inputs, inputs, strict=True):
+                if mine.data_ptr() != given.data_ptr():
+                    mine.copy_(given, non_blocking=True)
+        for name, graph in self._graphs:
+            with nullcontext() if name == _WHOLE else stage(name):
+                graph.replay()

@@ -4,8 +4,8 @@
     CUDA   the device's stages are timed by events on its stream, read when an epoch is over, with no synchronisation
            inside it; order, load and decode are the host's, run beside them and add nothing to the wall time
 
-Idle is the wall time less all that. What the profile itself takes is no part of it. A watched step is taken apart, so
-it is not replayed as a CUDA graph.
+Idle is the wall time less all that. What the profile itself takes is no part of it. On
+CUDA each stage of the step is a CUDA graph of its own, where a run without a profile has one for the whole step.
 """
 
 from __future__ import annotations

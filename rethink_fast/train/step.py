@@ -13,22 +13,18 @@ from __future__ import annotations
 
 import ctypes
 import math
-import types
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.loader import Batch, Loader
 from ..stages import is_profiling, stage
 from .cuda_graph import CudaGraphCall
 from .distributed import SINGLE_PROCESS, Distributed, shared
+from .forward import compile_function, count_step_, counted, make_loss, make_score
 from .optim import init_optimizer_state, optimizer_state
 from .precise_batch_norm import BatchNormStatistics
-
-AUX_WEIGHT = 0.4
 
 LEAD = 4
 """Steps that the host may be ahead of a GPU: enough to keep it busy, and few enough that no batches pile up on it."""
@@ -83,11 +79,14 @@ class Step:
         self.statistics = BatchNormStatistics(model)
         init_optimizer_state(optimizer)
         network = shared(model, ranks)
-        self._loss_of = _make_loss(network, self.device.type, self.autocast, "sum" if ranks.is_distributed else "mean")
-        self._score_of = _make_score(model, self.device.type, self.autocast, top5)
+        loss_of = make_loss(network, self.device.type, self.autocast, "sum" if ranks.is_distributed else "mean")
+        # torch.compile takes a float64 without dimensions for a number of Python's, and loses what is written to it.
+        self._counters = self.steps, self.first_non_finite_step, self.loss_sum[None], self.right
+        self._loss_of = loss_of if ranks.is_distributed else counted(loss_of, self._counters)
+        self._score_of = make_score(model, self.device.type, self.autocast, top5)
         # DistributedDataParallel cannot be one graph.
-        self._compiled_loss = _compile(self._loss_of, fullgraph=not ranks.is_distributed)
-        self._compiled_score = _compile(self._score_of, fullgraph=True)
+        self._compiled_loss = compile_function(self._loss_of, self.device, fullgraph=not ranks.is_distributed)
+        self._compiled_score = compile_function(self._score_of, self.device, fullgraph=True)
 
     def restart(self, model: nn.Module) -> None:
         """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
@@ -138,7 +137,7 @@ class Step:
     def _run(self, name: str, function: Callable[..., None], loader: Loader, batch: Batch) -> None:
         if self.ranks.is_distributed:
             return function(loader, batch.images, batch.rows, batch.index, len(batch))
-        if self.device.type != "cuda" or is_profiling():
+        if self.device.type != "cuda":
             return function(loader, batch.images, batch.rows, batch.index)
         self._wait_for_lead()
         key = (name, id(loader), len(batch.index))
@@ -155,6 +154,7 @@ class Step:
                 (batch.images, batch.rows, batch.index),
                 fixed=(resident, False, False),
                 restore=restore,
+                by_stage=is_profiling() and name == "train",
             )
         self._graphs[key](batch.images, batch.rows, batch.index)
         self._lead[-1].record()
@@ -201,13 +201,10 @@ class Step:
             (loss if total is None else loss * (ranks.world_size / total)).backward()
         with stage("update"):
             self.optimizer.step()
-            self.steps += 1
-            loss_sum = loss.detach().double() if ranks.is_distributed else loss.detach().double() * len(labels)
-            ranks.all_reduce_sum_(loss_sum, right)
-            self.loss_sum += loss_sum
-            self.right += right
-            first = ~torch.isfinite(loss_sum) & (self.first_non_finite_step < 0)
-            self.first_non_finite_step.copy_(torch.where(first, self.steps, self.first_non_finite_step))
+            if ranks.is_distributed:
+                loss_sum = loss.detach().double()
+                ranks.all_reduce_sum_(loss_sum, right)
+                count_step_(self._counters, loss_sum, right)
 
     @torch.no_grad()
     def _observe(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
@@ -279,47 +276,6 @@ class Step:
         torch.set_rng_state(state["generator.cpu"].cpu())
         if self.device.type == "cuda" and "generator.cuda" in state:  # not in what a CPU left
             torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)
-
-
-def _compile(function: Callable[..., Any], *, fullgraph: bool) -> Callable[..., Any]:
-    """Compile a function for fixed shapes. In one graph, torch raises where it would go on without compiling.
-
-    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has a code of its own,
-    so that the Steps of a process do not add up.
-    """
-    code = function.__code__.replace()
-    own = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
-    return torch.compile(own, dynamic=False, fullgraph=fullgraph)
-
-
-def _make_loss(
-    network: nn.Module, device: str, autocast: bool, reduction: str
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The loss of a batch, with the auxiliary head's, and how many of it were right."""
-
-    def loss_of(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(device, torch.bfloat16, enabled=autocast, cache_enabled=False):
-            out = network(inputs)
-        logits, aux = out if isinstance(out, tuple) else (out, None)
-        loss = F.cross_entropy(logits.float(), labels, reduction=reduction)
-        right = (logits.argmax(1) == labels).sum()
-        if aux is not None:
-            loss = loss + AUX_WEIGHT * F.cross_entropy(aux.float(), labels, reduction=reduction)
-        return loss, right
-
-    return loss_of
-
-
-def _make_score(model: nn.Module, device: str, autocast: bool, top5: bool) -> Callable[..., tuple[Tensor, ...]]:
-    """The loss of each sample, whether it was right, and with top5 whether it was among the five most likely."""
-
-    def score_of(inputs: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(device, torch.bfloat16, enabled=autocast, cache_enabled=False):
-            logits = model(inputs)
-        scores = F.cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(1) == labels
-        return (*scores, (logits.topk(5, 1).indices == labels[:, None]).any(1)) if top5 else scores
-
-    return score_of
 
 
 def synchronize(device: torch.device) -> None:

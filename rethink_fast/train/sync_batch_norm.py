@@ -33,11 +33,9 @@ class CompilableSyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
         out, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps, self._ranks)
         with torch.no_grad():
-            self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         return out

@@ -36,6 +36,9 @@ class Graph:
         self.replays = 0
         Graph.made.append(self)
 
+    def pool(self) -> tuple[int, int]:
+        return 0, 1
+
     def replay(self) -> None:
         self.replays += 1
         with torch._C._AutoDispatchBelowADInplaceOrView():  # a graph knows nothing of autograd
@@ -66,7 +69,8 @@ class _Recorder(TorchDispatchMode):
     def undo(self) -> None:
         with torch.no_grad():
             for value, before in self._before.values():
-                value.copy_(before)
+                with torch.autograd._unsafe_preserve_version_counter(value):  # a later capture may have saved it
+                    value.copy_(before)
 
 
 @contextmanager
@@ -99,6 +103,10 @@ class Event:
 
     def synchronize(self) -> None:
         self.waits += 1
+
+    def elapsed_time(self, end: Event) -> float:
+        """Milliseconds: any two events are a second apart."""
+        return 1000.0
 
 
 class Generator(torch.Generator):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from rethink_fast.stages import profiling
 from rethink_fast.train import loop
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.loop import StepProgress, fit
+from rethink_fast.train.profile import Profile
 from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.state import TrainState
 from rethink_fast.train.step import LEAD
@@ -219,18 +220,51 @@ def test_the_host_is_a_few_steps_ahead_at_most(cuda: Moved) -> None:
         assert len(events) == min(done, LEAD)
 
 
-def test_profiling_runs_the_same_steps(cuda: Moved) -> None:
-    """Watched, the stages run one by one and no graph is made."""
+class Stages:
+    """A watch that keeps the stages, each with the replays of graphs in it and without those of stages inside."""
 
-    class StageTimer:
-        def span(self, name: str) -> Any:
-            return nullcontext()
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
 
-    expected = numbers(trained(rates_as_tensors(made())))
-    with profiling(StageTimer()):
-        found = trained(cuda(made()))
-    assert not fake_cuda.Graph.made
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        before = sum(graph.replays for graph in fake_cuda.Graph.made)
+        yield
+        self.seen.append((name, sum(graph.replays for graph in fake_cuda.Graph.made) - before))
+
+
+@pytest.mark.parametrize("way", ["plain", "dropout", "augmented", "batch norm"])
+def test_a_profile_times_graphs_one_for_each_stage(way: str, cuda: Moved) -> None:
+    """What is profiled is what runs: the stages are replayed, and their numbers are the eager ones."""
+    plain = rates_as_tensors(made(**WAYS[way]))
+    expected, stages = numbers(trained(plain)), Stages()
+    graphed = cuda(made(**WAYS[way]))
+    with profiling(stages):
+        found = trained(graphed)
     assert numbers(found) == expected
+    same(graphed, plain)
+    names = ["corruption and augmentation", "forward", "backward", "update"]
+    steps = [seen for seen in stages.seen if seen[0] in names]
+    one = [(name, 1) for name in names]
+    assert steps[-4 * found.steps :] == one * found.steps
+    assert all(replays <= 1 for name, replays in stages.seen if name == "copy")
+
+
+def test_a_profile_of_a_captured_run(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real profile with the doubles of events: every stage of the device has an event pair for each step."""
+    setup = cuda(made())
+    profile = Profile(setup)
+    monkeypatch.setattr("rethink_fast.train.profile.measure_limits", lambda _: None)
+    monkeypatch.setattr(profile, "_meter", None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: None)
+    profile.ready(TrainState())
+    with profiling(profile):
+        outcome = trained(setup)
+    profile.finish(outcome)
+    seconds = {name: sum(row["seconds"][name] for row in profile._rows) for name in profile._rows[0]["seconds"]}
+    # an event pair of the double is a second apart; fitting the optimizer is an update too
+    assert [seconds[name] for name in ("corruption and augmentation", "forward", "backward")] == [outcome.steps] * 3
+    assert seconds["update"] == outcome.steps + 1
 
 
 def test_the_rate_of_the_model_is_that_of_its_graph(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
