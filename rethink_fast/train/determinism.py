@@ -1,4 +1,4 @@
-"""Deterministic algorithms: identical curves, bit for bit, from run to run on one machine with as many threads."""
+"""Which algorithms torch uses, and whether they give identical curves, bit for bit, from run to run on one machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _settings: Any = torch.utils.deterministic
 
 
+def set_backends(*, deterministic: bool) -> None:
+    """Set how CUDA's libraries compute from here on; build_run calls this for every run.
+
+    cuDNN times its algorithms and takes the fastest, unless the run is to be deterministic. float32 means float32: TF32
+    is off in convolutions too, where it is torch's default.
+    """
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
     """For the length of a block torch uses deterministic algorithms alone (and refuses what has none), or any.
@@ -25,10 +36,9 @@ def deterministic(on: bool) -> Iterator[None]:
     """
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.are_deterministic_algorithms_enabled()
     fill = _settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(on)
-    torch.backends.cudnn.benchmark = not on
     # It hunts for reads of memory that was never written, at the price of writing all of it.
     _settings.fill_uninitialized_memory = False
     try:
@@ -43,6 +53,5 @@ def deterministic(on: bool) -> Iterator[None]:
             option="--deterministic",
         ) from None
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(before)
         _settings.fill_uninitialized_memory = fill

@@ -58,8 +58,6 @@ class BatchNormStatistics:
         yield
         for norm, momentum in zip(self._norms, momenta, strict=True):
             norm.training, norm.momentum = False, momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked -= 1
         buffers = iter(self._buffers())
         sums = iter(self._sums)
         for mean, variance in zip(buffers, buffers, strict=True):

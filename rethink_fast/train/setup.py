@@ -19,6 +19,7 @@ from ..data.preprocess import Preprocessing
 from ..data.source import SupportsCrops
 from ..errors import UserError
 from ..models import build_model
+from .determinism import set_backends
 from .distributed import SINGLE_PROCESS, Distributed
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
@@ -106,6 +107,7 @@ def build_run(
             value=len(dataset.train.index),
         )
     train = run.train
+    set_backends(deterministic=train.deterministic)
     check_ranks(run, ranks)
     how = preparation(run, dataset, device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import rethink_fast
 from rethink_fast.cli.app import main
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
 from rethink_fast.data import DataOptions, load_dataset
@@ -246,6 +248,21 @@ def test_deterministic_runs_agree(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic(True), pytest.raises(RuntimeError, match="deterministic"):
         torch.ones(3).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_every_run_sets_the_backends(repeatable: bool) -> None:
+    """bench, reproduce and gpu-check all build their runs alike; nothing else may set these, or they would differ."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = repeatable, True, True
+    setup_of(run_of(deterministic=repeatable))
+    assert (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32) == (not repeatable, False, False)
+    root = Path(rethink_fast.__file__).parents[1]
+    paths = [path for place in ("rethink_fast", "benchmarks") for path in (root / place).rglob("*.py")]
+    settings, step = re.compile("cudnn.benchmark|allow_tf32|matmul_precision"), re.compile(r"(?<!\w)Step\(")
+    assert [path.name for path in paths if settings.search(path.read_text())] == ["determinism.py"]
+    made = [path.name for path in paths if step.search(path.read_text())]
+    assert sorted(made) == ["setup.py", "step.py"], "the second is the dry run's, without a device"
 
 
 def test_the_paper_s_recipe_is_its_appendix() -> None:
