@@ -35,7 +35,7 @@ from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_atomic
 from rethink_fast.train.setup import RunContext, build_run
 
-from .bench_engine import Engine, make_setup
+from .engine import Engine, make_setup
 from .reference_loop import (
     BATCH,
     SIZE,

@@ -1,28 +1,38 @@
-"""`make gpu-check`: are the kernels right on this GPU, and how fast. Under nine minutes; needs a CUDA device.
+"""`python -m benchmarks.gpu_check [PART...]`: is everything right on this GPU, and how fast. For scarce time.
 
-Each op is compared with the reference eagerly, under torch.compile and in a CUDA graph, then timed with a cold cache as
-a share of the copy bandwidth. Then the engine memorises random labels by each recipe (gpu_engine), and Inception V3 is
-fed from files and packs (gpu_imagenet). Prints tables, and writes benchmarks/results/<gpu>-<date>.json after every
-result. Exit status: 0 when every value is right and every part came to its end, 1 when not, 2 without a GPU.
+Needs torch with CUDA, Triton and NumPy, from a checkout: nothing is installed, and the network, DALI and the command
+line's packages may be absent. Each task of gpu_tasks runs in a process of its own with a time limit, in the order of
+its worth; after each a line is added to OUT/gpu-check.jsonl, and at the end the record and its tables are made of those
+lines. With --resume what is there for this GPU and commit is not done again. Compile caches are kept in OUT/caches.
+
+Exit status: 0 where everything that ran is right, 1 where something is wrong or failed, 2 without a usable GPU.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import shutil
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable
+import tempfile
+import time
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
+from . import gpu_report
+from .gpu_tasks import PARTS, ROOT, Task, tasks
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks/results"
+OUT = ROOT / "build" / "gpu-check"
+RESULTS = ROOT / "benchmarks" / "results"
+MINUTES = 30.0
+LEAST_CAPABILITY = (8, 0)
+CHILD = (sys.executable, "-m", "benchmarks.gpu_tasks")
+TAIL = 12
+"""Lines that are kept of what a failed task printed."""
 
 
 def wanted() -> list[str]:
@@ -50,115 +60,142 @@ def build() -> list[str]:
     return unusable()
 
 
+def unsuitable() -> str:
+    """Why nothing can be measured on this machine; empty where it can."""
+    try:
+        import torch
+    except ImportError as error:
+        return f"gpu-check needs torch: {error}"
+    if not torch.cuda.is_available():
+        return "gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU."
+    found = torch.cuda.get_device_capability()
+    if found < LEAST_CAPABILITY:
+        name = torch.cuda.get_device_name()
+        return f"gpu-check needs a GPU of compute capability 8.0 or more, and {name} has {found[0]}.{found[1]}."
+    return ""
+
+
 def facts() -> dict[str, Any]:
-    """What was measured, where and when."""
+    """What was measured, where and when. gpu: torch's name of the device, which tells an H100 from an H200."""
+    import torch
     import triton
 
     from rethink_fast import rng
+    from rethink_fast.train.gpu_monitor import gpu_state
 
     commit = "unknown"
     with suppress(OSError):  # git may be absent
         done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
         commit = done.stdout.strip() or commit
+    device = torch.device("cuda", torch.cuda.current_device())
     return {
         "gpu": torch.cuda.get_device_name(),
+        "gpu_bytes": torch.cuda.get_device_properties(device).total_memory,
         "date": datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S"),
         "commit": commit,
         "contract": rng.CONTRACT_VERSION,
         "versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "triton": triton.__version__},
+        "condition_before": gpu_state(device),
     }
 
 
-Keep = Callable[[dict[str, Any]], None]
-"""Given the state of a part's record, writes it down."""
+def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
+    """Run a task in a process of its own. Return its status ("done", "failed", "out of time") and what it found."""
+    caches = folder / "caches"
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "TRITON_CACHE_DIR": str(caches / "triton")}
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        result, log = Path(scratch) / "result.json", Path(scratch) / "log"
+        command = [*CHILD, task.name, str(result)]
+        with log.open("wb") as file:
+            child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **kept}, stdout=file, stderr=file)
+            try:
+                code: int | None = child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                child.kill()
+                child.wait()
+        line: dict[str, Any] = {"task": task.name, "seconds": round(time.monotonic() - start, 1)}
+        if code == 0:
+            return line | {"status": "done", "found": json.loads(result.read_text())}
+        tail = log.read_text(errors="replace").splitlines()[-TAIL:]
+        why = f"not done within {seconds:.0f} s" if code is None else f"exit status {code}"
+        return line | {"status": "out of time" if code is None else "failed", "why": why, "output": tail}
 
 
-def engine(device: torch.device, matrix_rate: float, keep: Keep) -> None:
-    """Both recipes to 99.9 %, shown and for the record."""
-    from . import gpu_engine
-    from .reference_loop import open_cifar10
-
-    # the real set where the usual places have it, else the synthetic one of its shape
-    dataset = open_cifar10("auto", device)
-    print("\n".join((f"cifar10 from {dataset.data_source}", *dataset.notes)), flush=True)
-    runs = []
-    for case in gpu_engine.CASES:
-        print(f"  {case.name}", flush=True)
-        runs.append(gpu_engine.run_case(case, dataset, device, matrix_rate))
-        keep({"data_source": dataset.data_source, "runs": [asdict(run) for run in runs]})
-    print(gpu_engine.table(runs), flush=True)
+def read_lines(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of finished tasks for which `same` holds. A last line that was cut off is passed over."""
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            line = json.loads(text)
+            if line["status"] == "done" and all(line.get(key) == value for key, value in same.items()):
+                found.append(line)
+    return found
 
 
-def imagenet(device: torch.device, matrix_rate: float, keep: Keep) -> None:
-    """Inception V3 from every kind of source, shown and for the record; or why not."""
-    from rethink_fast.errors import UserError
-
-    from . import gpu_imagenet
-
-    try:
-        found = gpu_imagenet.measure(gpu_imagenet.FULL, device, matrix_rate)
-    except UserError as error:  # there is no DALI
-        print(f"imagenet is skipped: {error}")
-        return keep({"skipped": str(error)})
-    print(gpu_imagenet.table(found), flush=True)
-    keep({"sources": [asdict(result) for result in found]})
+def announce(chosen: list[Task], done: set[str], minutes: float) -> None:
+    """Print what will be done, with the most that each part may take."""
+    for part, what in PARTS.items():
+        left = [task for task in chosen if task.part == part and task.name not in done]
+        if left:
+            most = sum(task.minutes for task in left)
+            print(f"{part:10} {len(left):2} task(s), at most {most:4.0f} min   {what}")
+    print(f"{len(done)} task(s) are done already; ends by itself within {minutes:.0f} minutes", flush=True)
 
 
-def main() -> int:
-    if not torch.cuda.is_available():
-        print("gpu-check needs a CUDA device, and torch sees none here: run it on a machine with an NVIDIA GPU.")
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description="Check and time everything on this GPU.")
+    about = "; ".join(f"{part}: {what}" for part, what in PARTS.items())
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{about}. Default: all, in this order")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="end by itself within so many (default: 30)")
+    parser.add_argument("--resume", action="store_true", help="do not do again what OUT has for this GPU and commit")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for lines and compile caches")
+    parser.add_argument("--plan", action="store_true", help="print what would be done, and end")
+    given = parser.parse_args(arguments)
+    unknown = [part for part in given.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"part {unknown[0]!r} is unknown: choose of {', '.join(PARTS)}")
+    chosen = [task for task in tasks() if not given.parts or task.part in given.parts]
+    end = time.monotonic() + 60 * given.minutes
+    if given.plan:
+        announce(chosen, set(), given.minutes)
+        return 0
+    if why := unsuitable():
+        print(why)
         return 2
-    from rethink_fast.train.gpu_monitor import gpu_state
-    from rethink_fast.train.throughput import matrix_rate
-
-    from . import gpu_report
-    from .gpu_cases import cases
-    from .gpu_measure import copy_bandwidth, measure
-
-    failures = build()
-    device = torch.device("cuda", torch.cuda.current_device())
-    rows: list[gpu_report.Row] = []
-    noted = {**facts(), "condition_before": gpu_state(device), "failures": failures}
-    copy, matrix = copy_bandwidth(), matrix_rate(device, torch.bfloat16) / 1e12
-
-    def keep() -> Path:
-        return gpu_report.write(gpu_report.record(rows, copy, matrix, noted), RESULTS)
-
-    def attempt(name: str, part: Callable[[], object]) -> str:
-        """Go on after a part that fails: what was found before is on the disk, and what comes after may still be."""
-        why = ""
-        try:
-            part()
-        except Exception as error:
-            traceback.print_exc()
-            why = f"{type(error).__name__}: {error}"
-            failures.append(f"{name}: {why}")
-        keep()
-        return why
-
-    def keeper(name: str) -> Keep:
-        def keep_part(state: dict[str, Any]) -> None:
-            noted[name] = state
-            keep()
-
-        return keep_part
-
-    print(f"{torch.cuda.get_device_name()}: copies {copy:.0f} GB/s, multiplies {matrix:.0f} TFLOP/s in bfloat16")
-    for case in cases():
-        print(f"  {case.name}", flush=True)
-        if why := attempt(case.name, lambda case=case: rows.append(measure(case))):
-            rows.append(gpu_report.Row(case.name, case.bytes, case.target, {"failed": why}))
-    print(gpu_report.table(rows, copy))
-    attempt("engine", lambda: engine(device, matrix * 1e12, keeper("engine")))
-    attempt("imagenet", lambda: imagenet(device, matrix * 1e12, keeper("imagenet")))
-    noted["condition_after"] = gpu_state(device)
-    print(f"written to {keep()}")
-    for failure in failures:
+    given.out.mkdir(parents=True, exist_ok=True)
+    path, noted = given.out / "gpu-check.jsonl", facts()
+    same = {key: noted[key] for key in ("gpu", "commit", "versions")}
+    lines = read_lines(path, same) if given.resume else []
+    if not given.resume:
+        path.unlink(missing_ok=True)
+    noted["failures"] = build()
+    done = {line["task"] for line in lines}
+    announce(chosen, done, given.minutes)
+    for task in chosen:
+        if task.name in done:
+            continue
+        left = end - time.monotonic()
+        if left < 30 * task.minutes:  # half of what it may take
+            print(f"{task.name}: left for a later call, {left / 60:.1f} minutes are not enough", flush=True)
+            noted["failures"].append(f"{task.name}: there was no time for it")
+            continue
+        print(f"{task.name} ...", flush=True)
+        lines.append(carry_out(task, min(60 * task.minutes, left), given.out) | same)
+        with path.open("a") as file:
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(gpu_report.said(lines[-1]), flush=True)
+    noted["failures"] += [f"{line['task']}: {gpu_report.fault(line)}" for line in lines if gpu_report.fault(line)]
+    record = gpu_report.assemble(lines, noted)
+    print(gpu_report.tables(record))
+    print(f"written to {gpu_report.write(record, RESULTS)}")
+    for failure in noted["failures"]:
         print(f"failed: {failure}")
-    # Without nvcc an op that only CUDA C++ has is absent; with it, the build has failed.
-    absent_is_wrong = "_native_cuda" in wanted()
-    wrong = any(row.wrong and (absent_is_wrong or "build" not in row.wrong) for row in rows)
-    return 1 if wrong or failures else 0
+    return 1 if noted["failures"] else 0
 
 
 if __name__ == "__main__":

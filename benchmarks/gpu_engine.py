@@ -7,6 +7,7 @@ the run's network on one prepared batch against that of the whole step, by turns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +16,16 @@ from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionNam
 from rethink_fast.data import Dataset
 from rethink_fast.env import cores
 from rethink_fast.train.loop import fit
-from rethink_fast.train.setup import build_run
+from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import training_flops
 
-from .bench_engine import CORRUPTIONS, Clock, Engine, Silent, overhead
+from .engine import CORRUPTIONS, Clock, Engine, Silent, overhead
 
 UNTIL = 0.999
 MILESTONE = "accuracy>=0.999"
 PATIENCE = 1.5
 """A run is stopped after so many times its target."""
+SWEEP_EPOCHS = 30
 PATH_SECONDS = 1.0
 """Of training, for each corruption's data path."""
 
@@ -99,6 +101,39 @@ def run_case(
         share_of_matrix=rate * flops / images / matrix_rate,
         data_path={name: values["median"] for name, values in path.items()},
     )
+
+
+def sweep(
+    model: ModelName, batch: int, rates: Sequence[float], seconds: float, dataset: Dataset, device: torch.device
+) -> list[dict[str, float | int | None]]:
+    """Train by Adam at each learning rate for so many seconds at most, with one step that is compiled once."""
+    setup: RunContext | None = None
+    runs: list[dict[str, float | int | None]] = []
+    for lr in rates:
+        train = Train(
+            batch_size=batch,
+            optimizer="adam",
+            lr=lr,
+            schedule="linear",
+            epochs=SWEEP_EPOCHS,
+            target_accuracy=UNTIL,
+            precision="bf16",
+        )
+        run = Run("cifar10", Data(), Corruption("random"), Model(model), train)
+        setup = build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device, like=setup)
+        outcome = fit(setup, Silent(), Clock(seconds, setup.model))
+        moment, last = outcome.milestones.as_dict()[MILESTONE], outcome.evaluated
+        runs.append(
+            {
+                "lr": lr,
+                "seconds": moment["seconds"] if moment else None,
+                "epochs": moment["epochs"] if moment else None,
+                "train_accuracy": last.train_accuracy if last else None,
+                "epochs_trained": outcome.epoch,
+                "train_seconds": outcome.train_seconds,
+            }
+        )
+    return runs
 
 
 def table(results: list[Result]) -> str:

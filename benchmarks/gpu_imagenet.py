@@ -1,8 +1,10 @@
-"""ImageNet's part of `make gpu-check`: Inception V3 at 299 px in bfloat16, fed from files and from both forms of pack.
+"""ImageNet's part of gpu-check: Inception V3 at 299 px in bfloat16, from memory, from a .npy, from files and packs.
 
-The images are made up, in the sizes that are the most frequent among ImageNet's photographs and, like those, of about
-0.59 bytes a pixel as JPEG. Of each source stand the loader's rate alone, the model's on one prepared batch, and both
-together; targets are 4,600 images/s, a loader at least twice the model, and 98 % of it together.
+Images in the device's memory and decoded ones in a .npy need no decoder; files and packs need DALI.
+
+The images of files are made up, in the sizes that are the most frequent among ImageNet's photographs and, like those,
+of about 0.59 bytes a pixel as JPEG. Of each source stand the loader's rate alone, the model's on one prepared batch,
+and both together; targets are 4,600 images/s, a loader at least twice the model, and 98 % of it together.
 """
 
 from __future__ import annotations
@@ -12,19 +14,19 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
-from rethink_fast.data import DataOptions, Dataset, load_dataset
+from rethink_fast.data import DataOptions, Dataset, InMemoryImages, Split, load_dataset
+from rethink_fast.data.npy_images import open_mapped
 from rethink_fast.env import cores
-from rethink_fast.pack import write
 from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import loader_rate, model_rate, training_flops
 
-from .bench_engine import Engine
+from .engine import Engine
 
 SIZES = ((500, 375),) * 8 + ((500, 333),) * 3 + ((375, 500),) * 2 + ((333, 500),)
 """Width and height: 102 of 200 photographs have one of these four, in about these shares."""
@@ -62,6 +64,8 @@ class Result:
 
 def photograph(number: int) -> bytes:
     """A JPEG of smooth colours and grain, a function of its number."""
+    from PIL import Image  # which a machine with torch alone may lack
+
     generator = np.random.default_rng(number)
     width, height = SIZES[number % len(SIZES)]
     smooth = Image.fromarray(generator.integers(0, 256, (GRID, GRID, 3), np.uint8)).resize((width, height))
@@ -78,8 +82,42 @@ def _write(root: str, number: int) -> None:
     (folder / f"{number}.JPEG").write_bytes(photograph(number))
 
 
-def measure(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
-    """Every source in turn, with one network and one compiled step. matrix_rate: FLOP/s in bfloat16."""
+def noise(scale: Scale) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images uint8 [N, size, size, 3] and labels int64 [N], on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (scale.images, scale.size, scale.size, 3)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return images, torch.arange(scale.images) % CLASSES
+
+
+def measure_resident(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
+    """From the device's memory: a loader that only gathers and prepares."""
+    images, labels = noise(scale)
+    setup = _setup(scale, _dataset(InMemoryImages(images, device), labels, scale), device, None)
+    return [_rates(f"resident, batches of {scale.batch_size}", setup, matrix_rate, seconds)]
+
+
+def measure_npy(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
+    """From a .npy by memory map, as a raw pack is read."""
+    images, labels = noise(scale)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npy"
+        np.save(path, images.numpy())
+        del images
+        setup = _setup(scale, _dataset(open_mapped(path, device), labels, scale), device, None)
+        return [_rates(f".npy, batches of {scale.batch_size}", setup, matrix_rate, seconds)]
+
+
+def _dataset(images: Any, labels: torch.Tensor, scale: Scale) -> Dataset:
+    split = Split(images, labels, torch.arange(len(labels)))
+    classes = tuple(str(number) for number in range(CLASSES))
+    return repeated(Dataset("imagenet", "noise", classes, split, None, sample="noise"), scale.epoch)
+
+
+def measure_decoded(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
+    """From JPEG files and both forms of pack, with one network and one compiled step. Raises UserError without DALI."""
+    from rethink_fast.pack import write
+
     found: list[Result] = []
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +86,65 @@ def table(rows: list[Row], copy_gb_per_s: float) -> str:
     return "\n".join(lines)
 
 
-def record(rows: list[Row], copy_gb_per_s: float, matrix_tflop_per_s: float, facts: dict[str, Any]) -> dict[str, Any]:
+def fault(line: dict[str, Any]) -> str:
+    """What is wrong with a task, from its line; empty where nothing is. Without nvcc an absent op is none."""
+    if line["status"] != "done":
+        return f"{line['status']}: {line['why']}"
+    wrong = line["found"].get("wrong")
+    rows = {row["case"]: row["wrong"] for row in line["found"].get("rows", ()) if row["wrong"]}
+    found = wrong or rows
+    if isinstance(found, dict):
+        found = {case: ways for case, ways in found.items() if "build" not in ways or shutil.which("nvcc")}
+    return json.dumps(found) if found else ""
+
+
+def said(line: dict[str, Any]) -> str:
+    """A task's outcome in a line, and what it printed if it failed."""
+    if line["status"] != "done":
+        return "\n".join((f"  {fault(line)}", *(f"    {text}" for text in line["output"])))
+    if "skipped" in line["found"]:
+        return f"  skipped: {line['found']['skipped']}"
+    return f"  {fault(line) or 'done'} ({line['seconds']:.0f} s)"
+
+
+def assemble(lines: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
+    """The record, from the lines of all tasks; None for a rate that no task measured."""
+    found = [line["found"] for line in lines if line["status"] == "done"]
+    rows = [Row(**row) for one in found for row in one.get("rows", ())]
+    copies = [one["copy_gb_per_s"] for one in found if "copy_gb_per_s" in one]
+    matrices = [one["matrix_rate"] / 1e12 for one in found if "matrix_rate" in one]
+    runs = [one for one in found if "run" in one]
+    made = record(
+        rows,
+        statistics.median(copies) if copies else None,
+        statistics.median(matrices) if matrices else None,
+        {**facts, "tasks": lines},
+    )
+    if runs:
+        made["engine"] = {"data_source": runs[0]["data_source"], "runs": [one["run"] for one in runs]}
+    sources = [source for one in found for source in one.get("sources", ())]
+    return made | {"imagenet": {"sources": sources}} if sources else made
+
+
+def tables(record: dict[str, Any]) -> str:
+    """All tables that the record has something for."""
+    from . import gpu_engine, gpu_imagenet
+
+    shown = []
+    if record["rows"]:
+        fields = Row.__dataclass_fields__
+        rows = [Row(**{name: row[name] for name in fields}) for row in record["rows"]]
+        shown.append(table(rows, record["copy_gb_per_s"]))
+    if "engine" in record:
+        shown.append(gpu_engine.table([gpu_engine.Result(**run) for run in record["engine"]["runs"]]))
+    if "imagenet" in record:
+        shown.append(gpu_imagenet.table([gpu_imagenet.Result(**one) for one in record["imagenet"]["sources"]]))
+    return "\n\n".join(shown)
+
+
+def record(
+    rows: list[Row], copy_gb_per_s: float | None, matrix_tflop_per_s: float | None, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that was measured, and on what."""
     return {
         "kind": "gpu-check",
@@ -95,7 +155,7 @@ def record(rows: list[Row], copy_gb_per_s: float, matrix_tflop_per_s: float, fac
             {
                 **asdict(row),
                 "gb_per_s": (rate := row.gigabytes_per_second()),
-                "share_of_copy": rate / copy_gb_per_s if rate is not None else None,
+                "share_of_copy": rate / copy_gb_per_s if rate is not None and copy_gb_per_s else None,
             }
             for row in rows
         ],

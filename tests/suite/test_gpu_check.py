@@ -9,13 +9,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import gpu_check, gpu_engine, gpu_imagenet, gpu_measure
-from benchmarks.bench_engine import Clock
+from benchmarks.engine import Clock
 from benchmarks.gpu_cases import REFERENCES, Case, arguments, cases, difference, operator, smaller
 from benchmarks.gpu_report import Row, Sample, kept, quantiles, record, table, timed_row, write
 from benchmarks.reference_loop import open_cifar10
@@ -152,73 +152,6 @@ def test_every_case_compiles_in_one_process(monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.equal(gpu_measure.compiled(op)(*given), op(*given))
 
 
-class Device:
-    """A GPU for gpu_check.main, whose parts are stubs."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, results: Path) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Stub 1")
-        monkeypatch.setattr(gpu_check, "RESULTS", results)
-        monkeypatch.setattr(gpu_check, "build", list)
-        monkeypatch.setattr(gpu_measure, "copy_bandwidth", lambda: 1000.0)
-        monkeypatch.setattr("rethink_fast.train.throughput.matrix_rate", lambda *_: 1e12)
-        monkeypatch.setattr("rethink_fast.train.gpu_monitor.gpu_state", lambda *_: {})
-        monkeypatch.setattr(gpu_check, "engine", lambda device, rate, keep: keep({"runs": [1]}))
-        monkeypatch.setattr(gpu_check, "imagenet", lambda device, rate, keep: keep({"sources": [2]}))
-        monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0)))
-        self.results = results
-
-    def record(self) -> dict[str, Any]:
-        (path,) = self.results.glob("*.json")
-        return json.loads(path.read_text())
-
-
-def test_what_was_found_before_a_failure_is_on_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    device, done = Device(monkeypatch, tmp_path / "results"), []
-
-    def measure(case: Case) -> Row:
-        if len(done) == 3:
-            assert len(device.record()["rows"]) == 3
-            raise KeyboardInterrupt
-        done.append(case)
-        return Row(case.name, case.bytes, None, {}, (1.0, 1.0, 1.0))
-
-    monkeypatch.setattr(gpu_measure, "measure", measure)
-    with pytest.raises(KeyboardInterrupt):
-        gpu_check.main()
-    assert [row["case"] for row in device.record()["rows"]] == [case.name for case in done]
-
-
-@pytest.mark.parametrize("part", ["measure", "engine", "imagenet"])
-def test_a_part_that_fails_stops_no_other(
-    part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    device = Device(monkeypatch, tmp_path / "results")
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("an illegal memory access")
-
-    monkeypatch.setattr(gpu_measure if part == "measure" else gpu_check, part, fail)
-    assert gpu_check.main() == 1
-    record = device.record()
-    assert ("engine" in record, "imagenet" in record) == (part != "engine", part != "imagenet")
-    assert len(record["rows"]) == len(cases())
-    assert all(("failed" in row["wrong"]) == (part == "measure") for row in record["rows"])
-    assert "an illegal memory access" in record["failures"][0]
-    assert "failed: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("nvcc", "status"), [(None, 0), ("/usr/bin/nvcc", 1)])
-def test_an_op_that_is_missing_is_a_failure_where_it_could_be_built(
-    nvcc: str | None, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    Device(monkeypatch, tmp_path)
-    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: nvcc)
-    monkeypatch.setattr(gpu_measure, "measure", lambda case: Row(case.name, 1, None, {"build": "no such op"}))
-    assert gpu_check.main() == status
-
-
 def test_a_library_that_does_not_load_is_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file of that name is not enough: it may be of another torch."""
     package = Path(gpu_check.__file__).parents[1] / "rethink_fast"
@@ -236,7 +169,11 @@ def test_facts_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Stub 1")
     monkeypatch.setenv("PATH", "")
-    assert gpu_check.facts()["commit"] == "unknown"
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 << 30))
+    monkeypatch.setattr("rethink_fast.train.gpu_monitor.gpu_state", lambda _: {})
+    found = gpu_check.facts()
+    assert (found["commit"], found["gpu"], found["gpu_bytes"]) == ("unknown", "Stub 1", 80 << 30)
 
 
 def test_an_evaluation_takes_nothing_of_a_run_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,11 +232,33 @@ def test_photographs_are_as_large_as_imagenets() -> None:
     assert gpu_imagenet.photograph(3) == made[3] != made[4]
 
 
+def test_imagenet_needs_no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From memory and from a .npy, without DALI, by the same measurement."""
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    monkeypatch.setattr("rethink_fast.train.throughput.RATE_SECONDS", 0.05)
+    scale = gpu_imagenet.Scale(images=4, size=75, batch_size=2)
+    for measure in (gpu_imagenet.measure_resident, gpu_imagenet.measure_npy):
+        (found,) = measure(scale, torch.device("cpu"), 1e12, seconds=0.05)
+        assert min(found.loader, found.model, found.combined) > 0
+        assert "batches of 2" in gpu_imagenet.table([found])
+
+
+def test_learning_rates_are_swept_with_one_step() -> None:
+    dataset = open_cifar10("auto", torch.device("cpu"), 200)
+    runs = gpu_engine.sweep("mlp_1x512", 50, (1e-3, 1e-9), 600, dataset, torch.device("cpu"))
+    assert [run["lr"] for run in runs] == [1e-3, 1e-9]
+    assert runs[0]["train_accuracy"] is not None
+    assert runs[0]["train_accuracy"] >= gpu_engine.UNTIL
+    assert runs[0]["epochs"] is not None
+    assert (runs[1]["seconds"], runs[1]["epochs"]) == (None, None), "the weights of the first are not kept"
+    assert runs[1]["epochs_trained"] == gpu_engine.SWEEP_EPOCHS
+
+
 def test_imagenet_is_fed_from_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nvidia.dali")
     monkeypatch.setattr(throughput, "RATE_SECONDS", 0.01)
     scale = gpu_imagenet.Scale(images=8, size=75, batch_size=2)
-    found = gpu_imagenet.measure(scale, torch.device("cpu"), 1e12, seconds=0.01)
+    found = gpu_imagenet.measure_decoded(scale, torch.device("cpu"), 1e12, seconds=0.01)
     assert [result.source for result in found] == ["files", "jpeg pack", "npy pack"]
     assert all(min(result.loader, result.model, result.combined) > 0 for result in found)
     shown = gpu_imagenet.table(found).splitlines()
