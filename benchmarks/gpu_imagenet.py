@@ -98,7 +98,7 @@ def measure_resident(scale: Scale, device: torch.device, matrix_rate: float, sec
 
 
 def measure_npy(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
-    """From a .npy by memory map, as a raw pack is read."""
+    """From a .npy by memory map, as an npy pack is read."""
     images, labels = noise(scale)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
