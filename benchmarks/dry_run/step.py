@@ -75,7 +75,7 @@ def keep_code(mode: Any) -> list[Graph]:
     graphs: list[Graph] = []
 
     def keep(self: Any, code: Any) -> Any:
-        graphs.append(Graph(code.value, int(self.count_bytes()[0])))
+        graphs.append(Graph(code.value, sum(_bytes(node) for node in self.scheduler.nodes)))
         outputs = [_described(output) for output in self.graph_outputs]
 
         def call(given: list[Any]) -> list[Any]:
@@ -87,6 +87,16 @@ def keep_code(mode: Any) -> list[Graph]:
 
     GraphLowering._compile_to_module_lines = keep  # type: ignore[method-assign]
     return graphs
+
+
+def _bytes(node: Any) -> int:
+    """What a kernel reads and writes, each buffer once; of combined kernels, what each of them does.
+
+    Inductor takes what stays inside one of several combined kernels for written to memory.
+    """
+    if type(node).__name__ == "ForeachKernelSchedulerNode":
+        return sum(_bytes(one) for one in node.snodes)
+    return int(node.get_read_write_buffers_sizes())
 
 
 def _described(output: Any) -> tuple[list[int], list[int], torch.dtype] | None:
