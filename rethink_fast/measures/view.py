@@ -29,6 +29,8 @@ NAMES = {
     "rademacher": "Rademacher complexity",
 }
 """Names in tables, where they are not those in measures.json with spaces."""
+WIDE, DROPPED = 120, ("bounds", "seconds", "reference")
+"""Columns of the terminal below which these columns of the table are not shown."""
 TITLE = "What generalization is made of, measured"
 
 
@@ -40,10 +42,16 @@ def named(name: str) -> str:
 def show(found: Report | ReportPair, console: Console) -> None:
     """Print the table, and what was omitted, assumed or subsampled."""
     header, rows = cells(found)
-    table = Table(*header, header_style="bold")
+    shown = [place for place, name in enumerate(header) if console.width >= WIDE or name not in DROPPED]
+    table = Table(header_style="bold", padding=0 if len(shown) < len(header) else (0, 1))
+    for place in shown:
+        longest = max(len(word) for row in (header, *rows) for word in row[place].split())
+        table.add_column(header[place], min_width=longest)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[place] for place in shown))
     console.print(table)
+    if len(shown) < len(header):
+        console.print(f"{console.width} columns are too few for {', '.join(DROPPED)}: they are in measures.json")
     for line in remarks(found):
         console.print(line)
 
@@ -73,7 +81,7 @@ def cells(found: Report | ReportPair) -> tuple[list[str], list[list[str]]]:
     report = _report(found)
     beside = isinstance(found, ReportPair)
     header = ["measure", "value", *(["other run", "ratio", "moves"] if beside else []), "bound on the error", "verdict"]
-    header += ["bounds", "s", "reference"]
+    header += ["bounds", "seconds", "reference"]
     rows = []
     for name, each in report.measures.items():
         row = [named(name), _value(each)]

@@ -77,10 +77,15 @@ def test_every_measure_is_written_with_its_parts(
 
 
 def test_beside_random_labels_a_correlate_tracks_and_counting_does_not(
-    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    monkeypatch.setenv("COLUMNS", "80")
+    capsys.readouterr()
     assert call("measure", str(run), "--against", str(runs[1])) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "80 columns are too few for bounds, seconds, reference: they are in measures.json" in out
+    assert "…" not in out, "nothing that is shown is cut"
     values = json.loads((run / "measures.json").read_text())
     beside = values["against"]["measures"]
     assert beside["gap"]["moves"] is None
