@@ -50,7 +50,11 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "ended_at": ("str", "UTC time of the end, or of the last epoch's end while it runs"),
     "epochs": ("int", "epochs completed"),
     "steps": ("int", "updates made"),
-    "train_accuracy": ("float?", "fraction right in the last full pass over the training set, eval mode, un-augmented"),
+    "train_accuracy": (
+        "float?",
+        "fraction right in the last full pass over the training set: eval mode, un-augmented, batch norm statistics "
+        "of the training set estimated right before",
+    ),
     "train_top5_accuracy": ("float?", "fraction with the label among the five most likely; with more than 10 classes"),
     "train_loss": ("float?", "mean cross entropy in that pass"),
     "test_accuracy": ("float?", "fraction right on the test set, whose labels are never corrupted"),
