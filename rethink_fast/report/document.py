@@ -27,6 +27,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
         f"{counts['pass']} hold, {counts['fail']} do not, {counts['not run']} were not run. Time of all runs: "
         f"{duration(wording.total_seconds(values))}."
     )
+    lines += _pictures(values, pictures)
     lines += heading(2, "Findings") + paragraph("What the paper says in words, as assertions, each with its margin.")
     lines += table(
         ["finding", "asserted", "found", "verdict"],
@@ -36,8 +37,8 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
             for finding in experiment["findings"]
         ],
     )
-    for experiment, names in zip(experiments, pictures, strict=True):
-        lines += _experiment(experiment, values, names)
+    for experiment in experiments:
+        lines += _experiment(experiment, values)
     lines += heading(2, "What differs from the paper in the runs")
     lines += bullets(wording.deviations(values)) or paragraph("Nothing: every run is the paper's recipe.")
     lines += paragraph("What the verdicts mean:")
@@ -50,12 +51,19 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _experiment(experiment: dict[str, Any], values: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+def _pictures(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> list[str]:
+    """The pictures of all experiments, each with its sentence."""
+    lines: list[str] = []
+    for experiment, names in zip(values["experiments"].values(), pictures, strict=True):
+        for plot, name in zip(experiment["plots"], names, strict=True):
+            lines += [*heading(3, plot["title"]), f"![{escape(plot['title'])}]({name})", ""]
+            lines += paragraph(wording.caption(plot))
+    return heading(2, "Figures") + lines if lines else []
+
+
+def _experiment(experiment: dict[str, Any], values: dict[str, Any]) -> list[str]:
     lines = heading(2, experiment["title"]) + paragraph(f"{experiment['status'].capitalize()}.")
     lines += paragraph(f"Not run: {experiment['skipped_because']}." if experiment["skipped_because"] else "")
-    for plot, name in zip(experiment["plots"], pictures, strict=True):
-        lines += [*heading(3, plot["title"]), f"![{escape(plot['title'])}]({name})", ""]
-        lines += paragraph(wording.caption(plot))
     for each in experiment["tables"]:
         lines += _table(each, values)
     return (
