@@ -11,6 +11,7 @@ the cores that are free. Training: images a second on the clock, with a network 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import sys
 import time
@@ -107,8 +108,8 @@ def timm(images: np.ndarray, labels: np.ndarray) -> Batches:
 
 def dali(images: np.ndarray, labels: np.ndarray) -> Batches:
     """DALI's own random operators in a graph."""
-    from nvidia.dali import fn, pipeline_def, types
-
+    library = importlib.import_module("nvidia.dali")
+    fn, types = library.fn, library.types
     generator = np.random.default_rng(0)
 
     def source() -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
@@ -116,7 +117,6 @@ def dali(images: np.ndarray, labels: np.ndarray) -> Batches:
             for rows in np.array_split(generator.permutation(len(images)), len(images) // BATCH):
                 yield list(images[rows[:BATCH]]), labels[rows[:BATCH]]
 
-    @pipeline_def(batch_size=BATCH, num_threads=cores(), device_id=None, prefetch_queue_depth=2)
     def pipeline() -> Any:
         pictures, targets = fn.external_source(
             source(), num_outputs=2, dtype=[types.UINT8, types.INT64], layout=["HWC", ""]
@@ -124,7 +124,8 @@ def dali(images: np.ndarray, labels: np.ndarray) -> Batches:
         flipped = fn.flip(fn.crop(pictures, crop=(SIZE, SIZE)), horizontal=fn.random.coin_flip())
         return fn.transpose(fn.normalize(fn.cast(flipped, dtype=types.FLOAT), axes=[0, 1, 2]), perm=[2, 0, 1]), targets
 
-    made = pipeline()
+    options = {"batch_size": BATCH, "num_threads": cores(), "device_id": None, "prefetch_queue_depth": 2}
+    made = library.pipeline_def(**options)(pipeline)()
     made.build()
     while True:
         inputs, _ = made.run()

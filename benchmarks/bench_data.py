@@ -30,11 +30,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rethink_fast.data import DataOptions, Split, dali, pack_images
+from rethink_fast.data import DataOptions, Split, dali, layout, pack_images
 from rethink_fast.data.image_files import ImageFiles
-from rethink_fast.data.imagenet import layout
 from rethink_fast.data.jpeg_images import JpegImages, resized
 from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.tree import FolderTree
 from rethink_fast.env import cores, environment
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_json
@@ -112,8 +112,14 @@ def opened(path: Path, size: int) -> Split:
     return pack_images.load("imagenet", path, DataOptions(size=size)).train
 
 
+def training_files(src: Path) -> tuple[Path, list[str]]:
+    """The folder of the training images, and their files below it."""
+    folder, files, _ = layout.find(FolderTree(src)).train
+    return src / folder, files
+
+
 def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
-    root, files, _ = layout(src).train
+    root, files = training_files(src)
     batches = order(len(files), IMAGES, batch_size)
     samplers = [batch.tolist() for batch in batches]
     loader = DataLoader(
@@ -144,7 +150,7 @@ def decoding(src: Path, place: Path, size: int, batch_size: int, rounds: int) ->
 
 def parts_of_decoding(src: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
     """What the time goes into: images a second of the pipeline cut off after each of its parts."""
-    root, files, _ = layout(src).train
+    root, files = training_files(src)
     encoded = [np.fromfile(root / file, np.uint8) for file in files]
 
     def centre(data: Any) -> Any:
@@ -216,7 +222,7 @@ def copying(src: Path, place: Path, size: int, batch_size: int, rounds: int) -> 
 
 def _repeated(src: Path, place: Path) -> Path:
     """The photographs under as many names as make RAW_IMAGES of them."""
-    root, files, _ = layout(src).train
+    root, files = training_files(src)
     for k in range(RAW_IMAGES):
         file = Path(files[k % len(files)])
         link = place / file.parent / f"{k // len(files):03}-{file.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
@@ -18,12 +19,18 @@ V2 = "30 23 0:26 / {top} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1_MEMORY = "35 31 0:32 {root} {top}/memory rw,relatime - cgroup cgroup rw,memory\n"
 V1_CPU = "36 31 0:33 / {top}/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
 
+Files = dict[str, str | int]
+
+
+class Limits(Protocol):
+    """Lays out files, the process's groups and its mounts, and returns (cpu_quota, memory_left)."""
+
+    def __call__(self, files: Files, own: str, mounts: str = "") -> tuple[float | None, int | None]: ...
+
 
 @pytest.fixture
-def limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A function that lays out files, the process's groups and its mounts, and returns (cpu_quota, memory_left)."""
-
-    def lay(files: dict[str, str | int], own: str, mounts: str = "") -> tuple[float | None, int | None]:
+def limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Limits:
+    def lay(files: Files, own: str, mounts: str = "") -> tuple[float | None, int | None]:
         top = tmp_path / "cgroup"
         for name, text in files.items():
             (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +46,13 @@ def limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lay
 
 
-def test_no_groups_no_limit(limits) -> None:
+def test_no_groups_no_limit(limits: Limits) -> None:
     assert limits({}, "") == (None, None)
 
 
 @pytest.mark.parametrize("mounts", [V2, ""], ids=["by its mount", "in the usual place"])
-def test_every_level_of_version_2_counts(limits, mounts: str) -> None:
-    files = {
+def test_every_level_of_version_2_counts(limits: Limits, mounts: str) -> None:
+    files: Files = {
         "slurm/cpu.max": "150000 100000",
         "slurm/memory.max": 4 * GIB,
         "slurm/memory.current": 3 * GIB,
@@ -60,8 +67,8 @@ def test_every_level_of_version_2_counts(limits, mounts: str) -> None:
     assert limits(files, "0::/slurm/job_1/step_0\n", mounts) == (1.5, GIB)
 
 
-def test_version_1_by_controller(limits) -> None:
-    files = {
+def test_version_1_by_controller(limits: Limits) -> None:
+    files: Files = {
         "memory/memory.limit_in_bytes": 2**63 - 4096,
         "memory/memory.usage_in_bytes": 50 * GIB,
         "memory/pbs/job/memory.limit_in_bytes": 3 * GIB,
@@ -75,9 +82,9 @@ def test_version_1_by_controller(limits) -> None:
     assert limits(files, own, V1_MEMORY.format(root="/", top="{top}") + V1_CPU) == (2.0, 2 * GIB)
 
 
-def test_a_hybrid_of_both(limits) -> None:
+def test_a_hybrid_of_both(limits: Limits) -> None:
     """Memory by version 1, processors by version 2 in its own folder."""
-    files = {
+    files: Files = {
         "memory/a/memory.limit_in_bytes": GIB,
         "memory/a/memory.usage_in_bytes": 0,
         "unified/b/cpu.max": "100000 100000",
@@ -85,9 +92,9 @@ def test_a_hybrid_of_both(limits) -> None:
     assert limits(files, "4:memory:/a\n0::/b\n") == (1.0, GIB)
 
 
-def test_a_container_that_sees_its_own_group_alone(limits) -> None:
+def test_a_container_that_sees_its_own_group_alone(limits: Limits) -> None:
     """Its path is the host's, of which the mount shows what lies below the container's own group."""
-    files = {
+    files: Files = {
         "memory/memory.limit_in_bytes": 4 * GIB,
         "memory/memory.usage_in_bytes": GIB,
         "memory/job/memory.limit_in_bytes": 2 * GIB,
@@ -98,25 +105,30 @@ def test_a_container_that_sees_its_own_group_alone(limits) -> None:
 
 
 @pytest.mark.parametrize("own", ["0::/docker/abc\n", "0::/../../other\n", "0::/\n"])
-def test_a_path_that_is_not_visible_leaves_the_mounted_group(limits, own: str) -> None:
-    files = {"memory.max": 2 * GIB, "memory.current": GIB, "cpu.max": "200000 100000"}
+def test_a_path_that_is_not_visible_leaves_the_mounted_group(limits: Limits, own: str) -> None:
+    files: Files = {"memory.max": 2 * GIB, "memory.current": GIB, "cpu.max": "200000 100000"}
     assert limits(files, own, V2) == (2.0, GIB)
 
 
-def test_another_containers_mount_is_not_ours(limits) -> None:
-    files = {"memory/memory.limit_in_bytes": 1, "memory/memory.usage_in_bytes": 0, "memory.max": "max"}
+def test_another_containers_mount_is_not_ours(limits: Limits) -> None:
+    files: Files = {"memory/memory.limit_in_bytes": 1, "memory/memory.usage_in_bytes": 0, "memory.max": "max"}
     mounts = V2 + V1_MEMORY.format(root="/docker/other", top="{top}/rootfs")
     assert limits(files, "0::/user.slice\n4:cpu:/\n", mounts) == (None, None)
 
 
-def test_cache_is_free_and_high_is_a_limit(limits) -> None:
+def test_cache_is_free_and_high_is_a_limit(limits: Limits) -> None:
     stat = f"anon 5\ninactive_file {GIB}\nactive_file 7\nodd line of words"
-    files = {"a/memory.max": 4 * GIB, "a/memory.high": 3 * GIB, "a/memory.current": 2 * GIB, "a/memory.stat": stat}
+    files: Files = {
+        "a/memory.max": 4 * GIB,
+        "a/memory.high": 3 * GIB,
+        "a/memory.current": 2 * GIB,
+        "a/memory.stat": stat,
+    }
     assert limits(files, "0::/a\n", V2) == (None, 2 * GIB)
 
 
-def test_version_1_knows_a_hidden_limit(limits) -> None:
-    files = {
+def test_version_1_knows_a_hidden_limit(limits: Limits) -> None:
+    files: Files = {
         "memory/memory.limit_in_bytes": 2**63 - 4096,
         "memory/memory.usage_in_bytes": GIB,
         "memory/memory.stat": f"inactive_file 3\nhierarchical_memory_limit {2 * GIB}\ntotal_inactive_file {GIB // 2}",
@@ -141,7 +153,7 @@ def test_version_1_knows_a_hidden_limit(limits) -> None:
         ({"memory.max/inner": "a folder in its place"}, (None, None)),
     ],
 )
-def test_odd_content(limits, files: dict[str, str | int], expected: tuple[float | None, int | None]) -> None:
+def test_odd_content(limits: Limits, files: Files, expected: tuple[float | None, int | None]) -> None:
     assert limits(files, "0::/\nno colons\n::\n", "garbage\n - \n" + V2) == expected
 
 

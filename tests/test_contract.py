@@ -304,6 +304,8 @@ def test_prepared_input_is_the_contract_stage_by_stage(stages: dict, kind: str, 
         elif kind == "random_pixels":
             x = contract.random_pixels(x, how.seed, i)
         elif kind == "gaussian":
+            assert how.mean is not None
+            assert how.std is not None
             x = contract.gaussian(x.shape, how.seed, i, how.mean.numpy(), how.std.numpy())
         if epoch is None:
             x = contract.centre(x, how.size)

@@ -41,8 +41,8 @@ def package_files(root: Path) -> set[str]:
 
 
 def wheel_of(source: Path, out: Path, **variables: str) -> Path:
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", out]
-    run(*pip, source, cwd=out.parent, **variables)
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"]
+    run(*pip, "-w", out, source, cwd=out.parent, **variables)
     (wheel,) = out.glob("*.whl")
     return wheel
 

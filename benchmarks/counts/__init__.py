@@ -82,7 +82,7 @@ def check(part: Part, *, update: bool) -> TrainState:
     """Count a part and compare it, or write it."""
     try:
         versions = part.versions()
-        stored = json.loads(part.path.read_text()) if part.path.exists() else {"versions": None}
+        stored: dict[str, Any] = json.loads(part.path.read_text()) if part.path.exists() else {"versions": None}
         if not update and stored["versions"] != versions:
             return TrainState(
                 part, "not compared", (f"committed with {_said(stored['versions'])}, here {_said(versions)}",)

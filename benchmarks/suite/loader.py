@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rethink_fast import kernels, rng
-from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, resolve
+from rethink_fast.config import Corruption, CorruptionName, Data, Model, ModelName, Run, resolve
 from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.data.preprocess import prepare_reference
 from rethink_fast.data.source import InMemoryImages
@@ -30,7 +30,7 @@ def synthetic(dataset: str = "cifar10", limit: int = IMAGES, size: int = 28) -> 
     return load_dataset(dataset, DataOptions("synthetic", size=size, max_samples=limit, workers=1))
 
 
-def setup_of(corruption: CorruptionName, model: str = "mlp_1x512") -> RunContext:
+def setup_of(corruption: CorruptionName, model: ModelName = "mlp_1x512") -> RunContext:
     """A run on it, as the command line resolves it."""
     run = Run("cifar10", Data(max_samples=IMAGES), Corruption(corruption), Model(model))
     return build_run(resolve(run, on_gpu=False, cores=1), synthetic(), CPU)

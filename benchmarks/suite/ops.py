@@ -87,8 +87,8 @@ def make_resize() -> PreparedCase:
 
     image, out = torch.randint(0, 256, (328, 437, 3), dtype=torch.uint8), torch.empty(1, 299, 299, 3, dtype=torch.uint8)
     call = partial(ours.resize, [image], out)
-    how = {"size": (299, 299), "mode": "bilinear", "antialias": True}
-    plain = partial(torch.nn.functional.interpolate, image.permute(2, 0, 1)[None], **how)
+    picture = image.permute(2, 0, 1)[None]
+    plain = partial(torch.nn.functional.interpolate, picture, size=(299, 299), mode="bilinear", antialias=True)
 
     def wrong() -> str:
         expected = torch.empty_like(out)

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from rethink_fast.cli.app import app
+from rethink_fast.config import ModelName
 from rethink_fast.models import build_model
 
 from ..timing import PreparedCase
 from . import Case
 
-CIFAR = ("mlp_1x512", "mlp_3x512", "alexnet_small", "inception_small")
+CIFAR: tuple[ModelName, ...] = ("mlp_1x512", "mlp_3x512", "alexnet_small", "inception_small")
 RUN = ("cifar10", "--data", "synthetic", "--max-samples", "512", "--model", "mlp_1x512", "--corruption", "random")
 EPOCHS = 2
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch.nn.functional as F
 
-from rethink_fast.config import Model, Run, Train, resolve
+from rethink_fast.config import Model, ModelName, Run, Train, resolve
 from rethink_fast.models import MODELS
 from rethink_fast.train.setup import build_run
 from rethink_fast.train.throughput import training_flops
@@ -20,7 +20,7 @@ from .loader import CPU, synthetic
 from .runs import CIFAR
 
 
-def make_step(model: str) -> PreparedCase:
+def make_step(model: ModelName) -> PreparedCase:
     """The engine's step on a prepared batch, beside the plain loop's step on it: same network, same optimizer."""
     big = model == "inception_v3"
     dataset = synthetic("imagenet", 16, 75) if big else synthetic()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from .metrics import Metric, Record, read
-from .records import Comparison, differing, line
+from .metrics import MeasuredRecord, Metric, read
+from .records import RecordComparison, differing, line
 
 LAST = 10
 """The old side of a comparison is at most so many records: older ones may be of other code."""
@@ -16,7 +16,7 @@ IGNORED_FILES = ("reproduction.json", "comparison.json")
 """Known files of a folder of records that are not records."""
 
 
-def load(folder: Path) -> list[Record]:
+def load(folder: Path) -> list[MeasuredRecord]:
     """Return every record of a folder, the oldest first. Raises UserError for none, and for a file that is not one."""
     paths = sorted(path for path in folder.glob("*.json") if path.name not in IGNORED_FILES)
     found = sorted((read(path) for path in paths), key=lambda record: record.date)
@@ -29,7 +29,7 @@ def load(folder: Path) -> list[Record]:
     return found
 
 
-def compare(history: Sequence[Record], record: Record, threshold: float) -> Comparison:
+def compare(history: Sequence[MeasuredRecord], record: MeasuredRecord, threshold: float) -> RecordComparison:
     """Compare a record with the last records of the same kind, scale and machine. Raises UserError without any."""
     others = [other for other in history if other.path.resolve() != record.path.resolve()]
     alike = [
@@ -54,10 +54,12 @@ def compare(history: Sequence[Record], record: Record, threshold: float) -> Comp
     lines = [line(known[name], figure, threshold) for name, figure in record.figures.items() if name in known]
     note = f"the old is the median of the last {len(alike)} records like it, {alike[0].date} to {alike[-1].date}"
     missing = [(name, "not in the history") for name in record.figures if name not in known]
-    return Comparison(str(alike[0].path.parent), str(record.path), threshold, tuple(lines), (note,), tuple(missing))
+    return RecordComparison(
+        str(alike[0].path.parent), str(record.path), threshold, tuple(lines), (note,), tuple(missing)
+    )
 
 
-def _together(name: str, records: Sequence[Record]) -> Metric:
+def _together(name: str, records: Sequence[MeasuredRecord]) -> Metric:
     """The samples of one figure in all records that have it."""
     figures = [record.figures[name] for record in records if name in record.figures]
     values = tuple(value for figure in figures for value in figure.values)

@@ -53,7 +53,7 @@ def said(name: str, value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Record:
+class MeasuredRecord:
     """One file. scale: what the figures must agree in to be compared at all; machine: hardware and versions."""
 
     path: Path
@@ -64,7 +64,7 @@ class Record:
     figures: dict[str, Metric]
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> MeasuredRecord:
     """Return the record in a file, or in the result.json of a folder. Raises BadFile for anything else, in one line."""
     path = path / "result.json" if path.is_dir() else path
     advice = f"give {KINDS}"
@@ -101,18 +101,18 @@ def _figures(figures: Iterable[Metric]) -> dict[str, Metric]:
     return kept
 
 
-def _run(path: Path, values: dict[str, Any]) -> Record:
+def _run(path: Path, values: dict[str, Any]) -> MeasuredRecord:
     figures = _figures_of_runs([values])
     epochs = _epoch_rates(path.parent / "metrics.csv")
     if epochs:
         figures["images_per_second"] = Metric("images_per_second", epochs, more_is_better=True)
-    return Record(path, "run", _date(path), _scale(values), _machine(values["environment"]), figures)
+    return MeasuredRecord(path, "run", _date(path), _scale(values), _machine(values["environment"]), figures)
 
 
-def _seeds(path: Path, values: dict[str, Any]) -> Record:
+def _seeds(path: Path, values: dict[str, Any]) -> MeasuredRecord:
     runs = values["runs"]
     scale, machine = _scale(runs[0]), _machine(runs[0]["environment"])
-    return Record(path, "seeds", _date(path), scale, machine, _figures_of_runs(runs))
+    return MeasuredRecord(path, "seeds", _date(path), scale, machine, _figures_of_runs(runs))
 
 
 def _date(path: Path) -> str:
@@ -178,7 +178,7 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
+def _gpu_check(path: Path, values: dict[str, Any]) -> MeasuredRecord:
     figures: list[Metric] = []
     for row in values["rows"]:
         if row.get("microseconds") is not None:
@@ -195,10 +195,10 @@ def _gpu_check(path: Path, values: dict[str, Any]) -> Record:
         )
     machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
     scale = {"contract": values["contract"]}
-    return Record(path, "gpu-check", values["date"], scale, machine, _figures(figures))
+    return MeasuredRecord(path, "gpu-check", values["date"], scale, machine, _figures(figures))
 
 
-def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
+def _benchmarks(path: Path, values: dict[str, Any]) -> MeasuredRecord:
     figures: list[Metric] = []
     for case in values["benchmarks"]:
         extra, name = case["extra_info"], case["name"].removeprefix("test_case[").removesuffix("]")
@@ -208,4 +208,6 @@ def _benchmarks(path: Path, values: dict[str, Any]) -> Record:
                 rival = f" as {extra.get('baseline')}" if key == "times_as_fast" else ""
                 words = f"{name}, {key.replace('_', ' ')}{rival}"
                 figures.append(Metric(words, tuple(extra[key]), True, machine_independent=True))
-    return Record(path, "benchmarks", values["datetime"], {}, _machine(values["machine_info"]), _figures(figures))
+    return MeasuredRecord(
+        path, "benchmarks", values["datetime"], {}, _machine(values["machine_info"]), _figures(figures)
+    )

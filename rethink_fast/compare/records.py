@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ..errors import UserError
-from .metrics import Metric, Record
+from .metrics import MeasuredRecord, Metric
 from .statistics import Estimate, Verdict, estimate_unpaired, verdict
 
 
@@ -23,7 +23,7 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     """What `compare` found. notes: sentences that belong beside the table; left_out: (what, why) it is not in it."""
 
     old: str
@@ -50,7 +50,7 @@ def line(old: Metric, new: Metric, threshold: float) -> ComparisonRow:
     return ComparisonRow(old.name, median(old.values), median(new.values), found, verdict(found, threshold))
 
 
-def compare(old: Record, new: Record, threshold: float) -> Comparison:
+def compare(old: MeasuredRecord, new: MeasuredRecord, threshold: float) -> RecordComparison:
     """Every figure that both have and that may be compared. Raises UserError where none may be."""
     names = f"{old.path} and {new.path}"
     if old.kind != new.kind:
@@ -73,4 +73,4 @@ def compare(old: Record, new: Record, threshold: float) -> Comparison:
         notes.append("where no interval is given, each side has a single value: the threshold alone decides")
     missing = [(name, "in the old alone") for name in old.figures if name not in new.figures]
     missing += [(name, "in the new alone") for name in new.figures if name not in old.figures]
-    return Comparison(str(old.path), str(new.path), threshold, tuple(lines), tuple(notes), tuple(missing))
+    return RecordComparison(str(old.path), str(new.path), threshold, tuple(lines), tuple(notes), tuple(missing))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -139,6 +139,7 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._stdin, self._stdout = cast("tuple[IO[str], IO[str]]", (self._process.stdin, self._process.stdout))
 
     def hello(self) -> list[str]:
         """The names of the cases, once it is there."""
@@ -147,17 +148,15 @@ class Worker:
 
     def ask(self, *question: Any) -> dict[str, Any]:
         """One question, one answer."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
+            self._stdin.write(json.dumps(question) + "\n")
+            self._stdin.flush()
         except BrokenPipeError:
             pass  # the answer says why
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._stdout.readline()
         if not line:
             _, error = self._process.communicate()
             last = error.strip().splitlines()[-1:] or [f"exit code {self._process.returncode}"]

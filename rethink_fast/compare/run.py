@@ -21,7 +21,7 @@ from ..files import write_atomic, write_json
 from ..terminal import LiveLine
 from ..text import duration
 from . import history, metrics, records, revisions, view
-from .records import Comparison, ComparisonRow
+from .records import ComparisonRow, RecordComparison
 from .statistics import ROUNDS_SCHEDULE, THRESHOLD, min_of_each, verdict
 
 EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
@@ -108,7 +108,7 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> Comparison:
+def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> RecordComparison:
     """Build both, time them interleaved and put what was found into words."""
     start = time.perf_counter()
     top = revisions.repository(Path.cwd())
@@ -141,7 +141,7 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
 
 def _comparison(
     timed: list[revisions.Timed], names: list[str], threshold: float, seconds: float, cases: str
-) -> Comparison:
+) -> RecordComparison:
     lines, left_out = [], []
     for case in timed:
         if not case.rounds:
@@ -161,4 +161,4 @@ def _comparison(
         f"processor time of one thread on {processor()}; both revisions interleaved, in {rounds} rounds of fresh "
         f"processes (at least {ROUNDS_SCHEDULE[0]}, more while ambiguous), {duration(seconds)}"
     )
-    return Comparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))
+    return RecordComparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..markdown import bullets, escape
 from .metrics import said
-from .records import Comparison, ComparisonRow
+from .records import ComparisonRow, RecordComparison
 from .statistics import Verdict, worst
 
 COLOURS: dict[Verdict, str] = {"same": "", "faster": "green", "slower": "bold red", "ambiguous": "yellow"}
@@ -25,12 +25,12 @@ SAYS: dict[Verdict, str] = {
 }
 
 
-def overall(found: Comparison) -> Verdict:
+def overall(found: RecordComparison) -> Verdict:
     """The verdict on all lines."""
     return worst([line.verdict for line in found.lines])
 
 
-def sentence(found: Comparison) -> str:
+def sentence(found: RecordComparison) -> str:
     """The overall verdict in words, with the lines that it rests on."""
     word = overall(found)
     names = [line.name.removesuffix(", s") for line in found.lines if line.verdict == word] if word != "same" else []
@@ -45,11 +45,11 @@ def _cells(line: ComparisonRow) -> list[str]:
     return [line.name.removesuffix(", s"), *values, f"{found.ratio:.3f}", interval, line.verdict]
 
 
-def _others(found: Comparison) -> list[str]:
+def _others(found: RecordComparison) -> list[str]:
     return [*found.notes, *(f"not compared: {name}: {why}" for name, why in found.left_out)]
 
 
-def show(found: Comparison, console: Console) -> None:
+def show(found: RecordComparison, console: Console) -> None:
     """Print the table, the notes and the verdict."""
     table = Table(header_style="bold", caption="new / old: of the cost, above 1 where it grew", caption_justify="left")
     for place, column in enumerate(HEADER):
@@ -62,7 +62,7 @@ def show(found: Comparison, console: Console) -> None:
     console.print(sentence(found), soft_wrap=True)
 
 
-def as_dict(found: Comparison) -> dict[str, Any]:
+def as_dict(found: RecordComparison) -> dict[str, Any]:
     """The comparison as plain values; an interval without an end has null there."""
     lines = []
     for line in found.lines:
@@ -83,7 +83,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
     }
 
 
-def markdown(found: Comparison) -> str:
+def markdown(found: RecordComparison) -> str:
     """The summary for a pull request: the verdict, then the table, with what stayed the same folded away."""
 
     def table(lines: list[ComparisonRow]) -> list[str]:

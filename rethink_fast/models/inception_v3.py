@@ -68,7 +68,7 @@ UP_TO_17: Chain = [
 FROM_17: Chain = [_TO_8, _BLOCK8, _BLOCK8]  # 8
 
 
-class ConvModule(nn.Sequential):
+class ConvBatchNorm(nn.Sequential):
     """Bias-free convolution, batch norm, ReLU."""
 
     def __init__(self, channels: int, conv: Conv) -> None:
@@ -106,7 +106,7 @@ def _chain(channels: int, plan: Chain) -> tuple[nn.Sequential, int]:
             pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False) if step == AVERAGE else nn.MaxPool2d(3, 2)
             modules.append(pool)
         elif isinstance(step, Conv):
-            modules.append(ConvModule(channels, step))
+            modules.append(ConvBatchNorm(channels, step))
             channels = step.out
         else:
             chains = [_chain(channels, chain) for chain in step]
@@ -133,8 +133,8 @@ class InceptionV3(nn.Module):
             last.append(nn.Linear(768, num_classes))
             self.aux_head = nn.Sequential(
                 nn.AvgPool2d(5, 3),
-                ConvModule(width, Conv(128)),
-                ConvModule(128, Conv(768, 5, 5, valid=True)),
+                ConvBatchNorm(width, Conv(128)),
+                ConvBatchNorm(128, Conv(768, 5, 5, valid=True)),
                 nn.AdaptiveAvgPool2d(1),
                 nn.Flatten(),
                 last[0],

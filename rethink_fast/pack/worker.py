@@ -179,7 +179,7 @@ def jpeg_of(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class _File:
+class _ShardFile:
     """What is written and hashed piece by piece."""
 
     def __init__(self, file: Any) -> None:
@@ -206,7 +206,7 @@ def _write_tar(job: ShardJob) -> Written:
 
     def fill(opened: BinaryIO) -> None:
         nonlocal sha256, length
-        file = _File(opened)
+        file = _ShardFile(opened)
         for k, encoded, (pixels, shape, reason) in images(job):
             label = int(job.source.labels[k])
             if reason:
@@ -241,7 +241,7 @@ def _write_npy(job: ShardJob) -> Written:
     with (job.folder / job.file).open("r+b") as opened:
         header = opened.read(job.byte_offset) if job.number == 0 else b""
         opened.seek(job.byte_offset - len(header))
-        file = _File(opened)
+        file = _ShardFile(opened)
         file.write(header)
         for k, _, (pixels, shape, reason) in images(job):
             label = int(job.source.labels[k])

@@ -48,7 +48,7 @@ ROWS, NEURONS = 2048, 1024
 
 
 @dataclass(frozen=True)
-class Network:
+class TwoLayerNetwork:
     """c(x) = sum_j w_j max(<a, x> - b_j, 0), with a: float64 [d], b and w: float64 [n]."""
 
     a: Tensor
@@ -80,7 +80,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Fit:
+class InterpolatingFit:
     """A network and what its numbers are like.
 
     smallest_gap, spread: between neighbouring projections and between the outermost. deviation: the largest miss of a
@@ -88,7 +88,7 @@ class Fit:
     each term can add up to. duplicates: points that repeat another one with the same label. tries: projections drawn.
     """
 
-    network: Network
+    network: TwoLayerNetwork
     smallest_gap: float
     spread: float
     deviation: float
@@ -118,7 +118,7 @@ def project(points: Tensor, a: Tensor, rows: int = 2048) -> Tensor:
     return torch.cat([part.to(torch.float64) @ a for part in points.split(rows)])
 
 
-def fit(points: Tensor, values: Tensor, seed: int) -> Fit:
+def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
     """The network of theorem 1 with c(points[i]) = values[i].
 
     points: uint8 [n, d], n >= 1; values: [n], finite. Raises UserError where equal points have different values, and
@@ -139,10 +139,10 @@ def fit(points: Tensor, values: Tensor, seed: int) -> Fit:
         if not _same_points_only(points, values, order, new):
             continue
         b, w, deviation = _substitute(z[new], values[order[new]])
-        network = Network(a, b, w)
+        network = TwoLayerNetwork(a, b, w)
         rounding = float((w.abs() * (z[-1] - b)).sum()) * 2.0**-53
         gaps = z[new].diff()
-        found = Fit(
+        found = InterpolatingFit(
             network,
             smallest_gap=float(gaps.min()) if len(gaps) else math.inf,
             spread=float(z[-1] - z[0]),
@@ -208,8 +208,8 @@ class Theorem1Result:
 
     labels_reproduced: labels that the evaluated network, rounded to a whole number, gives back, of n. deviation: the
     largest difference between an output and its label in that evaluation; exact_deviation: the same in exact
-    arithmetic. rounding: what float64 had to bear, see `Fit`. build_seconds: from the images to the weights;
-    evaluate_seconds: n^2 neurons by the definition.
+    arithmetic. rounding: what float64 had to bear, see `InterpolatingFit`. build_seconds: from the images to the
+    weights; evaluate_seconds: n^2 neurons by the definition.
     """
 
     dataset: str

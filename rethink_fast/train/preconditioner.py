@@ -63,6 +63,6 @@ class PreconditionedAdam(torch.optim.Adam):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         gradient = self._first.grad
-        assert gradient is not None
-        self._first.grad = (gradient.to(self.matrix.dtype) @ self.matrix).to(gradient.dtype)
+        if gradient is not None:
+            self._first.grad = (gradient.to(self.matrix.dtype) @ self.matrix).to(gradient.dtype)
         super().step()

@@ -20,8 +20,11 @@ from .distributed import Distributed
 class CompilableSyncBatchNorm(nn.BatchNorm2d):
     """Takes the place of a BatchNorm2d, with its parameters, buffers and names. A rank's share may be empty."""
 
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+
     def __init__(self, norm: nn.BatchNorm2d, ranks: Distributed) -> None:
-        assert norm.momentum is not None
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self._ranks = ranks
         self._parameters, self._buffers = norm._parameters, norm._buffers
@@ -31,9 +34,6 @@ class CompilableSyncBatchNorm(nn.BatchNorm2d):
         """float [B, C, H, W], the share of this rank -> the same shape, dtype and layout."""
         if not self.training:
             return super().forward(x)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
         out, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps, self._ranks)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)

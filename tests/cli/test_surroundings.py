@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import filterfalse
 from pathlib import Path
 from types import UnionType
@@ -34,10 +35,10 @@ def rethink_fast(
     cwd: Path | None = None,
     code: str | None = None,
     shell: str = "",
-    **environment: str | None,
+    environment: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process. code: Python before it; shell: what starts it; None removes a variable."""
-    known = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), **environment}
+    known = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[2]), **(environment or {})}
     start = [sys.executable, "-m", "rethink_fast"]
     if code is not None:
         start = [sys.executable, "-c", f"{code}\nfrom rethink_fast.__main__ import main; main()"]
@@ -256,7 +257,7 @@ def run(*_):
     thread.join()
     return 0
 c.run = run"""
-    line = is_one_line(rethink_fast("env", code=code, TMPDIR=str(tmp_path)), code=0)
+    line = is_one_line(rethink_fast("env", code=code, environment={"TMPDIR": str(tmp_path)}), code=0)
     assert "unexpected ZeroDivisionError" in line
 
 
@@ -280,7 +281,7 @@ BROKEN = "import sys\nfor name in ('matplotlib', 'pynvml', 'triton', 'PIL'): sys
 
 @pytest.mark.parametrize("environment", [NOTHING, WRONG, ODD], ids=["nothing", "wrong", "odd"])
 def test_a_run_ends_well_in_any_environment(environment: dict[str, str | None], tmp_path: Path) -> None:
-    done = rethink_fast(*SMALL, "--out", "run", "--profile", cwd=tmp_path, **environment)
+    done = rethink_fast(*SMALL, "--out", "run", "--profile", cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert {"result.json", "profile.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
@@ -295,10 +296,14 @@ def test_a_run_ends_well_without_optional_packages(tmp_path: Path) -> None:
 
 
 def test_tools_that_are_missing(tmp_path: Path) -> None:
-    compiled = rethink_fast(*SMALL, "--out", "run", "--compile", "on", cwd=tmp_path, PATH="/nowhere", CXX="/nowhere")
+    compiled = rethink_fast(
+        *SMALL, "--out", "run", "--compile", "on", cwd=tmp_path, environment={"PATH": "/nowhere", "CXX": "/nowhere"}
+    )
     assert compiled.returncode == 2
     assert compiled.stderr.splitlines()[-1].startswith("rethink-fast: --compile on needs a C++ compiler")
-    assert "git" in is_one_line(rethink_fast("compare", "HEAD", "HEAD~1", cwd=tmp_path, PATH="/nowhere"))
+    assert "git" in is_one_line(
+        rethink_fast("compare", "HEAD", "HEAD~1", cwd=tmp_path, environment={"PATH": "/nowhere"})
+    )
 
 
 def test_an_empty_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_several_seeds_are_samples(run: Path, write: Callable[[str, Any], Path])
         return write(name, {"schema": 2, "seeds": list(range(len(runs))), "runs": runs})
 
     paths = [seeds("old/result.json", [100.0, 101.0, 102.0]), seeds("new/result.json", [80.0, 81.0, 82.0])]
-    found = {line.name: line for line in compare(*map(read, paths), 0.03).lines}["images_per_second"]
+    found = {line.name: line for line in compare(read(paths[0]), read(paths[1]), 0.03).lines}["images_per_second"]
     assert (found.old, found.new) == (101.0, 81.0)
     assert found.found.ratio == pytest.approx(101 / 81, rel=1e-3)
     assert (found.found.values, found.verdict) == (3, "slower")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from rethink_fast.experiments.verdicts import judge
 ROWS = {"table1": 19, "table2": 7, "table3": 5, "table4": 6, "theorem1": 2}
 
 
-def made(run: Run, **changes: Any) -> Result:
+def made(run: Task, **changes: Any) -> Result:
     """A result of a run on the whole of CIFAR-10."""
     record = {
         "dataset": "cifar10",
@@ -179,11 +180,11 @@ def test_figure_2a_is_drawn_from_the_runs_of_table_2_and_the_paper_passes() -> N
     of = {label: table2.runs()[row] for label, row in IMAGENET.items()}
     assert set(of.values()) <= set(experiment.tasks)
 
-    def results(curves: dict[str, tuple[float, ...]]) -> dict[Task, Result | str]:
+    def results(curves: Mapping[str, tuple[float, ...]]) -> dict[Task, Result | str]:
         found: dict[Task, Result | str] = {}
         for label, run in of.items():
             seen = curves[label]
-            rows = tuple(
+            rows: tuple[dict[str, float | None], ...] = tuple(
                 {"epoch": 10.0 * place, "train_accuracy": 1.0, "test_accuracy": value}
                 for place, value in enumerate(seen, 1)
             )

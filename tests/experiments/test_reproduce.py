@@ -9,13 +9,15 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import torch
 from rich.console import Console
 
 from rethink_fast.cli.app import main
 from rethink_fast.cli.reproduce import ExperimentName
+from rethink_fast.config import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, Experiment, cache, measures
 from rethink_fast.experiments.datasets import parse
@@ -63,7 +65,7 @@ def _experiments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPERIMENTS, "other", other)
 
 
-def run(out: Path, *names: str, epochs: int = 20, **options: object) -> tuple[int, dict, str]:
+def run(out: Path, *names: str, epochs: int = 20, **options: Any) -> tuple[int, dict, str]:
     """Exit code, reproduction.json and what was printed."""
     text = io.StringIO()
     options = {"paths": SYNTHETIC, "device": "cpu", **options}
@@ -145,8 +147,8 @@ def test_results_of_another_contract_are_not_used(tmp_path: Path, monkeypatch: p
 
 
 def test_other_data_are_another_result() -> None:
-    run_ = replace(training(tiny(1), "mlp_1x512"))
-    device = __import__("torch").device("cpu")
+    run_ = resolve(training(tiny(1), "mlp_1x512"), on_gpu=False, cores=1)
+    device = torch.device("cpu")
     one, two = (cache.key_of(cache.identity(run_, data, device)) for data in ("a", "b"))
     assert one != two
     moved = replace(run_, data=replace(run_.data, data="elsewhere", workers=7))

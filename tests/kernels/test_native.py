@@ -264,7 +264,7 @@ def test_prepare(shape: tuple[int, ...], corruption: str) -> None:
                 exact, more = exact_rotation(exact, index, epoch)
                 bound = bound + more
             keyed = None if epoch is None else torch.tensor(epoch)
-            given = (stored, rows, index, window, corruption, 9, mean, std, size, crop, flip, rotation, keyed)
+            given = (stored, rows, index, list(window), corruption, 9, mean, std, size, crop, flip, rotation, keyed)
             for normalisation in ("unit_range", "whiten"):
                 wanted, allowed = exact_last_stage(exact, bound, normalisation)
                 made = OPS.prepare(*given, normalisation, torch.float32)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def noise(index: Tensor = INDEX, mean: Tensor = MEAN, std: Tensor = MEAN, seed: 
 
 
 def prepared(
-    images: Tensor = IMAGES, rows: Tensor = INDEX, index: Tensor = INDEX, epoch: int | Tensor = 0, **changes: object
+    images: Tensor = IMAGES, rows: Tensor = INDEX, index: Tensor = INDEX, epoch: int | Tensor = 0, **changes: Any
 ) -> Tensor:
     return prepare(images, rows, index, replace(HOW, **changes), epoch=epoch)
 
@@ -164,9 +165,9 @@ def test_the_op_itself_keeps_to_its_memory() -> None:
     """Called past the public functions, the kernels still refuse what would read or write elsewhere."""
     op = torch.ops.rethink_fast
     for rows, index in ((INDEX + 1, INDEX), (INDEX - 1, INDEX), (INDEX, INDEX[:3]), (INDEX.int(), INDEX)):
-        rest = ([0, 0, 6, 5], "", 1, None, None, [6, 5], False, False, False, None, "whiten", torch.float32)
+        rest: tuple[object, ...] = ("", 1, None, None, [6, 5], False, False, False, None, "whiten", torch.float32)
         with pytest.raises(RuntimeError):
-            op.prepare(IMAGES, rows, index, *rest)
+            op.prepare(IMAGES, rows, index, [0, 0, 6, 5], *rest)
     for window, size in (([0, 0, 7, 5], [6, 5]), ([1, 0, 6, 5], [6, 5]), ([0, 0, 6, 5], [7, 5]), ([0, 0, 6], [6, 5])):
         rest = ("", 1, None, None, size, False, False, False, None, "whiten", torch.float32)
         with pytest.raises(RuntimeError):
@@ -254,7 +255,7 @@ def test_a_library_of_other_sources_is_not_loaded(change: str, tmp_path: Path) -
 
 def isas() -> dict[str, list[str]]:
     """The instruction sets and flags of setup.py."""
-    flags = {"baseline": []}
+    flags: dict[str, list[str]] = {"baseline": []}
     if platform.machine() == "x86_64":
         flags["avx2"] = ["-mavx2", "-mfma"]
         flags["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
@@ -267,7 +268,7 @@ def test_under_sanitizers(tmp_path: Path) -> None:
     """Every kernel of every instruction set here, under the address and undefined-behaviour sanitizers."""
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     common = ["g++", "-O1", "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-w", f"-I{SOURCES}", *sanitize]
-    parts = {"sanitize_main": [], "dispatch": []}
+    parts: dict[str, list[str]] = {"sanitize_main": [], "dispatch": []}
     parts |= {f"kernels_{isa}": [f"-DRF_ISA={isa}", *flags] for isa, flags in isas().items()}
     running = []
     for name, flags in parts.items():

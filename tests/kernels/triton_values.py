@@ -4,6 +4,7 @@ test_triton.py runs this file in a process of its own with TRITON_INTERPRET=1, w
 is imported. Outputs start poisoned.
 """
 
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import math
 from pathlib import Path
@@ -19,7 +20,7 @@ from rethink_fast.measures.pac_bayes import DROP, GRID, Noise, largest
 from rethink_fast.measures.sharpness import ascend
 
 
-def two_layers(seed: int = 0) -> nn.Module:
+def two_layers(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
 
@@ -29,15 +30,13 @@ def points(n: int = 256) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 8), torch.randint(0, 3, (n,))
 
 
-def rescaled(model: nn.Module, factor: float) -> nn.Module:
+def rescaled(model: nn.Sequential, factor: float) -> nn.Sequential:
     """The same function: the first layer larger by a factor, and the last one smaller."""
-    scaled = two_layers()
-    first, _, last = scaled
+    scaled = copy.deepcopy(model)
     with torch.no_grad():
-        first.weight.copy_(model[0].weight * factor)  # type: ignore[index]
-        first.bias.copy_(model[0].bias * factor)  # type: ignore[index]
-        last.weight.copy_(model[2].weight / factor)  # type: ignore[index]
-        last.bias.copy_(model[2].bias)  # type: ignore[index]
+        for values in scaled[0].parameters():
+            values.mul_(factor)
+        next(scaled[2].parameters()).div_(factor)
     return scaled
 
 
@@ -64,8 +63,8 @@ def test_the_scale_of_the_outputs_does_not_count_for_sharpness() -> None:
     model, (x, y) = two_layers(), points()
     louder = two_layers()
     with torch.no_grad():
-        louder[2].weight *= 7  # type: ignore[index]
-        louder[2].bias *= 7  # type: ignore[index]
+        for values in louder[2].parameters():
+            values.mul_(7)
     assert measures.sharpness(louder, x, y).value == pytest.approx(measures.sharpness(model, x, y).value, rel=0.01)
 
 

@@ -153,7 +153,7 @@ def older(run: Path) -> None:
     edit(run / "model.json", lambda values: values.update(contract_version=0))
 
 
-SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda run: (run / "model.json").unlink(), "holds no model.json"),
     "another contract": (older, "is of contract version 0, not 1"),
     "interrupted": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,24 @@ from torch import nn
 
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS, build_model
+from rethink_fast.models.alexnet import AlexNetSmall
+from rethink_fast.models.inception import InceptionModule, InceptionSmall
+from rethink_fast.models.inception_v3 import InceptionV3
 from rethink_fast.models.layers import LAST_LAYER_STD, pad_for_stride_2
 
 SMALL = [name for name in MODELS if name != "inception_v3"]
 
 
-def build(name: str, *, num_classes: int = 10, channels: int = 3, size: tuple[int, int] = (28, 28), **options):
+def build(
+    name: str, *, num_classes: int = 10, channels: int = 3, size: tuple[int, int] = (28, 28), **options: Any
+) -> nn.Module:
     torch.manual_seed(0)
     return build_model(name, num_classes=num_classes, channels=channels, size=size, **options)
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    # torch's overloads take a memory format after a dtype and a device only
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -64,12 +75,13 @@ def test_learning_rates_of_the_paper() -> None:
 def test_layer_plan_of_inception_small() -> None:
     """Channels and sizes of Figure 3: 28 -> 14 -> 7 at the two downsample modules."""
     model = build("inception_small").eval()
+    assert isinstance(model, InceptionSmall)
     sizes = []
     x = channels_last(1, 3, 28, 28)
     for stage in model.stages:
         x = stage(x)
         sizes.append((x.shape[1], x.shape[2], x.shape[3]))
-    branches = [(s.conv1.conv.out_channels, s.conv3.conv.out_channels) for s in model.stages if hasattr(s, "conv1")]
+    branches = [(s.conv1.conv.out_channels, s.conv3.conv.out_channels) for s in model.stages if isinstance(s, InceptionModule)]
     assert branches == [(32, 32), (32, 48), (112, 48), (96, 64), (80, 80), (48, 96), (176, 160), (176, 160)]
     channels = [96, 64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
     sides = [28, 28, 28, 14, 14, 14, 14, 14, 7, 7, 7]
@@ -81,6 +93,7 @@ def test_layer_plan_of_inception_v3() -> None:
     with torch.device("meta"):
         model = build("inception_v3", num_classes=1000, size=(299, 299))
         grid = torch.empty(1, 3, 299, 299)
+    assert isinstance(model, InceptionV3)
     shapes = []
     for stage in (*model.up_to_17, *model.from_17):
         grid = stage(grid)
@@ -144,7 +157,9 @@ def test_batch_norm_of_inception_small_learns_a_shift_only() -> None:
 
 def test_local_response_normalization_is_the_tutorials() -> None:
     """x / (1 + (0.001 / 9) sum of x^2 over the 4 channels either side)^0.75, after the pooling."""
-    norm = build("alexnet_small").features[0].norm.double()
+    model = build("alexnet_small")
+    assert isinstance(model, AlexNetSmall)
+    norm = model.features[0].get_submodule("norm").double()
     x = 30 * channels_last(2, 64, 3, 3, dtype=torch.float64).numpy()
     expected = np.empty_like(x)
     for c in range(64):
@@ -152,7 +167,7 @@ def test_local_response_normalization_is_the_tutorials() -> None:
         expected[:, c] = x[:, c] / (1 + 0.001 / 9 * squares) ** 0.75
     # float64 on both sides: a sum of 9 terms, a few roundings and a power, far below 1e3 units of 2.2e-16.
     np.testing.assert_allclose(norm(torch.from_numpy(x)).numpy(), expected, rtol=1e3 * 2.2e-16)
-    names = [type(m).__name__ for m in build("alexnet_small").features[0].children()]
+    names = [type(m).__name__ for m in model.features[0].children()]
     assert names == ["Conv2d", "MaxPool2d", "LocalResponseNorm"]
 
 
@@ -195,7 +210,7 @@ def test_channels_last_all_the_way_and_the_same_function(name: str) -> None:
     model = build(name, size=(side, side)).double().eval()
     x = channels_last(1, 3, side, side, dtype=torch.float64)
     expected = model(x.contiguous())
-    model = model.to(memory_format=torch.channels_last)
+    model = to_channels_last(model)
     formats = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -216,13 +231,16 @@ def test_compiles_into_one_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_autocast_keeps_float32_weights_and_gradients(name: str) -> None:
-    model = build(name, size=(14, 14)).to(memory_format=torch.channels_last)
+    model = to_channels_last(build(name, size=(14, 14)))
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(channels_last(4, 3, 14, 14))
         loss = F.cross_entropy(logits, torch.arange(4))
     loss.backward()
     assert logits.dtype == torch.bfloat16
-    assert all(p.dtype == torch.float32 and bool(p.grad.isfinite().all()) for p in model.parameters())
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(model.parameters()))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -254,11 +272,11 @@ def test_auxiliary_head_speaks_in_training_only() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_fits_random_labels_at_its_learning_rate(name: str) -> None:
     """16 images of noise with random labels: SGD with momentum 0.9 takes the loss from ln 10 below a tenth of it."""
-    model = build(name, size=(6, 6)).to(memory_format=torch.channels_last)
+    model = to_channels_last(build(name, size=(6, 6)))
     images = channels_last(16, 3, 6, 6)
     labels = torch.randint(10, (16,), generator=torch.Generator().manual_seed(2))
     optimizer = torch.optim.SGD(model.parameters(), lr=MODELS[name].learning_rate, momentum=0.9)
-    losses = []
+    losses: list[float] = []
     while len(losses) < 100 and (not losses or losses[-1] > 0.23):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()

@@ -37,7 +37,7 @@ def made_up(task: Task, accuracy: float) -> Result:
     kind = {"true": 0, "shuffled-pixels": 1, "gaussian": 2, "random-pixels": 3, "random": 4}
     corruption = task.corruption.corruption  # type: ignore[union-attr]
     epochs = 10 + 5 * kind.get(corruption, 2)
-    curve = tuple(
+    curve: tuple[dict[str, float | None], ...] = tuple(
         {"epoch": float(e), "train_loss": 2.3 / e, "train_accuracy": accuracy, "test_accuracy": accuracy / 2}
         for e in range(1, epochs + 1)
     )

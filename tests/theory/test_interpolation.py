@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from rethink_fast import env
 from rethink_fast.data import DataOptions, mnist
+from rethink_fast.data.source import InMemoryImages
 from rethink_fast.errors import UserError
 from rethink_fast.theory import cholesky, interpolation
 from rethink_fast.theory.cholesky import NotPositiveDefinite, bytes_needed, factorise
@@ -231,6 +232,8 @@ def test_mnist(shared_data: Path) -> None:
     """2,000 images: 467 errors of 10,000 by a plain float64 solve of the same matrix; here within 2, for ties."""
     dataset = mnist.load(shared_data / "mnist", DataOptions(max_samples=2000))
     assert dataset.test is not None
+    assert isinstance(dataset.train.images, InMemoryImages)
+    assert isinstance(dataset.test.images, InMemoryImages)
     images, test = dataset.train.images.images.flatten(1), dataset.test.images.images.flatten(1)
     chosen = dataset.train.index
     targets = F.one_hot(dataset.train.labels[chosen], 10).double()

@@ -33,7 +33,7 @@ def random_values(n: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(0, 10, (n,), generator=torch.Generator().manual_seed(seed))
 
 
-def naive(network: theorem1.Network, point: torch.Tensor) -> Fraction:
+def naive(network: theorem1.TwoLayerNetwork, point: torch.Tensor) -> Fraction:
     """c(x), term by term, with no rounding at all."""
     z = sum(Fraction(a) * x for a, x in zip(network.a.tolist(), point.tolist(), strict=True))
     terms = zip(network.w.tolist(), network.b.tolist(), strict=True)
@@ -212,7 +212,7 @@ def test_a_network_that_does_not_fit_is_not_called_exact(monkeypatch: pytest.Mon
     """The evaluation sees it when one weight is wrong."""
     fitted = theorem1.fit
 
-    def spoiled(points: torch.Tensor, values: torch.Tensor, seed: int) -> theorem1.Fit:
+    def spoiled(points: torch.Tensor, values: torch.Tensor, seed: int) -> theorem1.InterpolatingFit:
         found = fitted(points, values, seed)
         w = found.network.w.clone()
         w[len(w) // 2] *= 1.5

@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_from_the_middle_of_an_epoch_equals_the_unbroken_one(
 
 
 def test_more_epochs_equal_an_unbroken_longer_run(tmp_path: Path) -> None:
-    options = {"dropout": 0.2, "augment": ("flip",)}
+    options: dict[str, Any] = {"dropout": 0.2, "augment": ("flip",)}
     short = made(**options, epochs=2)
     assert trained(short, tmp_path).stop_reason == "max_epochs"
     longer = made(**options, epochs=5)
@@ -302,9 +302,12 @@ def test_other_pixels_under_the_same_labels_are_another_run(tmp_path: Path) -> N
 
 
 def test_plain_values_are_those_of_the_outcome() -> None:
-    fields = {"epoch": 1, "step": 2, "train_seconds": 3.0, "learning_rate": 0.1, "online_loss": INF}
     given = EpochMetrics(
-        **fields,
+        epoch=1,
+        step=2,
+        train_seconds=3.0,
+        learning_rate=0.1,
+        online_loss=INF,
         train_loss=NAN,
         train_accuracy=1.0,
         clean_accuracy=None,

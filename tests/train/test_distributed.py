@@ -80,7 +80,7 @@ class Running:
     def workers(self) -> list[int]:
         """The process numbers of the ranks, in order."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = {}
+        found: dict[int, int] = {}
         for child in map(int, children):
             words = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
             ranks = [int(word[5:]) for word in words if word.startswith(b"RANK=")]
@@ -102,7 +102,7 @@ class Running:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, list[Any]]]:
     """What one, two and four ranks read, fed and computed: by their number, by model, by rank."""
-    results = {1: {model: [work(model, SINGLE_PROCESS)] for model in MODELS}}
+    results: dict[int, dict[str, list[Any]]] = {1: {model: [work(model, SINGLE_PROCESS)] for model in MODELS}}
     for count in (2, 4):
         out = tmp_path_factory.mktemp(f"ranks-{count}")
         done = launch(count, str(HERE / "distributed_worker.py"), str(out))

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import rethink_fast
 from rethink_fast.cli.app import main
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, ResolvedRun, Run, Train, resolve
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
@@ -31,12 +31,12 @@ from rethink_fast.train.setup import RunContext, build_run
 CPU = torch.device("cpu")
 
 
-def run_of(model: str = "mlp_1x512", *, limit: int = 100, seed: int = 0, **train: Any) -> Run:
+def run_of(model: str = "mlp_1x512", *, limit: int = 100, seed: int = 0, **train: Any) -> ResolvedRun:
     run = Run("cifar10", Data(max_samples=limit), Corruption("random", seed=seed), Model(model), Train(**train))  # type: ignore[arg-type]
     return resolve(run, on_gpu=False, cores=1)
 
 
-def setup_of(run: Run, like: RunContext | None = None) -> RunContext:
+def setup_of(run: ResolvedRun, like: RunContext | None = None) -> RunContext:
     if like is not None:
         return build_run(run, like.dataset, CPU, like=like)
     dataset = load_dataset("cifar10", DataOptions("synthetic", max_samples=run.data.max_samples, workers=1))

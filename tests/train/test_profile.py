@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 from rich.console import Console
 from torch import Tensor
 
@@ -203,8 +204,8 @@ def test_a_profiled_run_learns_the_same(folders: tuple[Path, Path], tmp_path: Pa
     is_profiling, plain = small_setup(), small_setup()
     profiled(is_profiling, tmp_path / "watched")
     screen = ConsoleProgress(Console(file=io.StringIO()))
-    with RecordFolder(tmp_path / "plain") as folder:
-        run_one(plain, folder, Session(), screen, GracefulStop(), resumed=False)
+    with RecordFolder(tmp_path / "plain") as plain_folder:
+        run_one(plain, plain_folder, Session(), screen, GracefulStop(), resumed=False)
     there, here = is_profiling.step.state(), plain.step.state()
     assert all(torch.equal(there[name], here[name]) for name in here)
 
@@ -248,6 +249,7 @@ def test_the_bars_are_as_high_as_their_epochs(folders: tuple[Path, Path]) -> Non
     axes = picture(record).axes[0]
     tops: dict[float, float] = {}
     for bar in axes.patches:
+        assert isinstance(bar, Rectangle)
         tops[round(bar.get_x() + bar.get_width() / 2)] = bar.get_y() + bar.get_height()
     rows = {row["epoch"]: row["wall_seconds"] for row in record["profile"]["epochs"] if row["images"]}
     assert tops == pytest.approx(rows, rel=1e-9)

@@ -14,7 +14,7 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.testing import CompileCounter
 
 from rethink_fast import rng
-from rethink_fast.config import Run, Train, resolve
+from rethink_fast.config import ResolvedRun, Run, Train, resolve
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.data.source import InMemoryImages, Split, subset
@@ -40,7 +40,7 @@ def loader(n: int = 23, batch_size: int = 5, limit: int | None = None, seed: int
     return Loader(data, data.labels, torch.arange(n) % 3 == 0, how, batch_size=batch_size)
 
 
-def options(**values: Any) -> Run:
+def options(**values: Any) -> ResolvedRun:
     return resolve(Run("cifar10", train=Train(**values)), on_gpu=False, cores=1)
 
 
@@ -192,9 +192,10 @@ def test_the_best_row_is_the_first_that_was_highest() -> None:
 
 def test_the_step_is_sgd_with_momentum() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
-    weight = model[1].weight.detach().clone().double()
-    bias = model[1].bias.detach().clone().double()
+    linear = torch.nn.Linear(4, 3)
+    model = torch.nn.Sequential(torch.nn.Flatten(), linear)
+    weight = linear.weight.detach().clone().double()
+    bias = linear.bias.detach().clone().double()
     step = a_step(model, lr=0.1, weight_decay=0.01)
     speed = torch.zeros_like(weight), torch.zeros_like(bias)
     inputs, labels = torch.randn(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
