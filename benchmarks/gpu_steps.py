@@ -32,7 +32,7 @@ def setup_of(model: ModelName, precision: PrecisionName, device: torch.device) -
     train = Train(batch_size=BATCH, epochs=1, lr=0.01, precision=precision, compile="on" if on_gpu else "off")
     run = Run(name, Data(size=size), Corruption("random", seed=SEED), Model(model), train)  # type: ignore[arg-type]
     options = DataOptions("synthetic", size=size, max_samples=STEPS * BATCH, device=device)
-    return build_run(resolve(run, on_gpu=on_gpu, cores=1), load_dataset(name, options), device)  # type: ignore[arg-type]
+    return build_run(resolve(run, on_gpu=on_gpu, cores=1), load_dataset(name, options), device)
 
 
 def losses(setup: RunContext, *, reverse: bool = False) -> list[float]:

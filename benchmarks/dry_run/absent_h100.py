@@ -131,7 +131,7 @@ def pretend() -> None:
     fake_tensor.init_gpu_context = always(None)  # type: ignore[assignment]
     triton_helpers.set_driver_to_gpu = always(None)
     # These trace examples on the device, for patterns that no network here has.
-    fuse_attention._sfdp_init = pad_mm._pad_mm_init = misc_patterns._misc_patterns_init = always(None)
+    fuse_attention._sfdp_init = pad_mm._pad_mm_init = misc_patterns._misc_patterns_init = always(None)  # type: ignore[assignment]
     inductor_config.joint_graph_constant_folding = False  # it computes on the device
     inductor_config.fx_graph_cache = inductor_config.use_static_triton_launcher = False
     functorch_config.enable_autograd_cache = False
@@ -156,7 +156,7 @@ def fake_operators() -> None:
         made = real(value, **options)
         return made if device is None else torch.empty(made.shape, dtype=made.dtype, device=device)
 
-    torch.tensor = tensor
+    torch.tensor = tensor  # type: ignore[assignment]
 
 
 _LIBRARIES: list[Any] = []

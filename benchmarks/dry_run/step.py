@@ -85,7 +85,7 @@ def keep_code(mode: Any) -> list[Graph]:
 
         return SimpleNamespace(__file__="absent", call=call)
 
-    GraphLowering._compile_to_module_lines = keep  # type: ignore[method-assign]
+    GraphLowering._compile_to_module_lines = keep  # type: ignore[assignment,method-assign]
     return graphs
 
 

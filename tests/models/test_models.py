@@ -81,7 +81,8 @@ def test_layer_plan_of_inception_small() -> None:
     for stage in model.stages:
         x = stage(x)
         sizes.append((x.shape[1], x.shape[2], x.shape[3]))
-    branches = [(s.conv1.conv.out_channels, s.conv3.conv.out_channels) for s in model.stages if isinstance(s, InceptionModule)]
+    modules = [stage for stage in model.stages if isinstance(stage, InceptionModule)]
+    branches = [(module.conv1.conv.out_channels, module.conv3.conv.out_channels) for module in modules]
     assert branches == [(32, 32), (32, 48), (112, 48), (96, 64), (80, 80), (48, 96), (176, 160), (176, 160)]
     channels = [96, 64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
     sides = [28, 28, 28, 14, 14, 14, 14, 14, 7, 7, 7]

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.counts import Unavailable
 from benchmarks.dry_run import __main__ as dry_run
 from benchmarks.dry_run import environments, libraries
+from benchmarks.dry_run.absent_h100 import shims
 from benchmarks.dry_run.step import Graph, kernel_sources
 
 CODE = """
@@ -125,7 +126,7 @@ def test_unknown_networks_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_the_shims_load(tmp_path: Path) -> None:
-    environment = dry_run.shims(tmp_path)
+    environment = shims(tmp_path)
     code = (
         "import ctypes, os; print(ctypes.c_int.in_dll(ctypes.CDLL(os.environ['LD_PRELOAD']), 'absent_devices').value)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -54,7 +55,8 @@ class Device:
         row = Row("op", 1000, None, {}, (1.0, 1.0, 1.0)).__dict__
         script = folder / "child.py"
         script.write_text(CHILD.format(journal=str(self.journal), row=row))
-        self.tasks = [Task(*name.split(": "), 1.0, dict) for name in names]  # type: ignore[misc]
+        parts = [name.split(": ") for name in names]
+        self.tasks = [Task(part, what, 1.0, dict) for part, what in parts]
         self.facts = dict(FACTS)
         monkeypatch.setattr(gpu_check, "CHILD", (sys.executable, str(script)))
         monkeypatch.setattr(gpu_check, "tasks", lambda: self.tasks)
@@ -165,7 +167,7 @@ def test_the_record_is_one_that_compare_reads(monkeypatch: pytest.MonkeyPatch, t
 def test_an_op_that_is_missing_is_a_fault_where_it_could_be_built(
     nvcc: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_report.shutil, "which", lambda _: nvcc)
+    monkeypatch.setattr(shutil, "which", lambda _: nvcc)
     line = {"status": "done", "found": {"wrong": {"random_pixels_staged": {"build": "no such op"}}}}
     assert bool(gpu_report.fault(line)) == (nvcc is not None)
     line["found"] = {"rows": [{"case": "op", "wrong": {"graph": "7 of 9 values differ"}}]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench_engine, reference_loop
+from benchmarks import bench_engine, engine, reference_loop
 from benchmarks.reference_loop import SIZE, ImageDataset, ReferenceLoop, random_labels, train
 from rethink_fast.augment import center_window
 from rethink_fast.data.preprocess import Preprocessing, prepare
@@ -93,7 +93,7 @@ def small_cifar10(tmp_path: Path) -> Path:
 
 def test_an_update_is_the_engines_own(small_cifar10: Path) -> None:
     cpu = torch.device("cpu")
-    setup = bench_engine.make_setup(reference_loop.open_cifar10(str(small_cifar10), cpu), "mlp_1x512", "random", cpu)
+    setup = engine.make_setup(reference_loop.open_cifar10(str(small_cifar10), cpu), "mlp_1x512", "random", cpu)
     loop = ReferenceLoop("mlp_1x512", made_images(8), random_labels(8))
     ours, theirs = list(setup.model.parameters()), list(loop.model.parameters())
     start = [p.detach().clone() for p in ours]
@@ -129,8 +129,8 @@ def test_the_command_prints_its_rate(
 def test_the_batch_that_is_there_already_is_the_engines_first(small_cifar10: Path) -> None:
     cpu = torch.device("cpu")
     dataset = reference_loop.open_cifar10(str(small_cifar10), cpu)
-    loader = bench_engine.make_setup(dataset, "mlp_1x512", "random-pixels", cpu).train
-    same = bench_engine.SameBatch(loader)
+    loader = engine.make_setup(dataset, "mlp_1x512", "random-pixels", cpu).train
+    same = engine.SameBatch(loader)
     first = loader.prepared(next(loader.epoch(0)), 0)
     batches = list(same.epoch(3))
     assert len(batches) == len(loader)
@@ -147,8 +147,9 @@ def test_the_benchmark_writes_what_it_shows(
     # several steps an epoch: the clock that ends a slice counts from step to step
     words = ["--data", str(small_cifar10), "--seconds", "0.1", "--batch-size", "10", "--json", str(out)]
     monkeypatch.setattr(sys, "argv", ["bench_engine", *words])
-    for name in ("PAIRS", "SHORT_PAIRS"):
-        monkeypatch.setattr(bench_engine, name, 2)
+    monkeypatch.setattr(bench_engine, "PAIRS", 2)
+    for module in (bench_engine, engine):
+        monkeypatch.setattr(module, "SHORT_PAIRS", 2)
     monkeypatch.setitem(throughput.MATRIX, "cpu", 256)
     bench_engine.main()
     found = json.loads(out.read_text())
@@ -160,7 +161,7 @@ def test_the_benchmark_writes_what_it_shows(
     for name in ("reference", "engine", "ratio", "matrix_share"):
         assert 0 < speed[name]["min"] <= speed[name]["median"] <= speed[name]["max"]
     assert speed["ratio"]["max"] <= speed["engine"]["max"] / speed["reference"]["min"]
-    assert list(found["data_path"]) == list(bench_engine.CORRUPTIONS)
+    assert list(found["data_path"]) == list(engine.CORRUPTIONS)
     assert all(values["max"] < 1 for values in found["data_path"].values())
     printed = capsys.readouterr().out
     assert f"{speed['ratio']['median']:.2f}" in printed

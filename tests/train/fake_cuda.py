@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -69,7 +70,7 @@ class _Recorder(TorchDispatchMode):
     def undo(self) -> None:
         with torch.no_grad():
             for value, before in self._before.values():
-                with torch.autograd._unsafe_preserve_version_counter(value):  # a later capture may have saved it
+                with _unsafe_preserve_version_counter(value):  # a later capture may have saved it
                     value.copy_(before)
 
 

@@ -281,7 +281,7 @@ def test_a_capture_may_not_wait_for_the_device(cuda: Moved) -> None:
     """The double refuses what CUDA refuses."""
     setup = cuda(made())
 
-    def waits(*_: object) -> None:
+    def waits(inputs: Tensor, labels: Tensor, total: int | None = None) -> None:
         setup.step.first_non_finite_step.item()
 
     setup.step.update = waits  # type: ignore[method-assign]
