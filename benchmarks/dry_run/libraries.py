@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,23 +13,27 @@ from .environments import ROOT
 LIBRARIES = ("_native", "_native_cuda")
 
 LOAD = """
-import hashlib, sys, torch
-for path in sys.argv[1:]:
-    torch.ops.load_library(path)
+import hashlib, torch
+from rethink_fast.kernels import native
+for name in ("_native", "_native_cuda"):
+    if not native.load(name).usable:
+        raise OSError(native.load(name).why)
 images, index = torch.zeros(2, 9, 9, 3, dtype=torch.uint8), torch.tensor([3, 2**62])
 made = torch.ops.rethink_fast.random_pixels(images, index, 5)
 has = torch._C._dispatch_has_kernel_for_dispatch_key("rethink_fast::random_pixels_staged", "CUDA")
 print(hashlib.sha256(made.numpy().tobytes()).hexdigest()[:12], has)
 """
-"""Loads the libraries that are named, computes something with the first, and looks for what the second registers."""
+"""Loads both libraries, computes something with the first, and looks for what the second registers."""
 
 
 def build(python: Path, folder: Path) -> str:
-    """Build both libraries against the torch of an environment, into `folder`. Return why not, or an empty string."""
+    """Build both libraries against the torch of an environment, into a package in `folder`. Return why not, if so."""
     command = [str(python), "setup.py", "build_ext", "--build-lib", str(folder), "--build-temp", str(folder / "temp")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     absent = [name for name in LIBRARIES if not path(folder, name).exists()]
     if not absent:
+        package = ROOT / "rethink_fast"
+        shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("*.so"), dirs_exist_ok=True)
         return ""
     return f"{', '.join(absent)} not built: {(done.stderr or done.stdout).strip()}"
 
@@ -40,10 +45,8 @@ def path(folder: Path, name: str) -> Path:
 
 def load(python: Path, folder: Path) -> tuple[str, str]:
     """Load a build into an environment's torch. Return a digest of what it computed, and why it failed, if it did."""
-    command = [str(python), "-c", LOAD, *(str(path(folder, name)) for name in LIBRARIES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(python), "-c", LOAD], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        # The first error is the loader's; torch raises another that does not name the cause.
         return "", next(line for line in done.stderr.splitlines() if re.match(r"\w+Error: ", line))
     digest, registered = done.stdout.split()
     return digest, "" if registered == "True" else "random_pixels_staged is not registered for CUDA"
