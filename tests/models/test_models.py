@@ -17,7 +17,7 @@ from rethink_fast.models import MODELS, build_model
 from rethink_fast.models.alexnet import AlexNetSmall
 from rethink_fast.models.inception import InceptionModule, InceptionSmall
 from rethink_fast.models.inception_v3 import InceptionV3
-from rethink_fast.models.layers import LAST_LAYER_STD, pad_for_stride_2
+from rethink_fast.models.layers import LAST_LAYER_STD, BatchNorm2d, pad_for_stride_2
 
 SMALL = [name for name in MODELS if name != "inception_v3"]
 
@@ -308,3 +308,20 @@ def test_refuses(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         build(**options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_torch_s_without_the_counter(training: bool) -> None:
+    ours, theirs = BatchNorm2d(3, eps=1e-3), nn.BatchNorm2d(3, eps=1e-3)
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    for norm in (ours, theirs):
+        norm(x)  # running statistics that are not the first ones
+        norm.train(training)
+    assert torch.equal(ours(x), theirs(x))
+    there = theirs.state_dict()
+    assert ours.state_dict().keys() == there.keys()
+    assert all(torch.equal(value, there[name]) for name, value in ours.state_dict().items() if "running" in name)
+    assert (ours.num_batches_tracked, theirs.num_batches_tracked) == (0, 1 + training)
+    models = [build(name, size=(75, 75)) for name in MODELS]
+    norms = [module for model in models for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(isinstance(norm, BatchNorm2d) for norm in norms)

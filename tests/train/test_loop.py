@@ -26,6 +26,7 @@ from rethink_fast.recipes import FAST
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.determinism import deterministic
 from rethink_fast.train.evaluate import evaluate
+from rethink_fast.train.forward import compile_function
 from rethink_fast.train.setup import RunContext, build_run
 
 CPU = torch.device("cpu")
@@ -248,6 +249,12 @@ def test_deterministic_runs_agree(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic(True), pytest.raises(RuntimeError, match="deterministic"):
         torch.ones(3).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
+
+
+@pytest.mark.parametrize(("device", "options"), [("cpu", None), ("cuda", {"combo_kernels": True})])
+def test_small_kernels_are_combined_on_a_gpu_alone(device: str, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **given: given["options"])
+    assert compile_function(lambda x: x, torch.device(device), fullgraph=True) == options
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
