@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from statistics import median
 from typing import Any
 
@@ -11,8 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from rethink_fast.env import environment
+from rethink_fast.files import user_path
 
 torch.set_num_threads(1)  # of a shared machine, one core is what there is to rely on
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rethink_fast", "rows that are timed in place of the usual ones")
+    group.addoption("--paper-shapes", action="store_true", help="the ops at the paper's shapes (minutes)")
+    group.addoption("--photographs", type=user_path, metavar="FOLDER", help="reading FOLDER, class folders of JPEGs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the package remembers about temporary data sets out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`pytest benchmarks`: every row of the suite, checked, timed, and compared with its baseline, interleaved.
+"""`pytest benchmarks`: the rows of the suite, checked, timed, and compared with their baselines, interleaved.
 
 A row fails whose result is not the reference's (it is not timed), or that is surely slower than its `min_speedup`
 allows.
@@ -27,7 +27,12 @@ ROUNDS, SLOW_ROUNDS = 20, 3
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    option = metafunc.config.getoption
+    rows = cases(paper_shapes=option("paper_shapes"), photographs=option("photographs"))
+    metafunc.parametrize("case", rows, ids=lambda case: case.name)
+
+
 def test_case(case: Case, benchmark: Any) -> None:
     made = checked(case.name, case.make())
     times = calls_per_sample(made.call)

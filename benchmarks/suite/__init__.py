@@ -1,4 +1,4 @@
-"""Every case that is benchmarked: a row in ops.py, loader.py, training.py or runs.py. Adding a case is adding a row.
+"""Every case that is benchmarked: a row in one of these modules. Adding a case is adding a row.
 
 A case is made when it is wanted, checked against its reference before it is timed (timing.checked), and reports beside
 its time a share of this machine's copy bandwidth or matrix rate, or a ratio to its baseline.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..timing import PreparedCase
@@ -35,11 +36,17 @@ COMPARED = ("ops", "runs")
 """The modules of the rows that revisions are compared by."""
 
 
-def cases() -> list[Case]:
-    """All of them. Names are distinct."""
-    from . import loader, ops, runs, training
+def cases(*, paper_shapes: bool = False, photographs: Path | None = None) -> list[Case]:
+    """Return the rows of every run, or in their place those that take minutes or need data. Names are distinct.
 
-    return [*ops.cases(), *loader.cases(), *training.cases(), *runs.cases()]
+    paper_shapes: the ops at the paper's shapes. photographs: class folders of JPEGs, to be read in several ways.
+    """
+    from . import loader, ops, runs, training
+    from . import photographs as reading
+
+    asked = ops.paper_shapes() if paper_shapes else []
+    asked += reading.cases(photographs) if photographs is not None else []
+    return asked or [*ops.cases(), *loader.cases(), *training.cases(), *runs.cases()]
 
 
 def compared_cases() -> list[Case]:
