@@ -11,8 +11,9 @@ LAST_LAYER_STD = 0.01
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm that leaves `num_batches_tracked` at 0: nothing reads it, and on a GPU it takes a kernel a layer."""
 
+    momentum: float
+
     def forward(self, x: Tensor) -> Tensor:
-        assert self.momentum is not None
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
         )

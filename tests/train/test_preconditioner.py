@@ -98,3 +98,11 @@ def test_a_network_that_begins_with_a_convolution_is_refused() -> None:
     model = build_model("inception_small", num_classes=10, channels=3, size=(28, 28))
     with pytest.raises(UserError, match="is for networks whose first layer is linear"):
         optimizer_of("preconditioned-adam", model)
+
+
+def test_a_step_without_gradients_changes_nothing() -> None:
+    """As torch's optimizers skip such parameters."""
+    model = perceptron()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    preconditioned(model).step()
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
