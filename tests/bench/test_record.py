@@ -180,6 +180,7 @@ def test_json_is_alone_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "images/s" in err
 
 
+@pytest.mark.slow
 def test_the_paper_contrast_shows_without_a_download(tmp_path: Path) -> None:
     words = ["bench", "cifar10", "--data", "synthetic", "--model", "mlp_1x512", "--max-samples", "2000"]
     assert run(*words, "--corruption", "true", "--epochs", "8", "--out", str(tmp_path / "true")) == 0
@@ -226,6 +227,7 @@ def test_an_interrupted_run_leaves_a_valid_record(number: signal.Signals, tmp_pa
     assert len(curve.read_text().splitlines()) == record["epochs"] + 1
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_epochs(tmp_path: Path) -> None:
     """Without the trimming of the heap most runs of this kind grow by about 85 MB an epoch."""
     peaks = []

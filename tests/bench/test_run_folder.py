@@ -528,6 +528,7 @@ def test_an_output_that_nobody_reads_stops_a_run_with_a_checkpoint(
     assert Checkpoints(tmp_path / "o").exist()
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "rethink_fast.bench", *SMALL[1:], "--epochs", "100000", "--out", str(tmp_path / "o")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

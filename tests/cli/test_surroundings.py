@@ -216,6 +216,7 @@ def test_the_traceback_of_a_run_is_saved_in_its_folder(tmp_path: Path) -> None:
     assert "ZeroDivisionError: division by zero" in (tmp_path / "run/traceback.txt").read_text()
 
 
+@pytest.mark.slow
 def test_each_rank_has_one_line_and_a_file(tmp_path: Path) -> None:
     main = "from rethink_fast.__main__ import main"
     (tmp_path / "crash.py").write_text(f"{CRASH}\n{main}\nmain({[*SMALL, '--out', str(tmp_path / 'run')]!r})\n")
@@ -234,6 +235,7 @@ def is_one_line_at_last(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_saved_the_traceback_is_printed(tmp_path: Path) -> None:
     code = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'missing')!r}\n{CRASH}"
     code += "\nimport rethink_fast.bench.run\nrethink_fast.bench.run.save_in = lambda folder: None"
@@ -279,6 +281,7 @@ ODD = {"HOME": "", "PYTHONIOENCODING": "latin-1", "COLUMNS": "\N{SUPERSCRIPT TWO
 BROKEN = "import sys\nfor name in ('matplotlib', 'pynvml', 'triton', 'PIL'): sys.modules[name] = None"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [NOTHING, WRONG, ODD], ids=["nothing", "wrong", "odd"])
 def test_a_run_ends_well_in_any_environment(environment: dict[str, str | None], tmp_path: Path) -> None:
     done = rethink_fast(*SMALL, "--out", "run", "--profile", cwd=tmp_path, environment=environment)
@@ -287,6 +290,7 @@ def test_a_run_ends_well_in_any_environment(environment: dict[str, str | None], 
     assert {"result.json", "profile.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_ends_well_without_optional_packages(tmp_path: Path) -> None:
     done = rethink_fast(*SMALL, "--out", "run", "--profile", cwd=tmp_path, code=BROKEN)
     assert done.returncode == 0, done.stderr
@@ -295,6 +299,7 @@ def test_a_run_ends_well_without_optional_packages(tmp_path: Path) -> None:
     assert "matplotlib" in is_one_line(rethink_fast("show", "mnist", "--data", "synthetic", cwd=tmp_path, code=BROKEN))
 
 
+@pytest.mark.slow
 def test_tools_that_are_missing(tmp_path: Path) -> None:
     compiled = rethink_fast(
         *SMALL, "--out", "run", "--compile", "on", cwd=tmp_path, environment={"PATH": "/nowhere", "CXX": "/nowhere"}
@@ -342,6 +347,7 @@ def test_all_text_goes_to_the_terminal_by_one_way() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_run_needs_no_stream(closed: str, tmp_path: Path) -> None:
     done = rethink_fast(*SMALL, "--out", "run", cwd=tmp_path, shell=f'exec "$@" {closed}')
@@ -350,6 +356,7 @@ def test_a_run_needs_no_stream(closed: str, tmp_path: Path) -> None:
     assert (tmp_path / "run/result.json").read_text().startswith("{\n")
 
 
+@pytest.mark.slow
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
     code = """import os, rethink_fast.cli.app as c
 def run(*_):
@@ -361,6 +368,7 @@ c.run = run"""
     assert (tmp_path / "file").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_stdout_that_is_full_or_gone() -> None:
     full = rethink_fast("env", shell='exec "$@" >/dev/full')
     assert "No space left on device" in is_one_line(full)
@@ -368,6 +376,7 @@ def test_stdout_that_is_full_or_gone() -> None:
     assert gone.stderr in ("141\n", "0\n")  # 0 where it was all written before the reader left
 
 
+@pytest.mark.slow
 def test_a_current_folder_that_is_gone_and_one_that_cannot_be_written(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -377,6 +386,7 @@ def test_a_current_folder_that_is_gone_and_one_that_cannot_be_written(tmp_path: 
     assert "--out /proc/1/x cannot be written" in is_one_line(rethink_fast(*SMALL, "--out", "/proc/1/x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["ulimit -n 40", "umask 777"])
 def test_limits_of_the_shell(limit: str, tmp_path: Path) -> None:
     done = rethink_fast(*SMALL, "--out", "run", cwd=tmp_path, shell=f'{limit}; exec "$@"')
@@ -384,6 +394,7 @@ def test_limits_of_the_shell(limit: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_a_name_is_printed_as_it_is(tmp_path: Path) -> None:
     name = os.fsdecode(b"[red]x[-] \x1b]8;;a\x07\r\xe2\x80\xae\xff 'q\" \n")
     done = rethink_fast(*SMALL, "--out", name, cwd=tmp_path)

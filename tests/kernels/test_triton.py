@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("triton", reason="needs Triton, which is for Linux only")
 
 
+@pytest.mark.slow
 def test_values_in_the_interpreter() -> None:
     file = Path(__file__).with_name("triton_values.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]

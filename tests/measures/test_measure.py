@@ -100,6 +100,7 @@ def test_beside_random_labels_a_correlate_tracks_and_counting_does_not(
     assert not (runs[1] / "measures.json").exists()
 
 
+@pytest.mark.slow
 def test_what_else_differs_between_two_runs_is_said(
     runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_the_section_of_a_report_has_every_measure(runs: tuple[Path, Path]) -> N
         assert {row.count(" | ") + 1 for row in rows} == {columns}
 
 
+@pytest.mark.slow
 def test_a_network_with_branches_says_which_measures_remain(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", "--model", "inception_small", "--epochs", "1", dataset="cifar10", limit=8)
     found = measure_run(open_run(run), quiet)

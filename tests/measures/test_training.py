@@ -248,6 +248,7 @@ def test_every_measure_that_trains_joins_the_report(run: FinishedRun) -> None:
     assert found.measures["rrm"].value >= found.measures["rrm"].details["gap"]
 
 
+@pytest.mark.slow
 def test_the_command_takes_train(run: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["measure", str(run.folder), "--train"])

@@ -222,6 +222,7 @@ def test_channels_last_all_the_way_and_the_same_function(name: str) -> None:
     torch.testing.assert_close(logits, expected, rtol=2e-10, atol=2e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_small", "alexnet_small"])
 def test_compiles_into_one_graph(name: str) -> None:
     model = build(name, size=(14, 14))

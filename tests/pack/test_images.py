@@ -281,6 +281,7 @@ for epoch in range(50):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["jpeg", "npy"])
 def test_memory_stays_flat(tmp_path: Path, shared_data: Path, format: str) -> None:
     """After 50 epochs over 200 photographs no more than 2 % above that after 5."""

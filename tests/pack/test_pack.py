@@ -206,6 +206,7 @@ def test_own_size(tmp_path: Path) -> None:
         made(tree(tmp_path / "many"), tmp_path / "other", "npy")
 
 
+@pytest.mark.slow
 def test_many_processes_make_the_same_pack(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=200)
     made(src, tmp_path / "one", "npy", 14)
@@ -218,6 +219,7 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "rethink_fast", "pack", *map(str, words)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "workers", "moments"),
     [("jpeg", 2, (1, 9)), ("npy", 1, (0, 3, 9))],
@@ -261,6 +263,7 @@ def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["jpeg", "npy"])
 def test_a_file_that_cannot_grow_is_one_line_and_the_run_goes_on_later(tmp_path: Path, format: str) -> None:
     src = tree(tmp_path / "src", train=130)
@@ -306,7 +309,7 @@ def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, forma
             free = shutil.disk_usage(small_disk).free
             hog.write_bytes(bytes(free - 8192 if format == "npy" else free - 30_000))
 
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*the same command goes on"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*the same command resumes it"):
         write.write(plan, workers=workers, progress=fill)
     assert not (small_disk / "pack").exists()
     assert not list((small_disk / "pack.partial").glob(".train*")), "what is of no use still takes room"
@@ -419,6 +422,7 @@ def test_another_version_is_refused(tmp_path: Path, key: str) -> None:
         pack_format.read_pack(pack.path)
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=6, val=3)
     (src / "train" / "n01" / "a0000.JPEG").write_bytes(b"")

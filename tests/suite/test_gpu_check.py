@@ -207,6 +207,7 @@ def test_kernels_on_the_gpu(case: Case) -> None:
     assert wrong_values(case) == {}
 
 
+@pytest.mark.slow
 def test_a_run_of_the_engine_stops_at_its_goal_or_its_time() -> None:
     cpu = torch.device("cpu")
     few, many = (open_cifar10("synthetic", cpu, limit) for limit in (100, 1000))
@@ -254,6 +255,7 @@ def test_learning_rates_are_swept_with_one_step() -> None:
     assert runs[1]["epochs_trained"] == gpu_engine.SWEEP_EPOCHS
 
 
+@pytest.mark.slow
 def test_imagenet_is_fed_from_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nvidia.dali")
     monkeypatch.setattr(throughput, "RATE_SECONDS", 0.01)

@@ -140,6 +140,7 @@ def test_the_batch_that_is_there_already_is_the_engines_first(small_cifar10: Pat
     assert len(same.prepared(next(same.eval_batches()), None).inputs) == 50
 
 
+@pytest.mark.slow
 def test_the_benchmark_writes_what_it_shows(
     small_cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -228,6 +228,7 @@ def test_the_norm_is_the_least_of_all_interpolants() -> None:
     assert math.isfinite(least)
 
 
+@pytest.mark.slow
 def test_mnist(shared_data: Path) -> None:
     """2,000 images: 467 errors of 10,000 by a plain float64 solve of the same matrix; here within 2, for ties."""
     dataset = mnist.load(shared_data / "mnist", DataOptions(max_samples=2000))

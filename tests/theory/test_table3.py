@@ -254,6 +254,7 @@ def test_bad_input() -> None:
         run_table3(Dataset("cifar10", "here", dataset.classes, split, split), rows=("none",))
 
 
+@pytest.mark.slow
 def test_mnist(shared_data: Path) -> None:
     """1,500 images, where these settings gave 5.39 and 2.01 %. Another choice of images would move an error rate e of
     10,000 by about sqrt(e (1 - e) / 10,000), 0.23 and 0.14 points: the bands are four of that. And Gabor features must

@@ -105,12 +105,14 @@ def stopped(folder: Path, *, epochs: str = "3") -> None:
     assert bench(*WORDS, epochs, "--out", str(folder)).returncode == 0
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_the_last_checkpoint(unbroken: Path, tmp_path: Path) -> None:
     stopped(tmp_path / "o")
     assert bench(*WORDS, "30", "--resume", str(tmp_path / "o")).returncode == 0
     assert curve(tmp_path / "o") == curve(unbroken)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "o"
     stopped(folder)
@@ -184,6 +186,7 @@ def test_a_disk_without_room_for_a_checkpoint_does_not_stop_the_run(room: str, t
     assert (folder / NEWEST).exists() == (room == "4096")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_no_longer_fits_leaves_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "o"
     stopped(folder, epochs="1")
@@ -212,6 +215,7 @@ def test_a_run_that_reached_its_goal_keeps_no_checkpoint(tmp_path: Path) -> None
     assert not list((tmp_path / "o").glob("*checkpoint*"))
 
 
+@pytest.mark.slow
 def test_resuming_some_seeds_runs_only_the_missing_ones(tmp_path: Path) -> None:
     words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--target-accuracy", "0.3", "--seeds", "3"]
     folder = tmp_path / "o"

@@ -238,6 +238,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.Captur
     assert load(tmp_path / "o" / "seed-8")["train_loss"] == losses[1]
 
 
+@pytest.mark.slow
 def test_deterministic_runs_agree(tmp_path: Path) -> None:
     words = ["cifar10", "--data", "synthetic", "--max-samples", "64", "--epochs", "2", "--deterministic"]
     for name in "ab":
@@ -311,6 +312,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_batch_too_large_for_memory_names_one_that_fits(tmp_path: Path) -> None:
     """The system really refuses the memory: the process may map 100 MB more than it does with its data loaded."""
     words = "cifar10 --data synthetic --max-samples 12288 --batch-size 12288 --model mlp_1x512 --compile off"

@@ -147,6 +147,7 @@ def test_a_network_can_be_copied_and_used_without_indices(tmp_path: Path) -> Non
         preprocess(load_model(tmp_path))(images)
 
 
+@pytest.mark.slow
 def test_every_architecture_comes_back(tmp_path: Path) -> None:
     kept(tmp_path, dataset="cifar10", limit=8, epochs=1, model="mlp_1x512")
     about = json.loads((tmp_path / MODEL).read_text())
@@ -379,6 +380,7 @@ def test_every_seed_leaves_its_network(tmp_path: Path) -> None:
         load_model(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--epochs", "2")])
 def test_a_run_on_two_ranks_leaves_one_plain_network(words: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "o"
