@@ -287,7 +287,7 @@ def test_what_is_no_folder(tmp_path: Path, kind: str, dataset: str) -> None:
         "broken link": "link to nowhere|cannot be read",
         "loop": "Too many levels of symbolic links",
         "long name": "File name too long",
-        "null": "it has a NUL byte",
+        "null": "a NUL byte",
     }
     with pytest.raises(UserError, match=why[kind]):
         load_dataset(dataset, replace(OPTIONS, path=named))
