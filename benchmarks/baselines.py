@@ -133,7 +133,7 @@ def dali(images: np.ndarray, labels: np.ndarray) -> Batches:
 
 
 def ffcv(images: np.ndarray, labels: np.ndarray) -> Batches:
-    raise NotImplementedError("installed, but not timed: it wants the images in a file of its own first")
+    raise NotImplementedError("installed, but not timed: it wants the images in a separate file first")
 
 
 BASELINES = (

@@ -1,7 +1,7 @@
 """`python -m benchmarks.gpu_check [PART...]`: is everything right on this GPU, and how fast. For scarce time.
 
 Needs torch with CUDA, Triton and NumPy, from a checkout: nothing is installed, and the network, DALI and the command
-line's packages may be absent. Each task of gpu_tasks runs in a process of its own with a time limit, in the order of
+line's packages may be absent. Each task of gpu_tasks runs in a separate process with a time limit, in the order of
 its worth; after each a line is added to OUT/gpu-check.jsonl, and at the end the record and its tables are made of those
 lines. With --resume what is there for this GPU and commit is not done again. Compile caches are kept in OUT/caches.
 
@@ -100,7 +100,7 @@ def facts() -> dict[str, Any]:
 
 
 def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
-    """Run a task in a process of its own. Return its status ("done", "failed", "out of time") and what it found."""
+    """Run a task in a separate process. Return its status ("done", "failed", "out of time") and what it found."""
     caches = folder / "caches"
     kept = {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "TRITON_CACHE_DIR": str(caches / "triton")}
     start = time.monotonic()

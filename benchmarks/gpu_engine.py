@@ -2,7 +2,7 @@
 
 Each run stops at 99.9 % train accuracy or after 1.5 times its target, compilation and evaluation apart. Beside
 it stand the share of the matrix rate that its arithmetic reached, and what the data path takes of a step: the rate of
-the run's network on one prepared batch against that of the whole step, by turns.
+the run's network on one prepared batch against that of the whole step, interleaved.
 """
 
 from __future__ import annotations

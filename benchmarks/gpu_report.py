@@ -13,7 +13,7 @@ from typing import Any
 from rethink_fast.files import write_json
 
 SLOW_CLOCK = 0.75
-"""A sample taken at less than this share of the median clock is left out, whatever the reason (as NVBench does)."""
+"""A sample taken at less than this share of the median clock is omitted, whatever the reason (as NVBench does)."""
 
 
 @dataclass(frozen=True)

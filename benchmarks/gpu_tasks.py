@@ -1,4 +1,4 @@
-"""What gpu-check does, in the order of its worth: parts of tasks, each of which runs in a process of its own.
+"""What gpu-check does, in the order of its worth: parts of tasks, each of which runs in a separate process.
 
 `python -m benchmarks.gpu_tasks NAME FILE` carries out one and writes what it found to FILE as JSON.
 """

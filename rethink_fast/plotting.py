@@ -10,7 +10,7 @@ from typing import Any
 from .text import printable
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7a7a7a")
-"""Told apart by most eyes, and against white as well as black."""
+"""Distinct to most eyes, and against white as well as black."""
 MOST_CHARACTERS = 80
 
 

@@ -2,7 +2,7 @@
 
 Runs in an environment with a CUDA build of torch and the shims of absent_h100. Prints one JSON object:
 
-    triton, library, bytes   of the forward and of the backward graph that torch.compile makes: launches of its own
+    triton, library, bytes   of the forward and of the backward graph that torch.compile makes: its own launches
                              kernels, calls of cuDNN and cuBLAS, and the bytes that both read and write
     operators                operators outside the two graphs: the optimizer and the counters
     kernels                  of the distinct Triton kernels, compiled for sm_90; `spilling`: in every configuration

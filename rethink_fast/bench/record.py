@@ -21,7 +21,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "data_source": ("str", "where the images came from; synthetic where they were made up"),
     "n_train": ("int", "training images that took part"),
     "n_test": ("int", "test images; 0 where there is no test set"),
-    "n_undecodable": ("int", "images left out because they cannot be decoded"),
+    "n_undecodable": ("int", "images skipped because they cannot be decoded"),
     "num_classes": ("int", "classes"),
     "image_size": ("int", "height and width of the network's input"),
     "corruption": (

@@ -1,4 +1,4 @@
-"""Two git revisions timed on this machine: each in a throw-away worktree with its own C++, in a process of its own.
+"""Two git revisions timed on this machine: each in a throw-away worktree with its own C++, in a separate process.
 
 The two processes wait for each other: one sample of one, then one of the other, and the next pair the other way round.
 An ambiguous case goes on with more pairs in fresh processes, so that neither a burst of other work nor the addresses

@@ -101,7 +101,7 @@ def _samples(path: Path, names: list[str]) -> Samples:
                     continue
                 if is_image(f"x.{suffix}") and suffix.count(".") == 0:
                     if key in images:
-                        raise bad_path(path / name, f"holds two images of {key}", "give each image a key of its own")
+                        raise bad_path(path / name, f"holds two images of {key}", "give each image its own key")
                     images[key] = (name, member.offset_data, member.size)
                 elif suffix in LABELS and (suffix == "cls" or key not in classes):
                     classes[key] = _label(path / name, member.name, content())

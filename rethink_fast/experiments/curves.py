@@ -10,7 +10,7 @@ from .spec import Failed, NotRun, Results, Series
 
 
 def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
-    """The series that can be made: a curve whose runs are missing or failed is left out."""
+    """The series that can be made: a curve whose runs are missing or failed is skipped."""
     made = []
     for maker in makers:
         try:

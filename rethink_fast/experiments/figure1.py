@@ -177,8 +177,8 @@ def _noise_before_random_labels(scale: Scale) -> Finding:
     def check(found: Results) -> Check:
         times = _fit_times(scale, found)
         held = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
-        told = ("gaussian", "random pixels", "random labels")
-        return Check(held, ", ".join(f"{label} {times[label]:.1f}" for label in told))
+        labels = ("gaussian", "random pixels", "random labels")
+        return Check(held, ", ".join(f"{label} {times[label]:.1f}" for label in labels))
 
     return Finding(
         "random pixels and gaussian noise are fitted sooner than random labels",

@@ -136,7 +136,7 @@ class Reproduction:
         return self._code(values)
 
     def _enter(self, name: str, experiment: Experiment, screen: TaskConsole) -> None:
-        """Resolve the tasks of an experiment and look for their results; one whose data is missing is left out."""
+        """Resolve the tasks of an experiment and look for their results; one whose data is missing is skipped."""
 
         def progress(what: str, done: int, total: int) -> None:
             self.stop.check()

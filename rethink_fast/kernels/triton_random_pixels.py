@@ -97,5 +97,5 @@ def shuffled_pixels(images: Tensor, seed: int) -> Tensor:
 
 
 def random_pixels(images: Tensor, index: Tensor, seed: int) -> Tensor:
-    """A permutation of its own on each image. images: [B, H, W, C]; index: int64 [B]. Returns contiguous."""
+    """Apply a separate permutation to each image. images: [B, H, W, C]; index: int64 [B]. Returns contiguous."""
     return _move_pixels(images, index, rng.Stream.RANDOM_PIXELS, seed)

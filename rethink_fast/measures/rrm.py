@@ -4,7 +4,7 @@
                           robustness              memorization                 rationality
 
 Train, Test: accuracy of the network on the labels it is given, and on test images. Train(eta): that of one trained with
-a share eta of the labels drawn anew, on the original labels; NTrain(eta) on those alone that the draw has changed. The
+a share eta of the labels drawn again, on the original labels; NTrain(eta) on those alone that the draw has changed. The
 inequality holds by arithmetic: what it shows is which part is large.
 Source: Bansal, Kaplun and Barak, "For self-supervised learning, rationality implies generalization, provably", ICLR
 2021.

@@ -192,7 +192,7 @@ def random_convolution_gram(
 
     train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
     divided by the number of features, and 1 is added for a constant feature: without it no function of the features
-    could have a mean other than 0, and the matrix would be singular. progress is told about every second, and may raise
+    could have a mean other than 0, and the matrix would be singular. progress is called about every second, and may raise
     to stop.
     """
     patches = random_patches(train, filters, seed)
@@ -207,22 +207,22 @@ def random_convolution_gram(
             progress("random convolution features", done, filters)
 
     for start in range(0, filters, BLOCK):
-        some, told = slice(start, min(start + BLOCK, filters)), partial(check, start)
-        mine, other = (responses(images, patches, some, told) for images in (train, test))
+        some, tick = slice(start, min(start + BLOCK, filters)), partial(check, start)
+        mine, other = (responses(images, patches, some, tick) for images in (train, test))
         for columns in blocks(mine.shape[1], TILE):
             deviation, mean = torch.std_mean(mine[:, columns], dim=0, correction=0)
             for part in (mine, other):
                 part[:, columns].sub_(mean).div_(deviation.clamp_min(1e-6))
-            told()
+            tick()
         for columns in blocks(len(train), TILE):
             right = mine[columns].to(torch.float64).T
             for rows in blocks(len(train), TILE):
                 if rows.start >= columns.start:
                     gram[rows, columns].addmm_(mine[rows].to(torch.float64), right)
-                    told()
+                    tick()
             for rows in blocks(len(test), TILE):
                 cross[rows, columns].addmm_(other[rows].to(torch.float64), right)
-                told()
+                tick()
         check(some.stop)
     for columns in blocks(len(train), TILE):
         gram[columns.start :, columns].div_(8 * filters).add_(1.0)

@@ -41,7 +41,7 @@ class CudaGraphCall:
     """Records `function(*inputs)` once and replays it. It must return nothing and work in place.
 
     inputs: examples, of the shapes to come; those in `fixed` are read where they lie, the others are copied into
-    buffers of its own at each call. restore: undoes what the calls before the capture did. by_stage: make one graph for
+    its own buffers at each call. restore: undoes what the calls before the capture did. by_stage: make one graph for
     each stage of the function, so that a profile can time them; all that it does must then be in stages.
     """
 

@@ -25,7 +25,7 @@ Loss: TypeAlias = "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]"
 def compile_function(function: Callable[..., Any], device: torch.device, *, fullgraph: bool) -> Callable[..., Any]:
     """Compile a function for fixed shapes. In one graph, torch raises where it would go on without compiling.
 
-    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has a code of its own,
+    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has its own code,
     so that the Steps of a process do not add up. On a GPU small kernels that do not depend on each other are combined.
     """
     code = function.__code__.replace()

@@ -30,7 +30,7 @@ behind the accuracy at its end, by 0.4 points in the last epochs of the fast rec
 
 
 FINITE_CHECK_STEPS = 50
-"""Steps after which several ranks look whether the loss is finite: each has a clock of its own, and all must agree."""
+"""Steps after which several ranks look whether the loss is finite: each has its own clock, and all must agree."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Clock:
 
 
 class _Saver:
-    """Asks for a checkpoint every so many seconds, on a clock of its own."""
+    """Asks for a checkpoint every so many seconds, on its own clock."""
 
     def __init__(self, listener: Callback, outcome: TrainState, every: float) -> None:
         self._listener, self._outcome, self._every = listener, outcome, every

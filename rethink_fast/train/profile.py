@@ -5,7 +5,7 @@
            inside it; order, load and decode are the host's, run beside them and add nothing to the wall time
 
 Idle is the wall time less all that. What the profile itself takes is no part of it. On
-CUDA each stage of the step is a CUDA graph of its own, where a run without a profile has one for the whole step.
+CUDA each stage of the step is a separate CUDA graph, where a run without a profile has one for the whole step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .state import TrainState
 from .step import synchronize
 
 PROFILING = "profiling"
-"""A stage of its own, outside the wall time: measuring the limits, starting and ending the trace."""
+"""A separate stage, outside the wall time: measuring the limits, starting and ending the trace."""
 
 DEVICE_STAGES = ("copy", "corruption and augmentation", "forward", "backward", "update")
 OVERLAPPED = ("order", "load", "decode")
@@ -181,7 +181,7 @@ class Profile:
         self._end_row(outcome.epoch, outcome)
 
     def finish(self, outcome: TrainState) -> None:
-        """Close them for good; an epoch broken off has a row of its own."""
+        """Close them for good; an epoch broken off has its own row."""
         if self._tracing:
             self._turn_trace(on=False)
         if self._meter is not None:

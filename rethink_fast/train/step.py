@@ -6,7 +6,7 @@ On a GPU each of the two functions below runs as one CUDA graph, replayed by the
     score   images, rows, index -> inputs, labels -> loss and hits, added to the scores
 
 With several ranks each has its share of the batch, gradients and counters are those of the whole, and nothing is
-captured: DistributedDataParallel in a graph needs warm-ups and streams of its own, and is not tried here.
+captured: DistributedDataParallel in a graph needs warm-ups and its own streams, and is not tried here.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ class Step:
         self._forget_glances()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Start the counters of an epoch anew; `epoch` keys its augmentation."""
+        """Reset the counters for an epoch; `epoch` keys its augmentation."""
         self.epoch.fill_(epoch)
         self.loss_sum.zero_()
         self.right.zero_()
         self.seen = 0
 
     def begin_scores(self) -> None:
-        """Start the scores of an evaluation anew."""
+        """Reset the scores for an evaluation."""
         self.score_loss.zero_()
         self.score_counts.zero_()
 

@@ -122,7 +122,7 @@ def model_rate(setup: RunContext) -> float:
 
 
 def loader_rate(setup: RunContext) -> float:
-    """Images a second of reading and preparing batches, the first left out: a network that costs nothing."""
+    """Images a second of reading and preparing batches, without the first: a network that costs nothing."""
     loader, seen, start = setup.train, 0, 0.0
     with restore_after(setup):
         for batch in itertools.chain.from_iterable(loader.epoch(0) for _ in itertools.count()):

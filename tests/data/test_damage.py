@@ -152,7 +152,7 @@ def test_the_folders_of_kaggle(tmp_path: Path) -> None:
 
 
 def separately(code: str, *words: str) -> str:
-    """What a process of its own says."""
+    """What a separate process says."""
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=Path(__file__).parents[2],

@@ -1,6 +1,6 @@
 """The Triton kernels against the reference, value by value, in Triton's interpreter on CPU tensors.
 
-test_triton.py runs this file in a process of its own with TRITON_INTERPRET=1, which Triton must see before it
+test_triton.py runs this file in a separate process with TRITON_INTERPRET=1, which Triton must see before it
 is imported. Outputs start poisoned.
 """
 
