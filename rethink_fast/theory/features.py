@@ -192,8 +192,8 @@ def random_convolution_gram(
 
     train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
     divided by the number of features, and 1 is added for a constant feature: without it no function of the features
-    could have a mean other than 0, and the matrix would be singular. progress is called about every second, and may raise
-    to stop.
+    could have a mean other than 0, and the matrix would be singular.
+    progress: called about every second; may raise to stop.
     """
     patches = random_patches(train, filters, seed)
     # The two matrices, the features of one block, and of two tiles in float64.
