@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.counts import Part, Unavailable, check
+from rethink_fast.models import MODELS
 
 from .absent_h100 import shims
 from .environments import FOLDER, ROOT, environment, missing_tools, supported
 from .libraries import crosswise
-
-NETWORKS = ("mlp_1x512", "alexnet_small", "inception_small", "inception_v3")
 
 
 def versions(python: Path) -> dict[str, str | None]:
@@ -50,14 +49,14 @@ def count(python: Path, folder: Path, networks: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.dry_run", description="What a GPU would be given, without one.")
-    alone = f"print the counts of these alone, of {', '.join(NETWORKS)}"
+    alone = f"print the counts of these alone, of {', '.join(MODELS)}"
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=alone)
     parser.add_argument("--update", action="store_true", help="write the counts in place of those committed")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for the environments, 12 GB")
     given = parser.parse_args(arguments)
-    unknown = [name for name in given.networks if name not in NETWORKS]
+    unknown = [name for name in given.networks if name not in MODELS]
     if unknown:
-        parser.error(f"network {unknown[0]!r} is unknown: choose of {', '.join(NETWORKS)}")
+        parser.error(f"network {unknown[0]!r} is unknown: choose of {', '.join(MODELS)}")
     if given.update and given.networks:
         parser.error("--update writes the counts of all networks: name none")
     folder = given.folder.resolve()
@@ -79,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         "gpu_step",
         "launches, bytes, registers and spills of a training step on an H100",
         partial(versions, newest),
-        partial(count, newest, folder, list(NETWORKS)),
+        partial(count, newest, folder, list(MODELS)),
     )
     outcome = check(part, update=given.update)
     print(f"gpu_step: {outcome.said}", *outcome.lines, sep="\n  ")
