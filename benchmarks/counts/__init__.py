@@ -41,7 +41,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class TrainState:
+class CountOutcome:
     """What became of a part: "the same", "differs", "not compared" (with why in lines) or "written"."""
 
     part: Part
@@ -78,24 +78,24 @@ def within(part: Part, path: str, was: Any, is_now: Any) -> bool:
     return abs(is_now - was) <= margin * abs(was)
 
 
-def check(part: Part, *, update: bool) -> TrainState:
+def check(part: Part, *, update: bool) -> CountOutcome:
     """Count a part and compare it, or write it."""
     try:
         versions = part.versions()
         stored: dict[str, Any] = json.loads(part.path.read_text()) if part.path.exists() else {"versions": None}
         if not update and stored["versions"] != versions:
-            return TrainState(
+            return CountOutcome(
                 part, "not compared", (f"committed with {_said(stored['versions'])}, here {_said(versions)}",)
             )
         counts = part.count()
     except Unavailable as error:
-        return TrainState(part, "not compared", (str(error),))
+        return CountOutcome(part, "not compared", (str(error),))
     if update:
         content = json.dumps({"versions": versions, "counts": counts}, indent=1, sort_keys=True, allow_nan=False)
         write_atomic(part.path, content + "\n")
-        return TrainState(part, "written", (str(part.path),))
+        return CountOutcome(part, "written", (str(part.path),))
     lines = differences(part, stored["counts"], counts)
-    return TrainState(part, "differs" if lines else "the same", tuple(lines))
+    return CountOutcome(part, "differs" if lines else "the same", tuple(lines))
 
 
 def _said(versions: dict[str, str | None] | None) -> str:

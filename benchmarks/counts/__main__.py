@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import TrainState, check
+from . import CountOutcome, check
 from .instructions import PART as INSTRUCTIONS
 from .kernels import PART as KERNELS
 from .step import PART as STEP
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"part {unknown[0]!r} is unknown: choose of {', '.join(PARTS)}")
     console = Console(highlight=False)
     table = Table("part", "what is counted", "", "seconds", header_style="bold")
-    outcomes: list[TrainState] = []
+    outcomes: list[CountOutcome] = []
     for name in given.parts or PARTS:
         start = time.perf_counter()
         outcomes.append(check(PARTS[name], update=given.update))
