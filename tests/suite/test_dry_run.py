@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.counts import Unavailable
+from benchmarks.counts import FOLDER, Unavailable
 from benchmarks.dry_run import __main__ as dry_run
 from benchmarks.dry_run import environments, libraries
 from benchmarks.dry_run.absent_h100 import shims
 from benchmarks.dry_run.step import Graph, kernel_sources
+from rethink_fast.models import MODELS
 
 CODE = """
 aten = torch.ops.aten
@@ -123,6 +125,14 @@ def test_unknown_networks_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
             dry_run.main(words)
         assert stopped.value.code == 2
         assert why in capsys.readouterr().err
+
+
+def test_the_committed_counts_are_of_every_network_and_nothing_spills() -> None:
+    counts = json.loads((FOLDER / "gpu_step.json").read_text())["counts"]
+    assert sorted(counts) == sorted(MODELS)
+    for found in counts.values():
+        assert found["kernels"]["spilling"] == []
+        assert "_fused_sgd_" in found["operators"]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
