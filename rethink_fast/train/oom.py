@@ -6,11 +6,14 @@ import torch
 
 from .setup import RunContext
 
+MESSAGES = ("can't allocate memory", '"aten::empty"', "could not create a primitive", "std::bad_alloc")
+"""What a RuntimeError says when memory did not suffice: of torch, of its stable ABI, of oneDNN, of C++."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory did not suffice, on a GPU or on the CPU."""
+    """Return whether an error says that memory did not suffice, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
     )
 
 

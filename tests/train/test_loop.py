@@ -277,7 +277,7 @@ def test_the_paper_s_recipe_is_its_appendix() -> None:
     for model, lr in {"inception_small": 0.1, "alexnet_small": 0.01, "mlp_1x512": 0.01, "mlp_3x512": 0.01}.items():
         given = run_of(model, recipe="paper").train
         assert (given.optimizer, given.lr, given.momentum, given.lr_decay) == ("sgd", lr, 0.9, 0.95)
-        assert (given.batch_size, given.weight_decay, given.schedule) == (128, 0.0, "decay")
+        assert (given.batch_size, given.weight_decay, given.schedule) == (128, 0.0, "exponential")
 
 
 def test_a_recipe_that_is_changed_is_no_longer_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
