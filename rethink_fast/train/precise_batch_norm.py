@@ -24,29 +24,30 @@ class BatchNormStatistics:
 
     def __init__(self, model: nn.Module) -> None:
         self._norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-        self._sums = [torch.zeros_like(buffer, dtype=torch.float64) for buffer in self._buffers()]
-        device = next(model.parameters()).device
-        self._count = torch.zeros((), dtype=torch.float64, device=device)
+        self._means = [norm.running_mean for norm in self._norms if norm.running_mean is not None]
+        self._variances = [norm.running_var for norm in self._norms if norm.running_var is not None]
+        self._first = [torch.zeros_like(mean, dtype=torch.float64) for mean in self._means]
+        self._second = [torch.zeros_like(total) for total in self._first]
+        self._count = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
 
     def __bool__(self) -> bool:
         return bool(self._norms)
 
-    def _buffers(self) -> list[Tensor]:
-        pairs = ((norm.running_mean, norm.running_var) for norm in self._norms)
-        return [buffer for pair in pairs for buffer in pair if buffer is not None]
+    def _totals(self) -> list[Tensor]:
+        return [*self._first, *self._second, self._count]
 
     def begin(self) -> None:
         """Start from no batches."""
-        for total in (*self._sums, self._count):
+        for total in self._totals():
             total.zero_()
 
     def state(self) -> list[Tensor]:
         """Return a copy of the sums."""
-        return [total.clone() for total in (*self._sums, self._count)]
+        return [total.clone() for total in self._totals()]
 
     def load_state(self, state: list[Tensor]) -> None:
         """Go back to a copy, in place."""
-        for total, earlier in zip((*self._sums, self._count), state, strict=True):
+        for total, earlier in zip(self._totals(), state, strict=True):
             total.copy_(earlier)
 
     @contextmanager
@@ -55,21 +56,23 @@ class BatchNormStatistics:
         momenta = [norm.momentum for norm in self._norms]
         for norm in self._norms:
             norm.training, norm.momentum = True, 1.0  # the running statistics become those of the batch
-        yield
-        for norm, momentum in zip(self._norms, momenta, strict=True):
-            norm.training, norm.momentum = False, momentum
-        buffers = iter(self._buffers())
-        sums = iter(self._sums)
-        for mean, variance in zip(buffers, buffers, strict=True):
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(self._norms, momenta, strict=True):
+                norm.training, norm.momentum = False, momentum
+        for mean, variance, first, second in self._each():
             mean64 = mean.double()
-            next(sums).add_(images * mean64)
-            next(sums).add_(images * (variance.double() + mean64.square()))
+            first += images * mean64
+            second += images * (variance.double() + mean64.square())
         self._count += images
 
     def finish(self) -> None:
         """Make the network's running statistics those of all batches."""
-        pairs = iter(zip(self._buffers(), self._sums, strict=True))
-        for (mean, first), (variance, second) in zip(pairs, pairs, strict=True):
+        for mean, variance, first, second in self._each():
             mean64 = first / self._count
             mean.copy_(mean64)
             variance.copy_(second / self._count - mean64.square())
+
+    def _each(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        return zip(self._means, self._variances, self._first, self._second, strict=True)

@@ -70,5 +70,13 @@ def test_an_estimate_that_is_stopped_starts_over(monkeypatch: pytest.MonkeyPatch
         assert torch.equal(value, setup.step.state()[name]) or "num_batches" in name, name
 
 
+def test_a_forward_pass_that_fails_leaves_the_settings_of_training() -> None:
+    norm = nn.BatchNorm2d(3)
+    statistics = BatchNormStatistics(norm)
+    with pytest.raises(ValueError, match="4D"), statistics.adding(2):
+        norm(torch.ones(2, 3))
+    assert (norm.momentum, norm.training) == (0.1, False)
+
+
 def test_a_network_without_batch_norm_has_none() -> None:
     assert not BatchNormStatistics(nn.Linear(2, 2))
