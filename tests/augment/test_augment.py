@@ -10,9 +10,11 @@ import torch
 
 from rethink_fast.augment import (
     center_window,
+    color_jitter,
     fixed_crop,
     random_crop,
     random_flip,
+    random_resized_crop,
     random_rotation,
     unit_range,
     whiten,
@@ -25,6 +27,8 @@ RANDOM = {
     "crop": lambda images, index, *, seed, epoch: random_crop(images, index, (9, 7), seed=seed, epoch=epoch),
     "flip": random_flip,
     "rotation": random_rotation,
+    "random_resized_crop": random_resized_crop,
+    "color_jitter": color_jitter,
 }
 
 
@@ -38,6 +42,7 @@ def test_pure_in_seed_epoch_and_index(name: str) -> None:
     augment, images = RANDOM[name], photographs()
     whole = augment(images, INDEX, seed=1, epoch=4)
     assert torch.equal(augment(images, INDEX, seed=1, epoch=4), whole)
+    assert torch.equal(augment(images, INDEX, seed=1, epoch=torch.tensor(4)), whole)
     backwards = augment(images.flip(0), INDEX.flip(0), seed=1, epoch=4)
     assert torch.equal(backwards.flip(0), whole)
     for k in range(len(INDEX)):

@@ -13,41 +13,14 @@ import torch
 from rethink_fast import rng
 from rethink_fast.augment import color_jitter, crop_windows, random_resized_crop
 from rethink_fast.augment.color_jitter import adjust_contrast, adjust_hue, adjust_saturation
+from tests.augment.test_augment import INDEX, photographs
 
 EPS = 2.0**-23
-INDEX = torch.tensor([0, 1, 2, 3, 12_345, 2**40 + 7, 2**62])
-RANDOM = {"resized crop": random_resized_crop, "color_jitter": color_jitter}
 SIZES = [(375, 500), (500, 375), (299, 299), (28, 28), (1, 1), (1, 40), (40, 1), (50, 1000), (1000, 50), (7, 5)]
-
-
-def photographs(batch: int = len(INDEX), height: int = 12, width: int = 11) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return torch.randint(256, (batch, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
 def windows(height: int, width: int, index: torch.Tensor = INDEX, seed: int = 5, epoch: int = 9) -> list[list[int]]:
     return crop_windows(torch.tensor(height), torch.tensor(width), index, seed=seed, epoch=epoch).tolist()
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_pure_in_seed_epoch_and_index(name: str) -> None:
-    augment, images = RANDOM[name], photographs()
-    whole = augment(images, INDEX, seed=1, epoch=4)
-    assert torch.equal(augment(images, INDEX, seed=1, epoch=torch.tensor(4)), whole)
-    backwards = augment(images.flip(0), INDEX.flip(0), seed=1, epoch=4)
-    assert torch.equal(backwards.flip(0), whole)
-    for k in range(len(INDEX)):
-        assert torch.equal(augment(images[k : k + 1], INDEX[k : k + 1], seed=1, epoch=4)[0], whole[k])
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_differs_across_epochs_seeds_and_samples(name: str) -> None:
-    augment = RANDOM[name]
-    images, index = photographs(1).expand(64, -1, -1, -1), torch.arange(64)
-    first = augment(images, index, seed=1, epoch=0)
-    assert not torch.equal(first, augment(images, index, seed=1, epoch=1))
-    assert not torch.equal(first, augment(images, index, seed=2, epoch=0))
-    assert not torch.equal(first, augment(images, index + 64, seed=1, epoch=0))
 
 
 def test_windows_of_a_batch_follow_the_size_of_each_image() -> None:

@@ -337,17 +337,23 @@ def test_a_start_without_room_is_one_line_and_leaves_nothing(
     assert not os.listdir(disk / "mine")
 
 
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
 def test_a_record_that_did_not_reach_the_disk_is_kept_elsewhere(
     small_disk: Callable[[str], Path],
     at_epoch: Callable[..., None],
     unbroken: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    places: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    disk, places = small_disk("16m"), tmp_path / "temporary"
-    places.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(places))
+    disk = small_disk("16m")
     at_epoch(3, lambda: fill(disk))
     assert cli(*EPOCHS, "--json", "--out", disk / "o") == 1
     out, err = capfd.readouterr()
@@ -386,13 +392,11 @@ def test_a_folder_made_read_only_leaves_checkpoint_and_record_elsewhere(
     small_disk: Callable[[str], Path],
     at_epoch: Callable[..., None],
     unbroken: Path,
-    tmp_path: Path,
+    places: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    folder, places = small_disk("16m"), tmp_path / "temporary"
-    places.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(places))
+    folder = small_disk("16m")
 
     def lock_and_stop() -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], check=True)

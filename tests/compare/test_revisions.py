@@ -129,7 +129,7 @@ def test_sigterm_is_an_interruption_and_what_was_found_is_kept(
 
 
 @pytest.mark.slow
-def test_both_are_timed_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_timed_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round of this very tree with itself, in two processes."""
     monkeypatch.setattr(revisions, "ROUNDS_SCHEDULE", (1,))
     said: list[str] = []

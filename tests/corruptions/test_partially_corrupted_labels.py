@@ -12,7 +12,7 @@ from tests.corruptions.helpers import INDEX, N, binomial_limit, chi_square, chi_
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
 def test_rate_of_changed_labels(probability: float, num_classes: int) -> None:
-    """A fraction p is drawn anew, and p (1 - 1/C) of all labels change, because a draw may hit the true class."""
+    """A fraction p is drawn again, and p (1 - 1/C) of all labels change, because a draw may hit the true class."""
     labels = INDEX % num_classes
     corrupted = partially_corrupted_labels(labels, INDEX, num_classes=num_classes, probability=probability, seed=3)
     mask = corrupted_mask(INDEX, probability=probability, seed=3)

@@ -202,16 +202,16 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_the_check_is_remembered_until_a_file_changes(tmp_path: Path, cache: Path) -> None:
     root = tmp_path / "images"
     names = train(root)
-    told: list[tuple[str, int, int]] = []
-    opened(root, progress=lambda *what: told.append(what))
-    assert told == [("checking image files", 7, 7)]
-    opened(root, progress=lambda *what: told.append(what))
-    assert len(told) == 1
+    reported: list[tuple[str, int, int]] = []
+    opened(root, progress=lambda *what: reported.append(what))
+    assert reported == [("checking image files", 7, 7)]
+    opened(root, progress=lambda *what: reported.append(what))
+    assert len(reported) == 1
     assert len(list(cache.iterdir())) == 1
     stat = os.stat(root / names[2])
     os.utime(root / names[2], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    opened(root, progress=lambda *what: told.append(what))
-    assert len(told) == 2
+    opened(root, progress=lambda *what: reported.append(what))
+    assert len(reported) == 2
     stat = os.stat(root / names[2])
     (root / names[2]).write_bytes(b"")
     os.utime(root / names[2], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only the size tells
@@ -239,9 +239,9 @@ def test_the_check_works_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     names = train(tmp_path)
     monkeypatch.setattr(damaged, "CHECKED_AT_ONCE", 3)
     (tmp_path / names[4]).write_bytes(b"broken")
-    told: list[int] = []
-    made = opened(tmp_path, on_decode_error="skip", progress=lambda what, done, total: told.append(done))
-    assert told == [3, 6, 7]
+    reported: list[int] = []
+    made = opened(tmp_path, on_decode_error="skip", progress=lambda what, done, total: reported.append(done))
+    assert reported == [3, 6, 7]
     assert made.train.index.tolist() == [0, 1, 2, 3, 5, 6]
 
 

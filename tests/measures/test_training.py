@@ -38,7 +38,7 @@ class Table(nn.Module):
 
 
 class Lookup:
-    """A Trainer that remembers what it is told. knows: which places it can; fits: what it was called with."""
+    """A Trainer that remembers its arguments. knows: which places it can; fits: what it was called with."""
 
     def __init__(self, knows: Tensor | None = None, otherwise: Tensor | None = None) -> None:
         self.knows = torch.ones(N, dtype=torch.bool) if knows is None else knows
