@@ -21,7 +21,12 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from benchmarks.counts.resources import of_cubin
-from rethink_fast.kernels import triton_gaussian, triton_labels, triton_preprocess, triton_random_pixels
+from rethink_fast.kernels import (
+    triton_gaussian,
+    triton_partially_corrupted_labels,
+    triton_preprocess,
+    triton_random_pixels,
+)
 
 SHARED_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes a block may opt in to
 
@@ -84,7 +89,7 @@ def cases() -> dict[str, Callable[[], Tensor]]:
     image = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
     half, full = torch.bfloat16, torch.float32
     out = {
-        "corrupt_labels": lambda: triton_labels.corrupt_labels(two, two, 1000, 0.5, 1),
+        "corrupt_labels": lambda: triton_partially_corrupted_labels.corrupt_labels(two, two, 1000, 0.5, 1),
         "shuffled_pixels": lambda: triton_random_pixels.shuffled_pixels(image, 1),
         "random_pixels": lambda: triton_random_pixels.random_pixels(image, two[:1], 1),
         "gaussian": lambda: triton_gaussian.gaussian(two, 224, 224, torch.zeros(3), torch.ones(3), 1),
@@ -132,7 +137,7 @@ def main(capability: int, wanted: list[str]) -> None:
 
 def _compiled() -> list[Any]:
     functions = [
-        triton_labels._corrupt_labels_kernel,
+        triton_partially_corrupted_labels._corrupt_labels_kernel,
         triton_random_pixels._move_pixels_kernel,
         triton_gaussian._gaussian_kernel,
         triton_preprocess._statistics_kernel,

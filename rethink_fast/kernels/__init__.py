@@ -36,11 +36,11 @@ SCHEMAS = {
 """The only definition of each op: the compiled libraries implement these and define none."""
 
 TRITON = {
-    "corrupt_labels": "triton_labels",
-    "shuffled_pixels": "triton_pixels",
-    "random_pixels": "triton_pixels",
+    "corrupt_labels": "triton_partially_corrupted_labels",
+    "shuffled_pixels": "triton_random_pixels",
+    "random_pixels": "triton_random_pixels",
     "gaussian": "triton_gaussian",
-    "prepare": "triton_prepare",
+    "prepare": "triton_preprocess",
 }
 """The module that holds the Triton launcher of each op, under the op's own name."""
 
@@ -57,11 +57,10 @@ def reference(name: str) -> Callable[[F], F]:
     return register
 
 
-def _triton(name: str) -> Callable[..., Tensor]:
-    def launch(*arguments: Any) -> Tensor:
-        return getattr(importlib.import_module(f".{TRITON[name]}", __name__), name)(*arguments)
-
-    return launch
+def triton_launcher(name: str) -> Callable[..., Tensor]:
+    """Return the function that launches the Triton kernel of an op, and import its module. name: of TRITON."""
+    launcher: Callable[..., Tensor] = getattr(importlib.import_module(f".{TRITON[name]}", __name__), name)
+    return launcher
 
 
 def _corrupt_labels_fake(labels: Tensor, *_: Any) -> Tensor:
@@ -116,7 +115,7 @@ def _register() -> torch.library.Library:
     if importlib.util.find_spec("triton") is not None:
         for name in TRITON:
             if not _has_kernel(name, "CUDA"):
-                library.impl(name, _triton(name), "CUDA")
+                library.impl(name, lambda *args, name=name: triton_launcher(name)(*args), "CUDA")
                 _by_triton.add(name)
     return library
 

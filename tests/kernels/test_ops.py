@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import re
@@ -55,6 +56,14 @@ def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
     assert kernels.slow(CPU) is None
     with open("/proc/cpuinfo") as file:
         assert (name == "avx512") == all(flag in file.read().split() for flag in ("avx512f", "avx512bw"))
+
+
+@pytest.mark.parametrize("op", kernels.TRITON)
+def test_every_op_of_a_gpu_has_its_launcher(op: str) -> None:
+    """It is imported at the first call on a GPU, so that a machine without one does not notice that it is missing."""
+    pytest.importorskip("triton", reason="needs Triton, which is for Linux only")
+    schema = getattr(torch.ops.rethink_fast, op).default._schema
+    assert list(inspect.signature(kernels.triton_launcher(op)).parameters) == [each.name for each in schema.arguments]
 
 
 def test_backends_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

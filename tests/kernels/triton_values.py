@@ -23,7 +23,13 @@ from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_r
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
 from rethink_fast.data.preprocess import prepare_reference
-from rethink_fast.kernels import triton_gaussian, triton_labels, triton_preprocess, triton_random_pixels, triton_rng
+from rethink_fast.kernels import (
+    triton_gaussian,
+    triton_partially_corrupted_labels,
+    triton_preprocess,
+    triton_random_pixels,
+    triton_rng,
+)
 
 SEEDS = [0, 5, 2**63 - 1]
 INDEX = torch.tensor([0, 7, 2**32 + 1, 2**62 + 3, 2**63 - 1])
@@ -92,14 +98,16 @@ def test_labels(seed: int, size: int, probability: float) -> None:
     index = torch.arange(2 * size)[::2] + 2**62 - 3
     labels = (torch.arange(3 * size) % 1000)[::3]
     expected = corrupt_labels_reference(labels, index, 1000, probability, seed)
-    assert torch.equal(triton_labels.corrupt_labels(labels, index, 1000, probability, seed), expected)
+    assert torch.equal(
+        triton_partially_corrupted_labels.corrupt_labels(labels, index, 1000, probability, seed), expected
+    )
 
 
 def test_a_label_at_the_threshold_is_kept() -> None:
     word = int(rng.draw(5, rng.Stream.LABELS, INDEX[:1], 0)[0, 0])
     labels = torch.tensor([1000])
     for above, kept in ((0, True), (1, False)):
-        out = triton_labels.corrupt_labels(labels, INDEX[:1], 1000, (word + above) / 2**32, 5)
+        out = triton_partially_corrupted_labels.corrupt_labels(labels, INDEX[:1], 1000, (word + above) / 2**32, 5)
         assert bool(out == labels) == kept
 
 
