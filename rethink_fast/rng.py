@@ -39,6 +39,7 @@ class Stream(IntEnum):
     COLOUR = 9
     PROJECTION = 10
     PATCHES = 11
+    SUBSET = 12
 
 
 def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +112,21 @@ def threshold(probability: float) -> int:
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability {probability} is out of range: choose one in [0, 1]")
     return round(probability * 2**32)
+
+
+def included(seed: int, model: Tensor | int, index: Tensor, ratio: float) -> Tensor:
+    """Whether samples are in the training sets of the models of a population: bool over the broadcast shape.
+
+    model: int64 or int, the model's number, from 0. index: int64, the sample index. ratio: of samples in a set, in
+    [0, 1]. No set depends on how many models there are.
+    """
+    return draw(seed, Stream.SUBSET, index, model)[..., 0] < threshold(ratio)
+
+
+def weight_seed(seed: int, model: int) -> int:
+    """The seed in [0, 2^63) of torch's generator for the initial weights of a model of a population."""
+    words = draw(seed, Stream.SUBSET, torch.tensor(LARGEST), model)
+    return int(words[0]) >> 1 << 32 | int(words[1])
 
 
 def permutation_words(seed: int, stream: Stream, index: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 LABELS, SHUFFLED_PIXELS, RANDOM_PIXELS, GAUSSIAN, ORDER, AUGMENT, SYNTHETIC, RESIZED_CROP, COLOUR = range(1, 10)
-PROJECTION, PATCHES = 10, 11
+PROJECTION, PATCHES, SUBSET = 10, 11, 12
 TEST = 2**62
 SYNTHETIC_SEED = 161103530
 
@@ -55,6 +55,15 @@ def is_corrupted(seed: int, index: int, p: float) -> bool:
 
 def label(seed: int, index: int, p: float, classes: int, true: int) -> int:
     return mulhi(draw(seed, LABELS, index, 0)[1], classes) if is_corrupted(seed, index, p) else true
+
+
+def included(seed: int, model: int, index: int, r: float) -> bool:
+    return draw(seed, SUBSET, index, model)[0] < round(r * 2**32)
+
+
+def weight_seed(seed: int, model: int) -> int:
+    v = draw(seed, SUBSET, 2**63 - 1, model)
+    return ((v[0] >> 1) << 32) | v[1]
 
 
 def twelve_words(seed: int, stream: int, index: int) -> list[int]:

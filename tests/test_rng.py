@@ -135,6 +135,39 @@ def test_normals_are_box_muller() -> None:
     assert max(abs(z) for pair in deviates for z in pair) < 5.4
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_subsets_are_the_definition(seed: int) -> None:
+    """In every batch and order, for any number of models, and nested as the ratio grows."""
+    models = [0, 1, 63, 64, 1999, 2**40]
+    for ratio in (0.0, 0.1, 0.7, 0.999, 1.0):
+        found = rng.included(seed, torch.tensor(models)[:, None], torch.tensor(INDICES), ratio)
+        assert found.tolist() == [[contract.included(seed, m, i, ratio) for i in INDICES] for m in models]
+    index = torch.arange(1000)
+    whole = rng.included(seed, torch.arange(8)[:, None], index, 0.7)
+    assert torch.equal(rng.included(seed, torch.arange(3)[:, None], index, 0.7), whole[:3])
+    assert torch.equal(rng.included(seed, 5, index.flip(0), 0.7), whole[5].flip(0))
+    assert torch.equal(torch.cat([rng.included(seed, 7, part, 0.7) for part in index.split(137)]), whole[7])
+    assert bool((whole | ~rng.included(seed, torch.arange(8)[:, None], index, 0.6)).all())
+    assert [rng.weight_seed(seed, model) for model in models] == [contract.weight_seed(seed, m) for m in models]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_subsets_are_those_of_every_device() -> None:
+    index, models = torch.arange(100_000), torch.arange(8)[:, None]
+    there = rng.included(3, models.cuda(), index.cuda(), 0.7)
+    assert torch.equal(there.cpu(), rng.included(3, models, index, 0.7))
+
+
+def test_subsets_have_the_ratio_and_are_independent() -> None:
+    """Each of 20 models has 0.7 of 50,000 samples within 4 sd (0.0082), each pair shares 0.49 within 4 sd (0.0089)."""
+    found = rng.included(7, torch.arange(20)[:, None], torch.arange(50_000), 0.7).double()
+    assert (found.mean(1) - 0.7).abs().max() < 4 * math.sqrt(0.7 * 0.3 / 50_000)
+    shared = found @ found.T / 50_000
+    shared.fill_diagonal_(0.49)
+    assert (shared - 0.49).abs().max() < 4 * math.sqrt(0.49 * 0.51 / 50_000)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seed_out_of_range(seed: int) -> None:
     with pytest.raises(ValueError, match=f"seed {seed} is out of range"):
@@ -174,6 +207,8 @@ def test_golden_values() -> None:
         "permutation": rng.permute(words, 10, torch.arange(10)).tolist(),
         "permutation of 299 x 299": hashlib.sha256(every.tobytes()).hexdigest()[:16],
         "order": rng.order(2017, 3, 50_000, 0, 6).tolist(),
+        "subsets": [rng.included(2017, model, index, 0.7).int().tolist() for model in (0, 1, 1999)],
+        "weight seed": rng.weight_seed(2017, 1),
         "draw of the normals": rng.draw(2017, rng.Stream.GAUSSIAN, index[-1:], 0).flatten().tolist(),
     }
     assert made == GOLDEN, NEW_VERSION
@@ -196,12 +231,15 @@ GOLDEN = {
         "COLOUR": 9,
         "PROJECTION": 10,
         "PATCHES": 11,
+        "SUBSET": 12,
     },
     "key": ["2db1491a", "8363b8a1"],
     "labels": [-1, 7, -1, 3, -1, 5],
     "permutation": [3, 1, 7, 2, 9, 8, 6, 5, 4, 0],
     "permutation of 299 x 299": "5fd7bb92aabeaf92",
     "order": [39908, 37959, 25030, 27028, 11780, 43042],
+    "subsets": [[0, 1, 1, 0, 1, 1], [0, 1, 1, 0, 0, 1], [1, 0, 1, 1, 1, 1]],
+    "weight seed": 8737967741461740043,
     "draw of the normals": [912317451, 128152811, 2456876701, 3800326569],
 }
 GOLDEN_NORMALS = [0.0311, -1.76, -0.9367, 2.4792, -0.9045, 0.5468, 0.393, 0.3004]
