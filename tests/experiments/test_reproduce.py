@@ -116,13 +116,13 @@ def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
     [("metrics.csv", None), ("result.json", b"{"), ("cache.json", b"not json"), ("cache.json", b'{"identity": 1}')],
 )
 def test_a_damaged_entry_is_made_again(tmp_path: Path, name: str, content: bytes | None) -> None:
-    run(tmp_path, "small")
+    run(tmp_path, "small", epochs=2)
     before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/metrics.csv")}
     victim = sorted(tmp_path.glob(f"runs/*/{name}"))[0]
     damaged = bytearray(victim.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     victim.write_bytes(damaged if content is None else content)
-    code, values, text = run(tmp_path, "small")
+    code, values, text = run(tmp_path, "small", epochs=2)
     assert code == 0
     assert "cannot be used" in text
     assert values["experiments"]["small"]["status"] == "complete"
@@ -134,15 +134,15 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, name: str, content: bytes
 
 
 def test_results_of_another_contract_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path, "small")
+    run(tmp_path, "small", epochs=2)
     first = times(tmp_path)
     monkeypatch.setattr(cache, "CONTRACT_VERSION", 999)
-    run(tmp_path, "small")
+    run(tmp_path, "small", epochs=2)
     assert len(times(tmp_path)) == 4
     # one that was put where ours belongs is noticed as well
     old, new = next(iter(first)).parent, next(path.parent for path in times(tmp_path) if path not in first)
     (new / "cache.json").write_bytes((old / "cache.json").read_bytes())
-    _, _, text = run(tmp_path, "small")
+    _, _, text = run(tmp_path, "small", epochs=2)
     assert "another configuration or contract version" in text
 
 

@@ -296,7 +296,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("format", "workers"), [("jpeg", 1), ("npy", 1), ("jpeg", 2)])
+@pytest.mark.parametrize(
+    ("format", "workers"), [("jpeg", 1), ("npy", 1), pytest.param("jpeg", 2, marks=pytest.mark.slow)]
+)
 def test_a_disk_that_fills_while_packing(small_disk: Path, tmp_path: Path, format: str, workers: int) -> None:
     src = tree(tmp_path / "src", train=300)
     plan = write.plan(src, small_disk / "pack", format=format, size=14)

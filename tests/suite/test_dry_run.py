@@ -112,6 +112,7 @@ def test_every_build_is_loaded_into_every_torch(monkeypatch: pytest.MonkeyPatch,
     assert libraries.crosswise(pythons, tmp_path) == ["torch 2: nvcc failed"]
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_compile_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The child is this Python, whose torch finds no device: its error is the parent's."""
     monkeypatch.setattr(dry_run, "shims", lambda _: {})

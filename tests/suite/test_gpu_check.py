@@ -244,6 +244,7 @@ def test_imagenet_needs_no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "batches of 2" in gpu_imagenet.table([found])
 
 
+@pytest.mark.slow
 def test_learning_rates_are_swept_with_one_step() -> None:
     dataset = open_cifar10("auto", torch.device("cpu"), 200)
     runs = gpu_engine.sweep("mlp_1x512", 50, (1e-3, 1e-9), 600, dataset, torch.device("cpu"))

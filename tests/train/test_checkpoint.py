@@ -125,6 +125,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(unbroken: Pat
     assert curve(folder) == curve(unbroken)
 
 
+@pytest.mark.slow
 def test_two_damaged_checkpoints_are_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "o"
     stopped(folder)
@@ -153,6 +154,7 @@ IGNORED_FILES = {
 }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused_by_its_difference(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +173,9 @@ def test_what_cannot_be_resumed_says_so(tmp_path: Path, capfd: pytest.CaptureFix
     assert "omit one" in line
 
 
-@pytest.mark.parametrize("room", ["64", "4096"], ids=["for the record alone", "for nothing more later"])
+@pytest.mark.parametrize(
+    "room", ["64", pytest.param("4096", marks=pytest.mark.slow)], ids=["for the record alone", "for nothing more later"]
+)
 def test_a_disk_without_room_for_a_checkpoint_does_not_stop_the_run(room: str, tmp_path: Path) -> None:
     """A limit on the size of files makes the kernel refuse the write half-way, as a full disk does."""
     folder = tmp_path / "o"

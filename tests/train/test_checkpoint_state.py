@@ -47,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
         "epochs": 2,
     },
 }
-SLOW = {"top 5, auxiliary head"}
+SLOW = {"preconditioned adam in bf16", "batch norm, adam, dropout", "top 5, auxiliary head"}
 
 
 def same(ours: RunContext, theirs: RunContext) -> None:

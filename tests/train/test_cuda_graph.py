@@ -112,7 +112,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow if way == "batch norm" else ()) for way in WAYS]
+)
 @pytest.mark.parametrize("top5", [False, True])
 def test_a_captured_run_is_the_eager_one(way: str, top5: bool, cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
     if top5 and way not in ("plain", "dropout"):
@@ -233,7 +235,7 @@ class Stages:
         self.seen.append((name, sum(graph.replays for graph in fake_cuda.Graph.made) - before))
 
 
-@pytest.mark.parametrize("way", ["plain", "dropout", "augmented", "batch norm"])
+@pytest.mark.parametrize("way", ["plain", "dropout", "augmented", pytest.param("batch norm", marks=pytest.mark.slow)])
 def test_a_profile_times_graphs_one_for_each_stage(way: str, cuda: Moved) -> None:
     """What is profiled is what runs: the stages are replayed, and their numbers are the eager ones."""
     plain = rates_as_tensors(made(**WAYS[way]))

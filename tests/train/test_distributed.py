@@ -100,42 +100,48 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, list[Any]]]:
-    """What one, two and four ranks read, fed and computed: by their number, by model, by rank."""
-    results: dict[int, dict[str, list[Any]]] = {1: {model: [work(model, SINGLE_PROCESS)] for model in MODELS}}
-    for count in (2, 4):
-        out = tmp_path_factory.mktemp(f"ranks-{count}")
-        done = launch(count, str(HERE / "distributed_worker.py"), str(out))
-        assert done.returncode == 0, done.stderr
-        results[count] = {model: [torch.load(out / f"{model}-{rank}.pt") for rank in range(count)] for model in MODELS}
-        results[count]["resumed"] = [(out / f"resumed-{rank}").read_text() for rank in range(count)]
-    return results
+def single() -> dict[str, Any]:
+    """What one process reads, feeds and computes, by model."""
+    return {model: work(model, SINGLE_PROCESS) for model in MODELS}
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What two and four ranks read, feed and compute: by model, by rank."""
+    out = tmp_path_factory.mktemp("ranks")
+    done = launch(request.param, str(HERE / "distributed_worker.py"), str(out))
+    assert done.returncode == 0, done.stderr
+    ranks = range(request.param)
+    results: dict[str, list[Any]] = {
+        model: [torch.load(out / f"{model}-{rank}.pt") for rank in ranks] for model in MODELS
+    }
+    return results | {"resumed": [(out / f"resumed-{rank}").read_text() for rank in ranks]}
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("count", [2, 4])
-def test_any_number_of_ranks_has_the_same_losses(count: int, model: str, found: dict[int, Any]) -> None:
+def test_any_number_of_ranks_has_the_same_losses(
+    model: str, single: dict[str, Any], several: dict[str, list[Any]]
+) -> None:
     """The last batch holds 3 samples: two ranks have 2 and 1, and the fourth of four has none."""
-    (one,) = found[1][model]
-    for rank in found[count][model]:
+    one = single[model]
+    for rank in several[model]:
         assert rank["losses"] == pytest.approx(one["losses"], rel=EXACT)
         assert rank["online"] == pytest.approx(one["online"], rel=EXACT)
         assert rank["scores"] == pytest.approx(one["scores"], rel=EXACT)
         assert list(rank["state"]) == list(one["state"])
         for name, value in rank["state"].items():
             torch.testing.assert_close(value, one["state"][name], rtol=EXACT, atol=EXACT)
-            assert torch.equal(value, found[count][model][0]["state"][name]), name
+            assert torch.equal(value, several[model][0]["state"][name]), name
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_each_rank_reads_its_share_of_the_same_batches(count: int, found: dict[int, Any]) -> None:
+def test_each_rank_reads_its_share_of_the_same_batches(single: dict[str, Any], several: dict[str, list[Any]]) -> None:
     """And sees the same pixels, labels and flips in it, to the bit."""
-    (one,), ranks = found[1]["mlp_1x512"], found[count]["mlp_1x512"]
+    one, ranks = single["mlp_1x512"], several["mlp_1x512"]
     assert sum(len(batch) for batch in one["asked"]) == LIMIT
     for rank in ranks:
         read = torch.cat(rank["asked"])
         assert torch.equal(read, torch.cat([fed[0] for fed in rank["fed"]]))
-        assert len(read) <= LIMIT / count + 2  # one more at most in each of the three batches
+        assert len(read) <= LIMIT / len(ranks) + 2  # one more at most in each of the three batches
     for number, whole in enumerate(one["fed"]):
         shares = [rank["fed"][number] for rank in ranks]
         sizes = [len(share[0]) for share in shares]
@@ -144,10 +150,9 @@ def test_each_rank_reads_its_share_of_the_same_batches(count: int, found: dict[i
             assert torch.equal(torch.cat([share[part] for share in shares]), together)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_a_resumed_session_makes_the_steps_of_an_unbroken_one(count: int, found: dict[int, Any]) -> None:
+def test_a_resumed_session_makes_the_steps_of_an_unbroken_one(several: dict[str, list[Any]]) -> None:
     """To the bit, also on four ranks, where the sum of a gradient depends on its place in its bucket."""
-    assert found[count]["resumed"] == ["True"] * count
+    assert set(several["resumed"]) == {"True"}
 
 
 def test_a_share_is_part_of_a_partition() -> None:
@@ -239,6 +244,7 @@ def test_the_launcher_starts_a_broken_run_anew_and_it_goes_on_by_itself(unbroken
     same_curves(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_bad_use_is_one_line_from_all_ranks_together(tmp_path: Path) -> None:
     done = bench(2, *[{"50": "1"}.get(word, word) for word in WORDS], "--out", str(tmp_path / "o"))
     assert done.returncode != 0

@@ -262,6 +262,7 @@ def test_without_the_option_there_is_nothing(folders: tuple[Path, Path]) -> None
         assert not (folders[1] / name).exists()
 
 
+@pytest.mark.slow
 def test_each_seed_has_its_own(tmp_path: Path) -> None:
     run(*SMALL, "--profile", "--seeds", "2", "--out", str(tmp_path / "o"))
     for seed in (0, 1):
