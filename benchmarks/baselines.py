@@ -29,8 +29,9 @@ from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
 from rethink_fast.compare.statistics import Estimate, estimate, log_ratios
-from rethink_fast.config import Data, Model, Run, Train, resolve
+from rethink_fast.config import Data, Model, Run, Train
 from rethink_fast.data import Dataset as Source
+from rethink_fast.defaults import resolve
 from rethink_fast.env import cores, processor, version_of
 from rethink_fast.errors import UserError
 from rethink_fast.files import user_path, write_atomic

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, ResolvedRun, Run, Train, resolve
+from rethink_fast.config import Corruption, CorruptionName, Model, ModelName, Run, Train
 from rethink_fast.data import Dataset
 from rethink_fast.data.loader import Batch, Loader, ModelInput
+from rethink_fast.defaults import ResolvedRun, resolve
 from rethink_fast.env import cores
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.loop import StepProgress, fit

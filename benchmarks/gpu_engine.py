@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionName, RecipeName, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionName, RecipeName, Run, Train
 from rethink_fast.data import Dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.env import cores
 from rethink_fast.train.loop import fit
 from rethink_fast.train.setup import RunContext, build_run

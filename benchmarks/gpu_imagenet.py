@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, Dataset, InMemoryImages, Split, load_dataset
 from rethink_fast.data.npy_images import open_mapped
+from rethink_fast.defaults import resolve
 from rethink_fast.env import cores
 from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.throughput import loader_rate, model_rate, training_flops

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionName, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, ModelName, PrecisionName, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.optim import set_learning_rate
 from rethink_fast.train.setup import RunContext, build_run

@@ -1,4 +1,4 @@
-"""What a run is: frozen and typed. `Run` is what was asked for; `resolve` makes of it a `ResolvedRun`, without gaps.
+"""The options of a run, frozen and typed. `defaults.resolve` fills in those that are None.
 
 The command line is made from these classes: a field is an option, the string below it is its help, and its metadata
 say what it affects and what range it has.
@@ -6,7 +6,7 @@ say what it affects and what range it has.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +21,6 @@ except ModuleNotFoundError:  # only the command line reads these annotations
 from .corruptions import alias_of
 from .errors import UserError, in_range
 from .files import user_path
-from .models import MODELS
-from .recipes import recipe
 
 DatasetName = Literal["imagenet", "cifar10", "mnist"]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
@@ -192,178 +190,9 @@ OPTIONS = {option.name: option for section in (Data, Corruption, Model, Train, S
 """Every option by name, with its metadata."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResolvedData(Data):
-    """`Data` with its defaults."""
-
-    size: int
-    workers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedCorruption(Corruption):
-    """`Corruption` with its defaults. probability: that a label is replaced, 0 where none is."""
-
-    probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedModel(Model):
-    """`Model` with its defaults."""
-
-    model: ModelName
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedTrain(Train):
-    """`Train` with its defaults. recipe and target_loss may still be None: no recipe, no goal for the loss."""
-
-    epochs: int
-    eval_interval: int
-    batch_size: int
-    optimizer: OptimizerName
-    lr: float
-    schedule: ScheduleName
-    lr_decay: float
-    momentum: float
-    weight_decay: float
-    precision: PrecisionName
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    """One run, complete. recipe_overrides: where options given beside a recipe differ from it, in words."""
-
-    dataset: DatasetName
-    data: ResolvedData
-    corruption: ResolvedCorruption
-    model: ResolvedModel
-    train: ResolvedTrain
-    recipe_overrides: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the run as plain values, for config.json."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What depends on the data set. lr: None for the network's own. full_size: images in the official training set."""
-
-    model: ModelName
-    size: int
-    batch_size: int
-    full_size: int
-    normalisation: Literal["whiten", "unit_range"]
-    lr: float | None = None
-
-
-DEFAULTS: dict[str, Defaults] = {
-    "imagenet": Defaults("inception_v3", 299, 128, 1_281_167, "unit_range"),
-    "cifar10": Defaults("inception_small", 28, 128, 50_000, "whiten"),
-    "mnist": Defaults("mlp_1x512", 28, 128, 60_000, "whiten"),
-}
-"""Batch 128 and the 28 x 28 crop are the paper's for CIFAR-10 (appendix A; the batch from the spacing of Figure 1a)."""
-
-IMAGENET_ON_CPU = replace(DEFAULTS["imagenet"], size=75, batch_size=32, lr=0.003)
-"""Small enough for a few cores. At 75 pixels the last feature map is a single position: nothing averages its 2048
-features, whose squared norm near 1000 makes the last layer diverge at the usual rates (seen at 0.01 and 0.045)."""
-
-
-def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
-    """Return the defaults of a data set on this kind of device."""
-    return IMAGENET_ON_CPU if dataset == "imagenet" and not on_gpu else DEFAULTS[dataset]
-
-
-def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
-    """Fill in every default: what is given goes before the recipe, and the recipe before the usual.
-
-    Raises UserError for a value out of range, or an option that would have no effect.
-    """
-    _check(run)
-    default = defaults(run.dataset, on_gpu=on_gpu)
-    model = run.model.model or default.model
-    if run.model.aux_head and model != "inception_v3":
-        raise UserError(
-            f"--aux-head has no effect with --model {model}",
-            "use inception_v3",
-            option="--aux-head",
-            value=model,
-            allowed="inception_v3",
-        )
-    if {"crop", "random-resized-crop"} <= set(run.train.augment):
-        raise UserError(
-            "--augment crop and --augment random-resized-crop both cut a window",
-            "omit one",
-            option="--augment",
-            value=run.train.augment,
-        )
-    usual: dict[str, Any] = {
-        "epochs": 100,
-        "eval_interval": 1,
-        "batch_size": default.batch_size,
-        "optimizer": "sgd",
-        "lr": default.lr or MODELS[model].learning_rate,
-        "schedule": "exponential",
-        "lr_decay": 0.95,
-        "momentum": 0.9,
-        "weight_decay": 0.0,
-        "precision": "bf16" if on_gpu else "fp32",
-    }
-    ordered = recipe(run.train.recipe, model) if run.train.recipe else {}
-    given = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
-    changed = {name: value for name, value in ordered.items() if given.get(name, value) != value}
-    changes = tuple(f"{name} {given[name]} in place of {value}" for name, value in changed.items())
-    return ResolvedRun(
-        run.dataset,
-        ResolvedData(
-            **{**_values(run.data), "size": run.data.size or default.size, "workers": run.data.workers or cores}
-        ),
-        ResolvedCorruption(**{**_values(run.corruption), "probability": _probability(run.corruption)}),
-        ResolvedModel(**{**_values(run.model), "model": model}),
-        ResolvedTrain(**{**_values(run.train), **usual, **ordered, **given}),
-        changes,
-    )
-
-
-def _values(section: Any) -> dict[str, Any]:
-    return {option.name: getattr(section, option.name) for option in fields(section)}
-
-
-def _probability(corruption: Corruption) -> float:
-    """Return the probability that a label is replaced. Raises UserError."""
-    if corruption.corruption == "partial":
-        if corruption.probability is None:
-            raise UserError(
-                "--corruption partial needs a probability",
-                "add --probability P, with P in [0, 1]",
-                option="--probability",
-                allowed="[0, 1]",
-            )
-        return corruption.probability
-    if corruption.probability is not None:
-        raise UserError(
-            f"--probability has no effect with --corruption {corruption.corruption}",
-            "omit it, or use partial",
-            option="--probability",
-            value=corruption.probability,
-        )
-    return 1.0 if corruption.corruption == "random" else 0.0
-
-
-def affecting(run: Run | ResolvedRun, *kinds: Affects) -> dict[str, Any]:
-    """Return the options of a run that affect one of these, by name, as plain values."""
-    return {
-        option.name: list(value) if isinstance(value := getattr(section, option.name), tuple) else value
-        for section in (run.data, run.corruption, run.model, run.train)
-        for option in fields(section)
-        if OPTIONS[option.name].metadata["affects"] in kinds
-    }
-
-
 def check_session(session: Session) -> None:
     """Raise UserError for a value out of range, or options that exclude each other."""
-    _check_ranges(session)
+    check_ranges(session)
     if session.resume is not None and session.out is not None:
         raise UserError(
             f"--out {session.out} has no effect with --resume {session.resume}",
@@ -373,12 +202,7 @@ def check_session(session: Session) -> None:
         )
 
 
-def _check(run: Run) -> None:
-    for section in (run.data, run.corruption, run.model, run.train):
-        _check_ranges(section)
-
-
-def _check_ranges(section: Any) -> None:
+def check_ranges(section: Any) -> None:
     for option in fields(section):
         value, limits = getattr(section, option.name), OPTIONS[option.name].metadata["range"]
         if limits is not None and value is not None:

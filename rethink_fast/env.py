@@ -1,4 +1,4 @@
-"""What this machine can do: versions, processor, GPU, git state, and which backends are usable or why not."""
+"""What this machine has: processor cores, memory, devices, versions, git state."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import math
 import os
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,6 @@ from .rng import CONTRACT_VERSION
 
 DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 PACKAGES = ("torch", "triton", "numpy", "nvidia-ml-py")
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One way to do part of the work. usable, or `why` not and what to `do`."""
-
-    name: str
-    usable: bool
-    why: str
-    do: str = ""
 
 
 def cores() -> int:
@@ -207,73 +195,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def backends() -> list[Backend]:
-    """Return what the machine and its packages offer, usable or not, with the reason and the fix."""
-    return [_torch_cpu(), _cuda(), _dali(), _triton(), _nvml(), _cxx(), _nvcc()]
-
-
-def _torch_cpu() -> Backend:
-    return Backend("torch on the CPU", True, f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-
-
-def _cuda() -> Backend:
-    if torch.cuda.is_available():
-        return Backend("CUDA", True, torch.cuda.get_device_name())
-    if torch.version.cuda is None:
-        return Backend("CUDA", False, "this torch was built without CUDA", "install a CUDA build of torch")
-    return Backend("CUDA", False, "no GPU was found", "check nvidia-smi: the driver must see a GPU")
-
-
-def _installed(name: str, package: str, note: str) -> Backend:
-    version = version_of(package)
-    if version is None:
-        return Backend(name, False, f"{package} is not installed", f"{sys.executable} -m pip install {package}")
-    return Backend(name, True, f"{package} {version}{note}")
-
-
 def dali_package() -> str:
     """Return the name of the DALI that is installed, or of the one to install."""
     return next((name for name in DALI if version_of(name)), DALI[0])
-
-
-def _dali() -> Backend:
-    note = ", decoding on the CPU and the GPU" if torch.cuda.is_available() else ", decoding on the CPU"
-    return _installed("DALI", dali_package(), note)
-
-
-def _triton() -> Backend:
-    found = _installed("Triton", "triton", "")
-    if found.usable and not torch.cuda.is_available():
-        return Backend("Triton", False, "needs a GPU", "run on a machine with a CUDA GPU")
-    return found
-
-
-def _nvml() -> Backend:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        pynvml.nvmlShutdown()
-    except ImportError as error:
-        return Backend("NVML", False, str(error), f"{sys.executable} -m pip install nvidia-ml-py")
-    except Exception as error:
-        return Backend("NVML", False, str(error), "install the NVIDIA driver")
-    return Backend("NVML", True, f"{count} GPU(s)")
-
-
-def _tool(name: str, commands: tuple[str, ...], purpose: str, do: str) -> Backend:
-    for command in commands:
-        path = shutil.which(command)
-        if path:
-            return Backend(name, True, path)
-    return Backend(name, False, f"no {' or '.join(commands)} on PATH ({purpose})", do)
-
-
-def _cxx() -> Backend:
-    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
-    return _tool("C++ compiler", compilers, "torch.compile needs one on a CPU", "install g++ (Debian: apt install g++)")
-
-
-def _nvcc() -> Backend:
-    return _tool("nvcc", ("nvcc",), "builds the CUDA sources", "install the CUDA toolkit, 13.0 or newer")

@@ -8,8 +8,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,6 +47,21 @@ def write_atomic(path: Path, content: bytes | memoryview | str | Callable[[Binar
             partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path, fix: str, *, option: str = "") -> Iterator[None]:
+    """Raise UserError where a block cannot write.
+
+    path: the file or folder that the message names.
+    fix: what to do.
+    option: the option that named the path, if there is one.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"{option} {path}".strip()
+        raise UserError(f"{what} cannot be written ({error.strerror})", fix, option=option, value=path) from None
 
 
 def remove_partial(folder: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rethink_fast.cli.app import app, main
-from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train, affecting, resolve
+from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train
+from rethink_fast.defaults import affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
 from rethink_fast.recipes import FAST, PAPER_LEARNING_RATE, recipe

@@ -29,7 +29,7 @@ from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.preprocess import Preprocessing, prepare
 from rethink_fast.data.source import InMemoryImages, Split
 from rethink_fast.data.tree import FolderTree
-from rethink_fast.theory import features, theorem1
+from rethink_fast.theory import random_convolution, two_layer
 from tests import contract_reference as contract
 
 CPU = torch.device("cpu")
@@ -230,17 +230,17 @@ def test_colour(size: tuple[int, int]) -> None:
 def test_projection(d: int) -> None:
     for seed in SEEDS:
         for attempt in (0, 7):
-            assert theorem1.projection(d, seed, attempt).tolist() == contract.projection(d, seed, attempt)
+            assert two_layer.projection(d, seed, attempt).tolist() == contract.projection(d, seed, attempt)
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 7, 1), (40, 9, 12, 3)])
 def test_patches(shape: tuple[int, int, int, int]) -> None:
     images = pictures(*shape)
     for seed in SEEDS:
-        for first in (0, features.SAMPLE):
-            made = features._pick(torch.from_numpy(images), seed, first, 30)
+        for first in (0, random_convolution.SAMPLE):
+            made = random_convolution._pick(torch.from_numpy(images), seed, first, 30)
             assert made.tolist() == [contract.patch(images, seed, j) for j in range(first, first + 30)]
-    assert features.SAMPLE == 50_000
+    assert random_convolution.SAMPLE == 50_000
 
 
 @pytest.mark.parametrize(("dataset", "edge", "channels"), [("cifar10", 32, 3), ("mnist", 28, 1), ("imagenet", 77, 3)])

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rethink_fast.cli.app import main
-from rethink_fast.env import backends, choose_device
+from rethink_fast.cli.env import backends
+from rethink_fast.env import choose_device
 from rethink_fast.errors import UserError
 
 
@@ -30,7 +31,7 @@ def test_env_prints_a_table_and_json(capfd: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capfd.readouterr().out)
     assert facts["packages"]["torch"] == torch.__version__
     names = {backend["name"] for backend in facts["backends"]}
-    assert names == {backend.name for backend in backends()} | {"C++ kernels", "CUDA C++ kernels"}
+    assert names == {backend.name for backend in backends()} >= {"CUDA", "DALI", "C++ kernels", "CUDA C++ kernels"}
     assert all(backend["usable"] or backend["do"] for backend in facts["backends"])
 
 

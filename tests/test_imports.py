@@ -23,6 +23,7 @@ LAYERS = (
     ("models",),
     ("recipes",),
     ("config",),
+    ("defaults",),
     ("theory",),
     ("train",),
     ("bench",),

@@ -16,6 +16,7 @@ from rethink_fast import config
 from rethink_fast.bench.record import SCHEMA
 from rethink_fast.cli.app import app
 from rethink_fast.corruptions import KINDS
+from rethink_fast.defaults import DEFAULTS
 from rethink_fast.models import MODELS
 
 TOP = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_every_corruption_and_model_is_in_the_readme() -> None:
 def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
     assert set(get_args(config.ModelName)) == set(MODELS)
     assert set(get_args(config.CorruptionName)) == set(KINDS)
-    assert set(get_args(config.DatasetName)) == set(config.DEFAULTS)
+    assert set(get_args(config.DatasetName)) == set(DEFAULTS)
 
 
 COMMANDS = sorted(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.env import version_of
 from rethink_fast.kernels import native
 from rethink_fast.train.setup import RunContext, build_run

@@ -24,7 +24,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.counts.resources import usage
-from rethink_fast.config import Model, Run, resolve
+from rethink_fast.config import Model, Run
+from rethink_fast.defaults import resolve
 from rethink_fast.models import build_model
 from rethink_fast.train.optim import make_optimizer
 from rethink_fast.train.step import TOP_5_ABOVE, Step

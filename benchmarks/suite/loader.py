@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from rethink_fast import kernels, rng
-from rethink_fast.config import Corruption, CorruptionName, Data, Model, ModelName, Run, resolve
+from rethink_fast.config import Corruption, CorruptionName, Data, Model, ModelName, Run
 from rethink_fast.corruptions import KINDS, PIXEL_KINDS
 from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.data.preprocess import prepare_reference
 from rethink_fast.data.source import InMemoryImages
+from rethink_fast.defaults import resolve
 from rethink_fast.train.setup import RunContext, build_run
 
 from ..timing import PreparedCase

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import torch.nn.functional as F
 
-from rethink_fast.config import Model, ModelName, Run, Train, resolve
+from rethink_fast.config import Model, ModelName, Run, Train
+from rethink_fast.defaults import resolve
 from rethink_fast.models import MODELS
 from rethink_fast.train.setup import build_run
 from rethink_fast.train.throughput import training_flops

@@ -7,9 +7,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import ResolvedRun, Run, Session
+from ..config import Run, Session
+from ..defaults import ResolvedRun
 from ..errors import UserError
 from ..train.distributed import Distributed
+from .console import ConsoleProgress
 from .record_folder import RecordFolder
 
 
@@ -70,6 +72,16 @@ def open_folder(session: Session, run: ResolvedRun) -> RecordFolder:
             allowed="1",
         )
     return folder
+
+
+def can_resume(folder: RecordFolder, run: ResolvedRun, session: Session, screen: ConsoleProgress) -> bool:
+    """Return whether the run resumes from a checkpoint in its folder; else it starts over there. Raises UserError."""
+    if session.resume is None or folder.made:
+        return False
+    if folder.has_checkpoint(run):
+        return True
+    screen.warn(f"{folder.path} has no checkpoint: the run starts over there")
+    return False
 
 
 def default_folder(run: ResolvedRun) -> Path:

@@ -79,21 +79,6 @@ SCHEMA: dict[str, tuple[str, str]] = {
 }
 """Every key of result.json: its type (a question mark where it may be null) and what it means."""
 
-TIMINGS = (
-    "started_at",
-    "ended_at",
-    "images_per_second",
-    "train_seconds",
-    "data_wait_fraction",
-    "compile_seconds",
-    "eval_seconds",
-    "checkpoint_seconds",
-    "peak_memory_bytes",
-    "profile",
-)
-"""Keys that differ between runs of one configuration (and environment.contention, and time_to_memorize's seconds)."""
-
-
 COUNT, AMOUNT, FRACTION = Number(0, 2**63, whole=True), Number(0, 1e30), Number(0, 1)
 SHAPES = {"int": COUNT, "float": AMOUNT, "str": str, "bool": bool, "dict": Each()}
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import ResolvedRun, affecting
 from ..crash import TRACEBACK
+from ..defaults import ResolvedRun, affecting
 from ..errors import UserError
 from ..files import open_regular, read_bytes, to_json, write_atomic, write_json
 from ..owned_folder import OwnedFolder

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..config import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, Run, Session, check_session, resolve
+from ..config import Run, Session, check_session
 from ..crash import save_in
 from ..data import DataOptions, Dataset, load_dataset
+from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
 from ..env import cores
 from ..errors import Interrupted
 from ..output import never_failing
@@ -23,13 +24,12 @@ from ..train.distributed import Distributed, device_for_rank, exit_on_lost_rank,
 from ..train.setup import build_run, wants_windows
 from .callbacks import NullCallback
 from .console import ConsoleProgress
-from .launch import after_restart, check_launch, open_folder
+from .launch import after_restart, can_resume, check_launch, open_folder
 from .record import result
 from .record_folder import RecordFolder
 from .saved import Record
-from .seeds import run_seeds
+from .seeds import fit_or_explain, run_one, run_seeds
 from .signals import GracefulStop
-from .single import can_resume, fit_or_explain, run_one
 
 EXIT_NOT_KEPT, EXIT_BAD_INPUT = 1, 2
 

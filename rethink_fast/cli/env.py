@@ -1,16 +1,30 @@
-"""`rethink-fast env`."""
+"""`rethink-fast env`: versions, and which backends are usable, or why not."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from rich.table import Table
 
-from ..env import Backend, backends, environment
+from ..env import dali_package, environment, version_of
 from ..kernels import native
 from ..output import print_json
 from ..terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to do part of the work. usable, or `why` not and what to `do`."""
+
+    name: str
+    usable: bool
+    why: str
+    do: str = ""
 
 
 def env(*, json: bool = False) -> int:
@@ -22,7 +36,7 @@ def env(*, json: bool = False) -> int:
         Print it as JSON.
     """
     facts = environment()
-    available = [*backends(), *_compiled_kernels()]
+    available = backends()
     if json:
         return print_json({**facts, "backends": [asdict(backend) for backend in available]})
     console = Terminal()
@@ -54,3 +68,70 @@ def _compiled_kernels() -> list[Backend]:
     names = {"C++ kernels": "_native", "CUDA C++ kernels": "_native_cuda"}
     loaded = {name: native.load(library) for name, library in names.items()}
     return [Backend(name, status.usable, status.why, status.do) for name, status in loaded.items()]
+
+
+def backends() -> list[Backend]:
+    """Return what the machine and its packages offer, usable or not, with the reason and the fix."""
+    return [_torch_cpu(), _cuda(), _dali(), _triton(), _nvml(), _cxx(), _nvcc(), *_compiled_kernels()]
+
+
+def _torch_cpu() -> Backend:
+    return Backend("torch on the CPU", True, f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _cuda() -> Backend:
+    if torch.cuda.is_available():
+        return Backend("CUDA", True, torch.cuda.get_device_name())
+    if torch.version.cuda is None:
+        return Backend("CUDA", False, "this torch was built without CUDA", "install a CUDA build of torch")
+    return Backend("CUDA", False, "no GPU was found", "check nvidia-smi: the driver must see a GPU")
+
+
+def _installed(name: str, package: str, note: str) -> Backend:
+    version = version_of(package)
+    if version is None:
+        return Backend(name, False, f"{package} is not installed", f"{sys.executable} -m pip install {package}")
+    return Backend(name, True, f"{package} {version}{note}")
+
+
+def _dali() -> Backend:
+    note = ", decoding on the CPU and the GPU" if torch.cuda.is_available() else ", decoding on the CPU"
+    return _installed("DALI", dali_package(), note)
+
+
+def _triton() -> Backend:
+    found = _installed("Triton", "triton", "")
+    if found.usable and not torch.cuda.is_available():
+        return Backend("Triton", False, "needs a GPU", "run on a machine with a CUDA GPU")
+    return found
+
+
+def _nvml() -> Backend:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except ImportError as error:
+        return Backend("NVML", False, str(error), f"{sys.executable} -m pip install nvidia-ml-py")
+    except Exception as error:
+        return Backend("NVML", False, str(error), "install the NVIDIA driver")
+    return Backend("NVML", True, f"{count} GPU(s)")
+
+
+def _tool(name: str, commands: tuple[str, ...], purpose: str, do: str) -> Backend:
+    for command in commands:
+        path = shutil.which(command)
+        if path:
+            return Backend(name, True, path)
+    return Backend(name, False, f"no {' or '.join(commands)} on PATH ({purpose})", do)
+
+
+def _cxx() -> Backend:
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    return _tool("C++ compiler", compilers, "torch.compile needs one on a CPU", "install g++ (Debian: apt install g++)")
+
+
+def _nvcc() -> Backend:
+    return _tool("nvcc", ("nvcc",), "builds the CUDA sources", "install the CUDA toolkit, 13.0 or newer")

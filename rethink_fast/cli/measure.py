@@ -8,7 +8,7 @@ from typing import Annotated
 from ..bench.console import ConsoleProgress
 from ..config import PATH
 from ..errors import UserError
-from ..files import write_json
+from ..files import write_json, writing
 from ..output import print_json
 from ..terminal import Terminal
 
@@ -61,10 +61,7 @@ def measure(
     found = ours if against is None else compare_reports(ours, measured(against))
     show(found, console)
     values = found.as_dict()
-    try:
+    with writing(run / NAME, "make room, or copy the run"):
         write_json(run / NAME, values)
-    except OSError as error:
-        problem = f"{run / NAME} cannot be written ({error.strerror})"
-        raise UserError(problem, "make room, or copy the run", value=run / NAME) from None
     console.print(f"record: {run / NAME}", soft_wrap=True)
     return print_json(values) if json else 0

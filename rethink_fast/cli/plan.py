@@ -6,18 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-import torch.nn.functional as F
 from cyclopts import Parameter
 from rich.table import Table
-from torch import Tensor
 
 from .. import schema
 from ..bench.record import RUN_SHAPE
-from ..config import DEFAULTS, PATH, DatasetName, ModelName, PrecisionName
+from ..config import PATH, DatasetName, ModelName, PrecisionName
 from ..data.synthetic import SHAPES
+from ..defaults import DEFAULTS
 from ..errors import UserError, in_range
-from ..models import MODELS, build_model
+from ..models import MODELS
+from ..models.cost import cost_of
 from ..output import print_json
 from ..schema import BadFile, Each, Maybe, Number
 from ..terminal import Terminal
@@ -137,7 +136,7 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
     size, batch = (options.size or known.get("size", default.size)), options.batch_size or known.get("batch")
     batch = batch or default.batch_size
     precision = options.precision or known.get("precision", "bf16")
-    cost = count(model, size=size, channels=shape.channels, num_classes=shape.classes, precision=precision)
+    cost = cost_of(model, size=size, channels=shape.channels, num_classes=shape.classes, precision=precision)
     images, both, evaluations = shape.train, shape.train + shape.test, -(-epochs // options.eval_interval)
     network, image = f"{cost.parameters:,} parameters", f"{size} x {size} x {shape.channels} bytes"
     work = epochs * images * cost.training_flops + evaluations * both * cost.forward_flops
@@ -223,42 +222,3 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
     if values["data_source"] == "synthetic":
         notes.append(f"{path} was measured on synthetic images: its loader decoded nothing")
     return {name: value for name, value in measured.items() if value}, notes
-
-
-@dataclass(frozen=True)
-class NetworkCost:
-    """Of one image: FLOPs of matmuls and convolutions in a forward pass and in a training step, and the bytes kept
-    from forward to backward. parameters: of the network."""
-
-    forward_flops: float
-    training_flops: float
-    kept_bytes: float
-    parameters: int
-
-
-def count(model: str, *, size: int, channels: int, num_classes: int, precision: str) -> NetworkCost:
-    """Build the network on the meta device and count. Raises UserError for a size that it does not take."""
-    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
-
-    images = 2  # batch norm has no statistics over a single value
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    storages: dict[int, tuple[torch.UntypedStorage, int]] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage, storage.nbytes()
-        return tensor
-
-    with torch.device("meta"):
-        network = build_model(model, num_classes=num_classes, channels=channels, size=(size, size)).to(dtype)
-        inputs = torch.empty(images, channels, size, size, dtype=dtype)
-        labels = torch.empty(images, dtype=torch.int64)
-    with FlopCounterMode(display=False) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = F.cross_entropy(network(inputs).float(), labels)
-        forward = counter.get_total_flops()
-        loss.backward()
-    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
-    kept = sum(held for key, (_, held) in storages.items() if key not in own)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return NetworkCost(forward / images, counter.get_total_flops() / images, kept / images, parameters)

@@ -12,23 +12,11 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from ..bench.console import ConsoleProgress
-from ..config import (
-    DATA,
-    DEFAULTS,
-    PATH,
-    AugmentName,
-    Corruption,
-    CorruptionName,
-    Data,
-    DatasetName,
-    ResolvedRun,
-    Run,
-    Train,
-    resolve,
-)
+from ..config import DATA, PATH, AugmentName, Corruption, CorruptionName, Data, DatasetName, Run, Train
 from ..corruptions import KINDS, alias_of, corrupted_mask, partially_corrupted_labels
 from ..data import DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
+from ..defaults import DEFAULTS, ResolvedRun, resolve
 from ..errors import UserError, in_range
 from ..terminal import Terminal
 from ..train.setup import preparation, source_crops, wants_windows

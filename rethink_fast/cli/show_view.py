@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..corruptions import MEANING
-from ..errors import UserError
-from ..files import write_atomic
+from ..files import write_atomic, writing
 from ..plotting import drawing, shown
 
 if TYPE_CHECKING:
@@ -120,11 +119,8 @@ def save(sheet: Sheet, out: Path) -> tuple[int, int]:
     """Write the PNG and return its width and height in pixels. Raises UserError where it cannot be written."""
     with drawing():
         figure = draw(sheet)
-        try:
+        with writing(out, "choose another file", option="--out"):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, partial(figure.savefig, format="png", pil_kwargs={"optimize": True}))
-        except OSError as error:
-            problem = f"--out {out} cannot be written ({error.strerror})"
-            raise UserError(problem, "choose another place", option="--out", value=out) from None
         width, height = figure.canvas.get_width_height()
     return width, height

@@ -17,7 +17,7 @@ from rich.console import Console
 from ..bench.record_folder import RecordFolder
 from ..env import processor
 from ..errors import UserError
-from ..files import write_atomic, write_json
+from ..files import write_atomic, write_json, writing
 from ..terminal import LiveLine
 from ..text import duration
 from . import history, metrics, records, revisions, view
@@ -71,17 +71,9 @@ def run_compare(
         found = records.compare(metrics.read(paths[0]), metrics.read(paths[1]), threshold)
     values = view.as_dict(found)
     folder = out or _default_folder()
-    with RecordFolder(folder):
-        try:
-            write_json(folder / "comparison.json", values)
-            write_atomic(folder / "comparison.md", view.markdown(found))
-        except OSError as error:
-            raise UserError(
-                f"--out {folder} cannot be written ({error.strerror})",
-                "choose another folder",
-                option="--out",
-                value=folder,
-            ) from None
+    with RecordFolder(folder), writing(folder, "choose another folder", option="--out"):
+        write_json(folder / "comparison.json", values)
+        write_atomic(folder / "comparison.md", view.markdown(found))
     view.show(found, console)
     console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
     said = view.overall(found)

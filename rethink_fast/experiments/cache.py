@@ -16,10 +16,10 @@ import torch
 
 from ..bench.record import RUN_SHAPE, SCHEMA_VERSION
 from ..bench.record_folder import FILES, read_curve
-from ..config import affecting
 from ..data import Dataset, InMemoryImages
 from ..data.digest import digest_all, digest_some
 from ..data.source import Split
+from ..defaults import affecting
 from ..files import read_bytes, to_json, write_json
 from ..rng import CONTRACT_VERSION
 from ..schema import BadFile, Each, Maybe, read

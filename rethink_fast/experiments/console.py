@@ -78,7 +78,8 @@ class TaskConsole(ConsoleProgress):
         what = describe(self._task) if self._task is not None else ""
         return f"{len(self._done) + 1}/{len(self._expected)}  {what}"
 
-    def _end(self, line: str) -> None:
+    def end_task(self, line: str) -> None:
+        """Print a line for a task that has ended, with its time."""
         took = duration(time.perf_counter() - self._task_began)
         self.console.print(f"{self._head()}: {line}, {took}", soft_wrap=True)
         if self._task is not None:
@@ -110,18 +111,10 @@ class TaskConsole(ConsoleProgress):
         if record["interrupted"]:
             return
         reasons = {"target_reached": "fitted", "max_epochs": "all epochs used", "non_finite_loss": "loss not finite"}
-        self._end(
+        self.end_task(
             f"{reasons[record['stop_reason']]} after {record['epochs']} epochs, "
             f"train {percent(record['train_accuracy'])}, test {percent(record['test_accuracy'])}"
         )
-
-    def computed(self, task: TheoryTask, record: dict[str, Any]) -> None:
-        """A computation has ended."""
-        self._end("done")
-
-    def failed(self, task: Task, why: str) -> None:
-        """A task could not be done."""
-        self._end(f"failed: {why}")
 
 
 def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from ..config import DEFAULTS, data_path
+from ..config import data_path
 from ..data import DATASETS, DataOptions, Dataset, load_dataset, search_path, subset
 from ..data.source import Progress, Split
+from ..defaults import DEFAULTS
 from ..errors import UserError, one_of
 from ..train.setup import wants_windows
 from .cache import data_identity

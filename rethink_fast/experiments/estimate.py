@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..config import ResolvedRun
 from ..data.loader import Batch, Loader
+from ..defaults import ResolvedRun
 from ..text import duration
 from ..train.setup import RunContext, build_run
 from ..train.step import synchronize

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ..config import DEFAULTS, ModelName, Run
+from ..config import ModelName, Run
+from ..defaults import DEFAULTS
 from . import measures, paper_values, table2
 from .curves import available, over_epochs
 from .scales import Scale, training

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..env import environment
 from ..errors import UserError
-from ..files import write_json
+from ..files import write_json, writing
 from ..rng import CONTRACT_VERSION
 from . import EXPERIMENTS, Scale
 from .reproduction import REPRODUCTION, SCHEMA_VERSION, read
@@ -49,15 +49,9 @@ def keep(folder: Path, values: dict[str, Any]) -> None:
 
     Raises UserError where that fails.
     """
-    path = folder / REPRODUCTION
-    try:
+    path, runs = folder / REPRODUCTION, folder / "runs"
+    with writing(path, f"the results are kept in {runs}: make room, and give the same command again"):
         write_json(path, _with_earlier(folder, values))
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): the results are kept in {folder / 'runs'}",
-            "make room, and give the same command again",
-            value=path,
-        ) from None
 
 
 def _with_earlier(folder: Path, values: dict[str, Any]) -> dict[str, Any]:

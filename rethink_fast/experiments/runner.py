@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ from rich.console import Console
 from .. import kernels
 from ..bench.record_folder import RecordFolder, read_curve
 from ..bench.run import EXIT_BAD_INPUT
+from ..bench.seeds import run_one
 from ..bench.signals import GracefulStop
-from ..bench.single import run_one
-from ..config import ResolvedRun, Run, Session, resolve
+from ..config import Run, Session
 from ..contention import overloaded
 from ..crash import save_in
+from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment
 from ..errors import Interrupted, UserError
-from ..files import write_json
+from ..files import write_json, writing
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
 from ..train.checkpoint import Checkpoints
@@ -43,11 +43,18 @@ from .verdicts import judge
 
 EXIT_FAILED = 1
 CHECKPOINT_SECONDS = 30.0
+MAKE_ROOM = "make room, and give the same command again"
 
 
 @dataclass
 class TaskEntry:
-    """A task with one seed: as declared, with every default filled in, and where its result is kept."""
+    """A task with one seed.
+
+    task: as declared.
+    resolved: with every default filled in.
+    identity: what its numbers depend on, see cache.py.
+    folder: where its result is kept.
+    """
 
     task: Task
     resolved: ResolvedTask
@@ -66,10 +73,20 @@ def reproduce(
     download: bool = False,
     device: str = "auto",
 ) -> int:
-    """Reproduce some of EXPERIMENTS and write DIR/reproduction.json.
+    """Reproduce experiments, write OUT/reproduction.json, and return the exit code.
 
-    Returns 0 where every task has a result and every finding holds, 1 where not, 2 where data was missing, 128 + N
-    after signal N. Raises UserError for bad input.
+    The code is 0 if every task has a result and every finding holds, 1 if not, 2 if data was missing, 128 + N after
+    signal N.
+
+    names: keys of EXPERIMENTS.
+    scale: how large the runs are.
+    out: the folder, new or that of a reproduction to go on with.
+    console: where to print.
+    seeds: runs of each task.
+    paths: where data sets are, by name; the others are looked for in the usual places.
+    download: fetch CIFAR-10 and MNIST where they are not found.
+    device: cpu, cuda, cuda:N or auto.
+    Raises UserError for bad input.
     """
     if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process", "start it without torchrun")
@@ -100,6 +117,7 @@ class Reproduction:
         device: str,
     ) -> None:
         self.scale, self.out, self.console, self.stop, self.seeds = scale, out, console, stop, seeds
+        self.screen = TaskConsole(console)
         self.device = choose_device(device)
         self.experiments: dict[str, Experiment] = {name: EXPERIMENTS[name](scale) for name in names}
         tasks = [task for experiment in self.experiments.values() for task in experiment.tasks]
@@ -109,15 +127,14 @@ class Reproduction:
         self.missing: dict[str, str] = {}
 
     def carry_out(self) -> int:
-        """Plan, run, judge. Returns the exit code."""
+        """Run every task without a result, judge all, and return the exit code."""
         save_in(self.out)
-        screen = TaskConsole(self.console)
-        with screen:
+        with self.screen:
             for note in (kernels.slow(self.device), overloaded()):
                 if note is not None:
                     self.console.print(note, soft_wrap=True)
             for name, experiment in self.experiments.items():
-                self._enter(name, experiment, screen)
+                self._enter(name, experiment)
             estimates = Estimates(self.scale, self.sources, self.device)
             expected = {
                 entry.task: estimates.seconds(entry.resolved)
@@ -126,22 +143,21 @@ class Reproduction:
             }
             self._show_plan(expected)
             self.write()
-            screen.plan(expected)
+            self.screen.plan(expected)
             for task in expected:
                 self.stop.check()
-                self._carry_out(self.entries[task], screen)
+                self._carry_out(self.entries[task])
                 self.write()
         values = self.write()
         show_summary(self.console, values, self.out)
         return self._code(values)
 
-    def _enter(self, name: str, experiment: Experiment, screen: TaskConsole) -> None:
+    def _progress(self, what: str, done: int, total: int) -> None:
+        self.stop.check()
+        self.screen.on_load(what, done, total)
+
+    def _enter(self, name: str, experiment: Experiment) -> None:
         """Resolve the tasks of an experiment and look for their results; one whose data is missing is skipped."""
-
-        def progress(what: str, done: int, total: int) -> None:
-            self.stop.check()
-            screen.on_load(what, done, total)
-
         if experiment.skipped_because:
             self.missing[name] = experiment.skipped_because
         problems = {}
@@ -151,7 +167,7 @@ class Reproduction:
                 if task in self.entries or declared.dataset in problems:
                     continue
                 try:
-                    self.sources.dataset(task, progress)
+                    self.sources.dataset(task, self._progress)
                 except UserError as error:
                     problems[declared.dataset] = str(error)
                     continue
@@ -170,14 +186,14 @@ class Reproduction:
 
     def _look_up(self, entry: TaskEntry) -> None:
         try:
-            found = cache.load(entry.folder, entry.identity)
+            result = cache.load(entry.folder, entry.identity)
         except ValueError as error:
             self.console.print(f"{entry.folder} cannot be used ({error}): it is made again", soft_wrap=True)
-            with _writing(entry.folder):
+            with writing(entry.folder, MAKE_ROOM):
                 shutil.rmtree(entry.folder)
             return
-        if found is not None:
-            self.results[entry.task] = _usable(found)
+        if result is not None:
+            self.results[entry.task] = _usable(result)
 
     def _show_plan(self, expected: dict[Task, float]) -> None:
         counted: set[Task] = set()
@@ -189,28 +205,28 @@ class Reproduction:
             counted.update(new)
             return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)
 
-        said = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}"
-        self.console.print(said, soft_wrap=True)
+        title = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}"
+        self.console.print(title, soft_wrap=True)
         show_plan(self.console, self.experiments, line, self.missing)
 
-    def _carry_out(self, entry: TaskEntry, screen: TaskConsole) -> None:
-        """One task, from the start or from where it was stopped. A failure is kept as a sentence, and others go on."""
-        screen.start(entry.task)
+    def _carry_out(self, entry: TaskEntry) -> None:
+        """Run one task, or resume it. A failure is kept as a sentence, and the others go on."""
+        self.screen.start(entry.task)
         try:
             if isinstance(entry.resolved, ResolvedRun):
-                record = self._train(entry.resolved, entry, screen)
+                record = self._train(entry.resolved, entry)
             else:
-                record = self._compute(entry.resolved, entry, screen)
+                record = self._compute(entry.resolved, entry)
         except UserError as error:
             self.results[entry.task] = str(error)
-            screen.failed(entry.task, str(error))
+            self.screen.end_task(f"failed: {error}")
             return
-        with _writing(entry.folder):
+        with writing(entry.folder, MAKE_ROOM):
             cache.mark_complete(entry.folder, entry.identity)
         curve = entry.folder / "metrics.csv"
         self.results[entry.task] = _usable(Result(record, read_curve(curve) if curve.exists() else ()))
 
-    def _train(self, run: ResolvedRun, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
+    def _train(self, run: ResolvedRun, entry: TaskEntry) -> dict[str, Any]:
         setup = build_run(run, self.sources.dataset(run), self.device)
         session = Session(checkpoint_interval=CHECKPOINT_SECONDS)
         with RecordFolder(entry.folder, resumed=entry.folder.exists()) as folder:
@@ -221,39 +237,29 @@ class Reproduction:
             except UserError:
                 checkpoints.remove()
                 resumed = False
-            record = run_one(setup, folder, session, screen, self.stop, resumed=resumed)
+            record = run_one(setup, folder, session, self.screen, self.stop, resumed=resumed)
             if not folder.kept:
-                raise UserError(
-                    f"{entry.folder} cannot be written",
-                    "make room, and give the same command again",
-                    value=entry.folder,
-                )
+                raise UserError(f"{entry.folder} cannot be written", MAKE_ROOM, value=entry.folder)
             if record["interrupted"]:
                 raise Interrupted
             checkpoints.remove()
         return record
 
-    def _compute(self, task: TheoryTask, entry: TaskEntry, screen: TaskConsole) -> dict[str, Any]:
-        def progress(what: str, done: int, total: int) -> None:
-            self.stop.check()
-            screen.on_load(what, done, total)
-
+    def _compute(self, task: TheoryTask, entry: TaskEntry) -> dict[str, Any]:
         start = time.perf_counter()
-        found = compute(task, self.sources.dataset(task), progress)
-        record = {**found, "seconds": time.perf_counter() - start, "environment": environment()}
-        with _writing(entry.folder):
+        result = compute(task, self.sources.dataset(task), self._progress)
+        record = {**result, "seconds": time.perf_counter() - start, "environment": environment()}
+        with writing(entry.folder, MAKE_ROOM):
             entry.folder.mkdir(parents=True, exist_ok=True)
             write_json(entry.folder / "result.json", record)
-        screen.computed(task, record)
+        self.screen.end_task("done")
         return record
 
     def write(self) -> dict[str, Any]:
-        """Judge what is there, write it beside what earlier commands left, and return it."""
-        found = Results(self.results, self.seeds)
+        """Judge all results so far, add them to reproduction.json, and return its contents."""
+        results = Results(self.results, self.seeds)
         keys = {task: entry.folder.name for task, entry in self.entries.items()}
-        experiments = {
-            name: judge(experiment, found, keys, self.seeds) for name, experiment in self.experiments.items()
-        }
+        experiments = {name: judge(each, results, keys, self.seeds) for name, each in self.experiments.items()}
         for name, why in self.missing.items():
             experiments[name]["skipped_because"] = why
         runs = {keys[task]: describe_task(describe(task), self.results.get(task)) for task in self.entries}
@@ -262,33 +268,20 @@ class Reproduction:
         return values
 
     def _code(self, values: dict[str, Any]) -> int:
-        if any(
-            not experiment.skipped_because and name in self.missing for name, experiment in self.experiments.items()
-        ):
+        if any(name in self.missing and not each.skipped_because for name, each in self.experiments.items()):
             return EXIT_BAD_INPUT
         verdicts = [row["verdict"] for each in values["experiments"].values() for row in each["findings"]]
         failed = any(isinstance(result, str) for result in self.results.values())
         return EXIT_FAILED if failed or "fail" in verdicts else 0
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Raise UserError where a block cannot write to a folder."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror})", "make room, and give the same command again", value=folder
-        ) from None
-
-
 def _usable(result: Result) -> Result | str:
-    """A result, or in words why its numbers say nothing."""
+    """Return the result, or in words why its numbers say nothing."""
     if result.record.get("stop_reason") == "non_finite_loss":
         return f"the loss became NaN or infinite at step {result.record['first_non_finite_step']}"
     return result
 
 
 def default_out(scale: Scale) -> Path:
-    """reproductions/SCALE in the current folder: the same for each experiment, so that they share runs."""
+    """Return reproductions/SCALE in the current folder: the same for each experiment, so that they share runs."""
     return Path("reproductions") / scale.name

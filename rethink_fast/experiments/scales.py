@@ -18,10 +18,10 @@ from ..config import (
     ModelName,
     OptimizerName,
     PrecisionName,
-    ResolvedRun,
     Run,
     Train,
 )
+from ..defaults import ResolvedRun
 from ..errors import one_of
 
 WEIGHT_DECAY = 5e-5

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import DatasetName, ResolvedRun, Run
+from ..config import DatasetName, Run
+from ..defaults import ResolvedRun
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..config import DEFAULTS
+from ..defaults import DEFAULTS
 from .spec import (
     Experiment,
     Failed,

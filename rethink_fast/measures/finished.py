@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..bench.record import RUN_SHAPE
 from ..bench.record_folder import CONFIG_SHAPE, read_curve
-from ..config import ResolvedCorruption, ResolvedData, ResolvedModel, ResolvedRun, ResolvedTrain
 from ..data import DataOptions, Dataset, load_dataset, subset
 from ..data.source import Progress, Split
+from ..defaults import ResolvedCorruption, ResolvedData, ResolvedModel, ResolvedRun, ResolvedTrain
 from ..env import cores
 from ..errors import UserError
 from ..files import read_bytes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bench.callbacks import NullCallback
-from ..config import ResolvedRun
 from ..corruptions import KINDS, PIXEL_KINDS
+from ..defaults import ResolvedRun
 from ..models import build_model
 from ..train.loop import fit
 from ..train.setup import build_run

@@ -6,9 +6,8 @@ import string
 from functools import partial
 from pathlib import Path
 
-from ..errors import UserError
 from ..experiments.reproduction import read
-from ..files import write_atomic
+from ..files import write_atomic, writing
 from .document import text
 from .html import page
 from .plots import picture, svg
@@ -29,12 +28,6 @@ def write_report(folder: Path) -> list[Path]:
     markdown = text(values, names)
     files = {**pictures, "report.md": markdown, "report.html": page(markdown, pictures)}
     for name, content in files.items():
-        try:
+        with writing(folder / name, "make room, or change its permissions"):
             write_atomic(folder / name, content)
-        except OSError as error:
-            raise UserError(
-                f"{folder / name} cannot be written ({error.strerror})",
-                "make room, or change its permissions",
-                value=folder / name,
-            ) from None
     return [folder / name for name in files]

@@ -1,9 +1,12 @@
 """The paper's section 5 and theorem 1, computed exactly.
 
-theorem1.py   the explicit two-layer network that fits any labels      run_theorem1
-kernels.py    minimum-norm interpolation with a kernel, and its norm   (on cholesky.py, which needs half the matrix)
-features.py   Gabor responses and random convolution features
-table3.py     the rows of table 3                                      run_table3
+two_layer.py            the explicit two-layer network that fits any labels
+theorem1.py             that network on a whole data set                         run_theorem1
+kernel_matrix.py        values of a kernel, by block
+cholesky.py             the factor of such a matrix, in half its memory
+interpolation.py        minimum-norm interpolation with a kernel, and its norm
+gabor.py, random_convolution.py    what is done to the images before
+table3.py               the rows of table 3                                      run_table3
 """
 
 from __future__ import annotations

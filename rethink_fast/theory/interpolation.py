@@ -13,9 +13,7 @@ where float32 does not find K positive definite, the factor is float64 (14.9 GB)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,78 +21,14 @@ from torch import Tensor
 from ..data.source import Progress
 from ..env import require_memory
 from ..errors import UserError
-from .cholesky import WIDTH, Cholesky, NotPositiveDefinite, bytes_needed, factorise
+from .cholesky import Cholesky, NotPositiveDefinite, bytes_needed, factorise
+from .kernel_matrix import Kernel, blocks
 
-EXACT_COLUMNS = 1024
-"""Products of bytes less 128 sum to at most 1024 * 2^14 = 2^24: exact in float32, in any order."""
 TOLERANCE = 1e-10
 """Largest residual |Y - K alpha| / |Y| of an output that ends the refinement."""
 ACCEPTED = 1e-6
 """And what is accepted where float64 itself, with a matrix close to singular, leaves more than that."""
 STEPS = 100
-
-
-class Kernel(Protocol):
-    """Kernel values between the training samples, and of test samples with them, by block."""
-
-    n: int
-    n_test: int
-    device: torch.device
-
-    def train(self, rows: slice, columns: slice) -> Tensor:
-        """float64 [rows, columns], the caller's to overwrite."""
-        ...
-
-    def test(self, rows: slice, columns: slice) -> Tensor:
-        """Test samples by training samples, likewise."""
-        ...
-
-
-class Gaussian:
-    """k(x, y) = exp(-gamma |x - y|^2) for features that are bytes / 255, each value correct to float64's rounding.
-
-    train, test: uint8 [n, d]. Distances between bytes are whole numbers, and inner products of up to 1024 of them
-    come out exact in a float32 product, at twice the speed of a float64 one; longer ones are summed in parts.
-    """
-
-    def __init__(self, train: Tensor, test: Tensor, gamma: float) -> None:
-        self.n, self.n_test, self.device = len(train), len(test), train.device
-        self._scale = -gamma / 255.0**2
-        # A GPU's float32 product may be TF32, which is not exact; its float64 is fast.
-        dtype = torch.float32 if self.device.type == "cpu" else torch.float64
-        self._train, self._test = train.to(dtype).sub_(128), test.to(dtype).sub_(128)
-        self._train_norms, self._test_norms = _squares(self._train), _squares(self._test)
-
-    def train(self, rows: slice, columns: slice) -> Tensor:
-        return self._values(self._train[rows], self._train_norms[rows], columns)
-
-    def test(self, rows: slice, columns: slice) -> Tensor:
-        return self._values(self._test[rows], self._test_norms[rows], columns)
-
-    def _values(self, x: Tensor, norms: Tensor, columns: slice) -> Tensor:
-        y = self._train[columns]
-        values = norms[:, None] + self._train_norms[columns]
-        for a, b in zip(x.split(EXACT_COLUMNS, dim=1), y.split(EXACT_COLUMNS, dim=1), strict=True):
-            values.sub_((a @ b.T).to(torch.float64), alpha=2)
-        return values.mul_(self._scale).exp_()
-
-
-def _squares(x: Tensor) -> Tensor:
-    return torch.cat([part.to(torch.float64).square_().sum(1) for part in x.split(WIDTH)])
-
-
-class ExplicitGram:
-    """The inner products of explicit features, as they were computed: train float64 [n, n], test float64 [m, n]."""
-
-    def __init__(self, train: Tensor, test: Tensor) -> None:
-        self.n, self.n_test, self.device = len(train), len(test), train.device
-        self._train, self._test = train, test
-
-    def train(self, rows: slice, columns: slice) -> Tensor:
-        return self._train[rows, columns].clone()
-
-    def test(self, rows: slice, columns: slice) -> Tensor:
-        return self._test[rows, columns].clone()
 
 
 @dataclass(frozen=True)
@@ -112,11 +46,6 @@ class Interpolation:
     factor_residual: float
     residual: float
     steps: int
-
-
-def blocks(n: int, width: int = WIDTH) -> Iterator[slice]:
-    """[0, n) in pieces of at most `width`."""
-    return (slice(start, min(start + width, n)) for start in range(0, n, width))
 
 
 def multiply(kernel: Kernel, x: Tensor, ridge: float = 0.0, progress: Progress | None = None) -> Tensor:

@@ -18,9 +18,11 @@ from torch import Tensor
 from ..data.source import Dataset, Progress, Split, subset
 from ..env import peak_memory
 from ..errors import UserError, one_of
-from . import features
-from .interpolation import ExplicitGram, Gaussian, Kernel, interpolate, predict
+from .gabor import as_bytes, gabor
+from .interpolation import interpolate, predict
+from .kernel_matrix import ExplicitGram, Gaussian, Kernel
 from .pixels import images_and_labels
+from .random_convolution import random_convolution_gram
 
 GAMMA = {("mnist", "none"): 0.02, ("mnist", "gabor"): 0.1, ("cifar10", "none"): 0.012}
 """exp(-gamma |x - x'|^2) of pixels or Gabor features in [0, 1]. The first author's own code has 0.02 for MNIST; the
@@ -184,10 +186,10 @@ def _prepare(
 ) -> Prepared:
     started = time.perf_counter()
     if preprocessing == "random_convolution":
-        gram, cross = features.random_convolution_gram(train, test, filters, seed, progress)
+        gram, cross = random_convolution_gram(train, test, filters, seed, progress)
         return Prepared(ExplicitGram(gram, cross), 8 * filters, None, filters, time.perf_counter() - started)
     if preprocessing == "gabor":
-        x, y = features.as_bytes(features.gabor(train, progress), features.gabor(test, progress))
+        x, y = as_bytes(gabor(train, progress), gabor(test, progress))
     else:
         x, y = train.flatten(1), test.flatten(1)
     gamma = GAMMA[dataset, preprocessing]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import affecting
+from ..defaults import affecting
 from ..errors import UserError
 from ..files import write_atomic
 from ..rng import CONTRACT_VERSION

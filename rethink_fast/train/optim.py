@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import DEFAULTS, ResolvedRun, ResolvedTrain
+from ..defaults import DEFAULTS, ResolvedRun, ResolvedTrain
 from .preconditioner import PreconditionedAdam
 
 BETA2 = 0.99

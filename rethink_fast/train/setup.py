@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..augment import center_window
-from ..config import DEFAULTS, ResolvedRun, Run
+from ..config import Run
 from ..corruptions import KINDS, PIXEL_KINDS, corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader, pixel_statistics
 from ..data.preprocess import Preprocessing
 from ..data.source import SupportsCrops
+from ..defaults import DEFAULTS, ResolvedRun
 from ..errors import UserError
 from ..models import build_model
 from .determinism import set_backends
@@ -96,7 +97,7 @@ def build_run(
 ) -> RunContext:
     """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
 
-    run: resolved (config.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
+    run: resolved (defaults.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
     was compiled for it are taken over, and it must not be used any more. Raises UserError where the data does not fit
     the network.
     """

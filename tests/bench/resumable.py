@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.loop import StepProgress, fit

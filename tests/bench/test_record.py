@@ -20,23 +20,20 @@ import torch
 
 from rethink_fast import kernels
 from rethink_fast.bench.console import percent
-from rethink_fast.bench.record import SCHEMA, TIMINGS
+from rethink_fast.bench.record import SCHEMA
 from rethink_fast.cli.app import main
 from rethink_fast.data import synthetic
 from rethink_fast.train.state import EpochMetrics
 
+TIMINGS = (
+    *("started_at", "ended_at", "images_per_second", "train_seconds", "data_wait_fraction", "compile_seconds"),
+    *("eval_seconds", "checkpoint_seconds", "peak_memory_bytes", "profile"),
+)
+"""Keys that differ between runs of one configuration (and environment.contention, and time_to_memorize's seconds)."""
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "dict": dict}
 SMALL = [
-    "bench",
-    "mnist",
-    "--data",
-    "synthetic",
-    "--max-samples",
-    "300",
-    "--corruption",
-    "partial",
-    "--probability",
-    "0.5",
+    *("bench", "mnist", "--data", "synthetic", "--max-samples", "300"),
+    *("--corruption", "partial", "--probability", "0.5"),
 ]
 
 

@@ -24,8 +24,9 @@ from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.bench.record_folder import FILES, RecordFolder, read_curve
 from rethink_fast.bench.signals import ALWAYS, UNLESS_IGNORED
 from rethink_fast.cli.app import main
-from rethink_fast.config import Run, resolve
+from rethink_fast.config import Run
 from rethink_fast.data.loader import Loader
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.owned_folder import LOCK, OwnedFolder
 from rethink_fast.train.checkpoint import Checkpoints

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu_report import record as gpu_check_record
-from rethink_fast.cli.plan import PlanOptions, count, estimate
+from rethink_fast.cli.plan import PlanOptions, estimate
 from rethink_fast.errors import UserError
+from rethink_fast.models.cost import cost_of
 from tests.bench.helpers import cli, load, refused
 
 FORWARD = 2 * (784 * 512 + 512 * 10)
@@ -36,7 +37,7 @@ def test_every_line_by_hand(capfd: pytest.CaptureFixture[str]) -> None:
     is the limit as well. Ten epochs and ceil(10 / 3) = 4 evaluations take 550 s."""
     values, notes = planned(f"mnist {GIVEN} --peak-tflops 2 --batch-size 100", capfd)
     work = 10 * 60_000 * TRAINING + 4 * 70_000 * FORWARD
-    kept = count("mlp_1x512", size=28, channels=1, num_classes=10, precision="bf16").kept_bytes
+    kept = cost_of("mlp_1x512", size=28, channels=1, num_classes=10, precision="bf16").kept_bytes
     assert values == pytest.approx(
         {
             "work": work,
@@ -72,14 +73,14 @@ def test_without_a_rate_there_are_no_hours_and_nothing_is_assumed(capfd: pytest.
 
 
 def test_the_arithmetic_is_counted() -> None:
-    cost = count("mlp_1x512", size=28, channels=1, num_classes=10, precision="fp32")
+    cost = cost_of("mlp_1x512", size=28, channels=1, num_classes=10, precision="fp32")
     assert (cost.forward_flops, cost.training_flops, cost.parameters) == (FORWARD, TRAINING, PARAMETERS)
     # the image and the hidden layer at 4 bytes, and for the loss the logits, at most three times over, and a label
     assert 4 * (784 + 512) <= cost.kept_bytes <= 4 * (784 + 2 * 512) + 3 * 40 + 16
-    half = count("mlp_1x512", size=28, channels=1, num_classes=10, precision="bf16")
+    half = cost_of("mlp_1x512", size=28, channels=1, num_classes=10, precision="bf16")
     assert 2 * (784 + 512) <= half.kept_bytes < cost.kept_bytes
     # 5.71 GMAC forward as published, and three times that in training but for the gradient of the first layer's input
-    cost = count("inception_v3", size=299, channels=3, num_classes=1000, precision="bf16")
+    cost = cost_of("inception_v3", size=299, channels=3, num_classes=1000, precision="bf16")
     assert cost.forward_flops / 2e9 == pytest.approx(5.71, abs=0.01)
     assert 2.98 < cost.training_flops / cost.forward_flops < 3
 

@@ -207,7 +207,7 @@ def test_an_unexpected_exception_is_one_line_and_a_file(
     assert "in fail\n    raise ZeroDivisionError" in saved.read_text()
 
 
-CRASH = "import rethink_fast.train.loop as e, rethink_fast.bench.single as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
+CRASH = "import rethink_fast.train.loop as e, rethink_fast.bench.seeds as r\ndef f(*a, **k): 1 / 0\nr.fit = f"
 
 
 def test_the_traceback_of_a_run_is_saved_in_its_folder(tmp_path: Path) -> None:

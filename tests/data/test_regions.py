@@ -15,12 +15,13 @@ from PIL import Image
 from rethink_fast import rng
 from rethink_fast.augment import crop_windows
 from rethink_fast.cli.app import main
-from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, CorruptionName, Data, Model, Run, Train
 from rethink_fast.corruptions import PIXEL_KINDS
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.dali import decode
 from rethink_fast.data.image_files import ImageFiles
 from rethink_fast.data.jpeg_images import JpegImages
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import build_run
 

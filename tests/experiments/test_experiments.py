@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rethink_fast.config import Run, resolve
+from rethink_fast.config import Run
+from rethink_fast.defaults import resolve
 from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values, table2
 from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.figure2 import IMAGENET

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from rethink_fast.cli.app import main
 from rethink_fast.cli.reproduce import ExperimentName
-from rethink_fast.config import resolve
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, Experiment, cache, measures
 from rethink_fast.experiments.datasets import parse

@@ -16,7 +16,8 @@ from rethink_fast.data.source import InMemoryImages
 from rethink_fast.errors import UserError
 from rethink_fast.theory import cholesky, interpolation
 from rethink_fast.theory.cholesky import NotPositiveDefinite, bytes_needed, factorise
-from rethink_fast.theory.interpolation import ExplicitGram, Gaussian, interpolate, multiply, predict
+from rethink_fast.theory.interpolation import interpolate, multiply, predict
+from rethink_fast.theory.kernel_matrix import ExplicitGram, Gaussian, blocks
 
 EPS32 = torch.finfo(torch.float32).eps
 EPS64 = torch.finfo(torch.float64).eps
@@ -120,8 +121,8 @@ def test_blocked_equals_unblocked(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Gaussian(x, y, 0.5)
     matrix = dense_kernel(x, x, 0.5)
     vectors = torch.randn(333, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(interpolation.blocks, "__defaults__", (64,))
-    assert len(list(interpolation.blocks(333))) == 6
+    monkeypatch.setattr(blocks, "__defaults__", (64,))
+    assert len(list(blocks(333))) == 6
     # A sum of 333 terms, each rounded a few times.
     bound = 340 * EPS64
     scale = matrix @ vectors.abs()

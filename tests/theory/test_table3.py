@@ -14,7 +14,7 @@ from rethink_fast import env
 from rethink_fast.data import DataOptions, mnist, synthetic
 from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import Interrupted, UserError
-from rethink_fast.theory import KernelResult, features, run_table3, table3
+from rethink_fast.theory import KernelResult, gabor, random_convolution, run_table3, table3
 
 CPU = torch.device("cpu")
 
@@ -24,12 +24,12 @@ def random_images(n: int, size: int, channels: int, seed: int = 0) -> torch.Tens
     return torch.randint(0, 256, (n, size, size, channels), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize("wavelength", features.WAVELENGTHS)
+@pytest.mark.parametrize("wavelength", gabor.WAVELENGTHS)
 @pytest.mark.parametrize("k", [0, 1, 4, 7])
 def test_gabor_filters_are_their_formula(wavelength: float, k: int) -> None:
     """Values at a few places relative to each other, mean 0, norm 1, symmetry, and the frequency it answers most."""
     angle = math.pi * k / 8
-    made = features.gabor_filter(wavelength, angle)
+    made = gabor.gabor_filter(wavelength, angle)
     reach = made.shape[0] // 2
     assert made.shape == (2 * reach + 1, 2 * reach + 1)
     s = 0.56 * wavelength
@@ -61,54 +61,54 @@ def test_gabor_features() -> None:
     """A grating lights up its own orientation and wavelength, a flat image nothing, in every channel by itself."""
     size = 32
     x = torch.arange(size).float().expand(size, size)
-    for which, wavelength in enumerate(features.WAVELENGTHS):
+    for which, wavelength in enumerate(gabor.WAVELENGTHS):
         grating = (127.5 + 120 * torch.cos(2 * math.pi * x / wavelength)).to(torch.uint8)
         flat = torch.full((size, size), 200, dtype=torch.uint8)
         image = torch.stack((flat, grating), -1)[None]
-        made = features.gabor(image).view(2, len(features.WAVELENGTHS), features.ORIENTATIONS, size // 4, size // 4)
+        made = gabor.gabor(image).view(2, len(gabor.WAVELENGTHS), gabor.ORIENTATIONS, size // 4, size // 4)
         middle = made[:, :, :, 3:5, 3:5].mean((-1, -2))  # away from the border, where the image ends in black
         # What float32 leaves of 0.78 * sum(filter) = 0: a few hundred roundings of values below 1.
         assert float(middle[0].max()) < 1e-4
-        assert int(middle[1].argmax()) == which * features.ORIENTATIONS
+        assert int(middle[1].argmax()) == which * gabor.ORIENTATIONS
         assert float(middle[1].max()) > 0.5
-    empty = features.gabor(random_images(0, 28, 1))
+    empty = gabor.gabor(random_images(0, 28, 1))
     assert empty.shape == (0, 2 * 8 * 49)
-    many = random_images(features.IMAGES + 3, 8, 1)
-    last = features.gabor(many[-2:])
-    assert torch.allclose(features.gabor(many)[-2:], last, atol=1e-5), "an image's features are its own"
+    many = random_images(gabor.IMAGES + 3, 8, 1)
+    last = gabor.gabor(many[-2:])
+    assert torch.allclose(gabor.gabor(many)[-2:], last, atol=1e-5), "an image's features are its own"
     with pytest.raises(UserError, match="at least 4 x 4"):
-        features.gabor(random_images(2, 3, 1))
+        gabor.gabor(random_images(2, 3, 1))
 
 
 def test_as_bytes() -> None:
-    train, test = features.as_bytes(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 3.0]))
+    train, test = gabor.as_bytes(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.5, 3.0]))
     assert train.tolist() == [0, 128, 255]
     assert test.tolist() == [64, 255]
-    assert features.as_bytes(torch.zeros(2), torch.zeros(1))[0].tolist() == [0, 0]
+    assert gabor.as_bytes(torch.zeros(2), torch.zeros(1))[0].tolist() == [0, 0]
 
 
 def test_random_patches_whiten() -> None:
     images = synthetic.load("cifar10", DataOptions(max_samples=300)).train.images
     assert isinstance(images, InMemoryImages)
     pixels = images.images[:300]
-    patches = features.random_patches(pixels, 40, seed=1)
+    patches = random_convolution.random_patches(pixels, 40, seed=1)
     assert torch.allclose(patches.filters.norm(dim=1), torch.ones(40), atol=1e-5)
-    sample = features._normalise(features._pick(pixels, 1, 0, features.SAMPLE))
+    sample = random_convolution._normalise(random_convolution._pick(pixels, 1, 0, random_convolution.SAMPLE))
     white = (sample - patches.mean) @ patches.whitening
     covariance = white.T @ white / len(white)
     before = (sample - patches.mean).T @ (sample - patches.mean) / len(sample)
     # Each variance v becomes v / (v + WHITENING): none above 1, and the spread of the large ones is gone.
     values, old = torch.linalg.eigvalsh(covariance), torch.linalg.eigvalsh(before)
-    assert torch.allclose(values, old / (old + features.WHITENING), atol=1e-3)
-    assert not torch.equal(patches.filters, features.random_patches(pixels, 40, seed=2).filters)
-    assert torch.equal(patches.filters[:7], features.random_patches(pixels, 7, seed=1).filters), "nested"
+    assert torch.allclose(values, old / (old + random_convolution.WHITENING), atol=1e-3)
+    assert not torch.equal(patches.filters, random_convolution.random_patches(pixels, 40, seed=2).filters)
+    assert torch.equal(patches.filters[:7], random_convolution.random_patches(pixels, 7, seed=1).filters), "nested"
 
 
 def test_responses_are_the_definition() -> None:
     """One image, one filter, by loops over its places."""
     images = random_images(60, 12, 3)
-    patches = features.random_patches(images, 5, seed=0)
-    made = features.responses(images[:2], patches, slice(2, 5)).view(2, 6, 2, 2)
+    patches = random_convolution.random_patches(images, 5, seed=0)
+    made = random_convolution.responses(images[:2], patches, slice(2, 5)).view(2, 6, 2, 2)
     sums = torch.zeros(2, 2, 2)
     places = 12 - 6 + 1
     filter_ = patches.filters[3]
@@ -132,32 +132,32 @@ def test_responses_are_the_definition() -> None:
 def test_gram_is_the_product_of_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Block by block as all at once."""
     train, test = random_images(50, 10, 3), random_images(20, 10, 3, seed=1)
-    gram, cross = features.random_convolution_gram(train, test, 9, 0)
-    patches = features.random_patches(train, 9, 0)
-    mine, other = (features.responses(part, patches, slice(0, 9)).double() for part in (train, test))
+    gram, cross = random_convolution.random_convolution_gram(train, test, 9, 0)
+    patches = random_convolution.random_patches(train, 9, 0)
+    mine, other = (random_convolution.responses(part, patches, slice(0, 9)).double() for part in (train, test))
     mean, deviation = mine.mean(0), mine.std(0, correction=0)
     mine, other = (mine - mean) / deviation, (other - mean) / deviation
     # The features are float32; a deviation or mean of them is rounded by 2^-24, times a few.
     assert torch.allclose(gram, mine @ mine.T / 72 + 1, atol=1e-5)
     assert torch.allclose(cross, other @ mine.T / 72 + 1, atol=1e-5)
-    monkeypatch.setattr(features, "BLOCK", 4)
-    again = features.random_convolution_gram(train, test, 9, 0)
+    monkeypatch.setattr(random_convolution, "BLOCK", 4)
+    again = random_convolution.random_convolution_gram(train, test, 9, 0)
     assert torch.allclose(again[0], gram, atol=1e-5)
     assert torch.allclose(again[1], cross, atol=1e-5)
     monkeypatch.setattr(env, "free_memory", lambda _: 10_000)
     with pytest.raises(UserError, match="kernel matrix of 50 images needs"):
-        features.random_convolution_gram(train, test, 9, 0)
+        random_convolution.random_convolution_gram(train, test, 9, 0)
     with pytest.raises(UserError, match="larger than 6 x 6"):
-        features.random_convolution_gram(random_images(5, 6, 3), test, 9, 0)
+        random_convolution.random_convolution_gram(random_images(5, 6, 3), test, 9, 0)
 
 
 def test_the_gram_matrix_is_made_in_parts_after_each_of_which_it_can_be_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train, test = random_images(50, 10, 3), random_images(20, 10, 3, seed=1)
-    whole = features.random_convolution_gram(train, test, 9, 0)
-    monkeypatch.setattr(features, "PART", 7)
-    monkeypatch.setattr(features, "TILE", 16)
+    whole = random_convolution.random_convolution_gram(train, test, 9, 0)
+    monkeypatch.setattr(random_convolution, "PART", 7)
+    monkeypatch.setattr(random_convolution, "TILE", 16)
     told: list[int] = []
 
     def stop_at(call: int, _: str, done: int, total: int) -> None:
@@ -166,7 +166,7 @@ def test_the_gram_matrix_is_made_in_parts_after_each_of_which_it_can_be_stopped(
         if len(told) == call:
             raise Interrupted
 
-    parts = features.random_convolution_gram(train, test, 9, 0, partial(stop_at, 0))
+    parts = random_convolution.random_convolution_gram(train, test, 9, 0, partial(stop_at, 0))
     # The features are float32 and of other products; those of their products are the same sums in another order.
     for one, other in zip(parts, whole, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
@@ -177,7 +177,7 @@ def test_the_gram_matrix_is_made_in_parts_after_each_of_which_it_can_be_stopped(
     for call in (1, 9, 14, 20, before + 3):
         told.clear()
         with pytest.raises(Interrupted):
-            features.random_convolution_gram(train, test, 9, 0, partial(stop_at, call))
+            random_convolution.random_convolution_gram(train, test, 9, 0, partial(stop_at, call))
         assert len(told) == call
 
 

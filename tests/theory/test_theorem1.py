@@ -15,8 +15,8 @@ from rethink_fast.corruptions import random_labels
 from rethink_fast.data import DataOptions, mnist
 from rethink_fast.data.source import Dataset, InMemoryImages, Split
 from rethink_fast.errors import UserError
-from rethink_fast.theory import run_theorem1, theorem1
-from rethink_fast.theory.theorem1 import fit, project, projection
+from rethink_fast.theory import run_theorem1, theorem1, two_layer
+from rethink_fast.theory.two_layer import fit, project, projection
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def random_values(n: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(0, 10, (n,), generator=torch.Generator().manual_seed(seed))
 
 
-def naive(network: theorem1.TwoLayerNetwork, point: torch.Tensor) -> Fraction:
+def naive(network: two_layer.TwoLayerNetwork, point: torch.Tensor) -> Fraction:
     """c(x), term by term, with no rounding at all."""
     z = sum(Fraction(a) * x for a, x in zip(network.a.tolist(), point.tolist(), strict=True))
     terms = zip(network.w.tolist(), network.b.tolist(), strict=True)
@@ -54,7 +54,7 @@ def test_fits_any_labels_exactly(n: int, d: int) -> None:
     assert torch.equal(outputs.round().long(), values)
     # A sum of n terms in float64 errs by at most n 2^-53 of the sum of their sizes, and `rounding` is 2^-53 of that.
     assert (outputs - values).abs().max() <= (n + 1) * found.rounding + found.deviation
-    assert found.rounding <= 10 * theorem1.LARGEST_ROUNDING
+    assert found.rounding <= 10 * two_layer.LARGEST_ROUNDING
 
 
 def test_the_network_is_what_the_definition_says() -> None:
@@ -79,7 +79,7 @@ def test_biases_interleave() -> None:
     assert bool((network.b < z).all())
     assert bool((z[:-1] < network.b[1:]).all())
     assert torch.equal(network.b, network.b.round())
-    assert float(z.abs().max()) <= theorem1.LARGEST_PROJECTION
+    assert float(z.abs().max()) <= two_layer.LARGEST_PROJECTION
 
 
 @pytest.mark.parametrize("d", [1, 9, 3072, 268_203])
@@ -88,7 +88,7 @@ def test_projections_are_exact(d: int) -> None:
     a = projection(d, seed=5)
     assert torch.equal(a % 4, torch.zeros_like(a))
     assert float(a.abs().max() / a.abs().min()) < 2.0
-    assert sum(abs(int(value)) * 255 for value in a.tolist()) <= theorem1.LARGEST_PROJECTION
+    assert sum(abs(int(value)) * 255 for value in a.tolist()) <= two_layer.LARGEST_PROJECTION
     points = distinct(3, d) if d > 1 else torch.tensor([[0], [255], [7]], dtype=torch.uint8)
     wanted = [sum(int(x) * int(w) for x, w in zip(row, a.tolist(), strict=True)) for row in points.tolist()]
     assert project(points, a).tolist() == wanted
@@ -114,23 +114,23 @@ def test_near_duplicates() -> None:
 def test_a_projection_that_collides_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first projection is made to put two different images on one point."""
     points = torch.tensor([[1, 2], [2, 1], [9, 9]], dtype=torch.uint8)
-    drawn = theorem1.projection
+    drawn = two_layer.projection
 
     def collide(d: int, seed: int, attempt: int = 0, device: torch.device | None = None) -> torch.Tensor:
         return torch.tensor([4.0, 4.0], dtype=torch.float64) if attempt == 0 else drawn(d, seed, attempt, device)
 
-    monkeypatch.setattr(theorem1, "projection", collide)
+    monkeypatch.setattr(two_layer, "projection", collide)
     found = fit(points, torch.tensor([0, 1, 2]), seed=0)
     assert found.tries == 2
     assert found.network(points).round().tolist() == [0, 1, 2]
-    monkeypatch.setattr(theorem1, "projection", lambda d, *_: torch.full((d,), 4.0, dtype=torch.float64))
+    monkeypatch.setattr(two_layer, "projection", lambda d, *_: torch.full((d,), 4.0, dtype=torch.float64))
     with pytest.raises(UserError, match="all put different images on one point"):
         fit(points, torch.tensor([0, 1, 2]), seed=0)
 
 
 def test_projections_too_close_for_float64_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two images 4 apart over a range of 2^50: a weight of 1/4 at 2^50 loses whole labels to rounding."""
-    monkeypatch.setattr(theorem1, "projection", lambda *_: torch.tensor([4.0, 2.0**42], dtype=torch.float64))
+    monkeypatch.setattr(two_layer, "projection", lambda *_: torch.tensor([4.0, 2.0**42], dtype=torch.float64))
     points = torch.tensor([[0, 0], [1, 0], [0, 255]], dtype=torch.uint8)
     with pytest.raises(UserError, match="come within 4 of each other") as refused:
         fit(points, torch.tensor([0, 9, 1]), seed=0)
@@ -210,9 +210,9 @@ def test_the_run_and_its_record() -> None:
 
 def test_a_network_that_does_not_fit_is_not_called_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """The evaluation sees it when one weight is wrong."""
-    fitted = theorem1.fit
+    fitted = two_layer.fit
 
-    def spoiled(points: torch.Tensor, values: torch.Tensor, seed: int) -> theorem1.InterpolatingFit:
+    def spoiled(points: torch.Tensor, values: torch.Tensor, seed: int) -> two_layer.InterpolatingFit:
         found = fitted(points, values, seed)
         w = found.network.w.clone()
         w[len(w) // 2] *= 1.5

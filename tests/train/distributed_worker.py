@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, Images, load_dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.distributed import Distributed, init_process_group, make_device_group
 from rethink_fast.train.evaluate import evaluate

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rethink_fast.config import Corruption, Data, Model, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import Interrupted
 from rethink_fast.stages import profiling
 from rethink_fast.train import loop

@@ -20,8 +20,9 @@ import torch
 
 from rethink_fast.bench.launch import check_launch
 from rethink_fast.cli.app import app, main
-from rethink_fast.config import Data, Model, Run, Session, resolve
+from rethink_fast.config import Data, Model, Run, Session
 from rethink_fast.data.loader import BatchShard
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST
 from rethink_fast.train.distributed import SINGLE_PROCESS, Distributed, device_for_rank

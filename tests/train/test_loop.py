@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import rethink_fast
 from rethink_fast.cli.app import main
-from rethink_fast.config import Corruption, Data, Model, ResolvedRun, Run, Train, resolve
+from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.defaults import ResolvedRun, resolve
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS
 from rethink_fast.recipes import FAST

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rethink_fast.config import Model, Run, Train, resolve
+from rethink_fast.config import Model, Run, Train
+from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.models import build_model
 from rethink_fast.train.optim import make_optimizer, optimizer_state

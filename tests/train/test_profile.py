@@ -21,12 +21,13 @@ from torch import Tensor
 from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.bench.profile_view import COLOURS, DOTS, INCHES, picture
 from rethink_fast.bench.record_folder import RecordFolder
+from rethink_fast.bench.seeds import run_one
 from rethink_fast.bench.signals import GracefulStop
-from rethink_fast.bench.single import run_one
 from rethink_fast.cli.app import main
-from rethink_fast.config import Data, Run, Session, Train, resolve
+from rethink_fast.config import Data, Run, Session, Train
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.source import Images
+from rethink_fast.defaults import resolve
 from rethink_fast.stages import STAGES, STEP_STAGES, profiling, stage
 from rethink_fast.train.arithmetic import Rooflines
 from rethink_fast.train.gpu_monitor import gpu_state

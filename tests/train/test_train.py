@@ -14,10 +14,11 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.testing import CompileCounter
 
 from rethink_fast import rng
-from rethink_fast.config import ResolvedRun, Run, Train, resolve
+from rethink_fast.config import Run, Train
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.preprocess import Preprocessing
 from rethink_fast.data.source import InMemoryImages, Split, subset
+from rethink_fast.defaults import ResolvedRun, resolve
 from rethink_fast.models import build_model
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.milestones import TimePoint, TimeToMemorize
