@@ -13,6 +13,7 @@ from ..train.distributed import Distributed
 from .bench import bench
 from .compare import compare
 from .env import env
+from .evaluate import evaluate
 from .measure import measure
 from .pack import pack
 from .plan import plan
@@ -27,7 +28,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     result_action="return_value",
 )
-for command in (bench, measure, reproduce, report, compare, pack, show, plan, env):
+for command in (bench, measure, evaluate, reproduce, report, compare, pack, show, plan, env):
     app.command(command)
 
 

@@ -8,6 +8,9 @@ suite.py         the measures of a run that take passes alone                   
 training.py      how networks are trained for the others: as a run was            engine
 trained_suite.py the measures of a run that train                                 measure_by_training
 against.py       two runs beside each other                                       compare_reports
+run_table.py     a CSV file of runs: hyper-parameters, measures, gap               read_run_table
+evaluate.py      which measure predicts the gap over a table of runs              evaluate
+evaluate_view.py its table
 view.py          the table, and the section of a report
 
 Every other file is one measure, and its function serves any network.
