@@ -39,7 +39,7 @@ PATH = Parameter(converter=lambda _, tokens: user_path(tokens[0].value))
 
 
 def data_path(text: str) -> str:
-    """Return --data with a path expanded; auto and synthetic are none. Raises UserError."""
+    """Return --data with a path expanded, and auto and synthetic unchanged. Raises UserError."""
     return text if text in ("auto", "synthetic") else str(user_path(text))
 
 

@@ -40,9 +40,10 @@ class Contention:
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values for a record; None where the system does not say.
 
-        load_start, load_end: load averages of one minute. processor_share: of the time that the threads ran or were
-        ready to run, the part that they ran. involuntary_switches: how often one was made to give way. busy: whether
-        processor_share is below ENOUGH.
+        load_start, load_end: load averages of one minute.
+        processor_share: of the time that the threads ran or were ready to run, the part that they ran.
+        involuntary_switches: how often a thread was preempted.
+        busy: whether processor_share is below ENOUGH.
         """
         share = self._share()
         return {

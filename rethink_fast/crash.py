@@ -29,7 +29,7 @@ _folder: Path | None = None
 
 
 def save_in(folder: Path) -> None:
-    """Let a traceback of this process be saved in a folder: that of its run."""
+    """Save the traceback of an unexpected exception of this process in a folder: that of its run."""
     global _folder
     _folder = folder
 

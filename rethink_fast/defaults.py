@@ -35,7 +35,10 @@ class ResolvedData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedCorruption(Corruption):
-    """`Corruption` with its defaults. probability: that a label is replaced, 0 where none is."""
+    """`Corruption` with its defaults.
+
+    probability: that a label is replaced; 0 where none is.
+    """
 
     probability: float
 
@@ -65,7 +68,10 @@ class ResolvedTrain(Train):
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """One run, complete. recipe_overrides: where options given beside a recipe differ from it, in words."""
+    """One run, complete.
+
+    recipe_overrides: options given next to a recipe that differ from it, in words.
+    """
 
     dataset: DatasetName
     data: ResolvedData
@@ -81,7 +87,11 @@ class ResolvedRun:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What depends on the data set. lr: None for the network's own. full_size: images in the official training set."""
+    """What depends on the data set.
+
+    lr: None for the network's own.
+    full_size: images in the official training set.
+    """
 
     model: ModelName
     size: int
@@ -109,8 +119,11 @@ def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
 
 
 def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
-    """Fill in every default: what is given goes before the recipe, and the recipe before the usual.
+    """Return a run with every default filled in: a given option wins over the recipe, and the recipe over the default.
 
+    run: as asked for.
+    on_gpu: whether it trains on a GPU.
+    cores: processor cores, for `workers`.
     Raises UserError for a value out of range, or an option that would have no effect.
     """
     for section in (run.data, run.corruption, run.model, run.train):

@@ -36,10 +36,10 @@ def cores() -> int:
 
 
 def limit_threads(processes: int = 1) -> None:
-    """Keep torch to the cores of this process, shared by so many; by itself it counts those of the machine.
+    """Limit torch to the cores of this process, shared by so many processes; by itself it uses those of the machine.
 
-    It never raises the number: OMP_NUM_THREADS may ask for fewer. Sums on a CPU have the same last bits for the same
-    number of threads alone, which is why every record has it (environment.threads).
+    It never raises the number: OMP_NUM_THREADS may ask for fewer. Sums on a CPU have the same last bits only for the
+    same number of threads, which is why every record has it (environment.threads).
     """
     share = max(1, cores() // processes)
     if torch.get_num_threads() > share:
@@ -72,7 +72,11 @@ def _address_space_left() -> int | None:
 
 
 def require_memory(needed: int, n: int, device: torch.device) -> None:
-    """Raise UserError if `needed` bytes, of a kernel matrix of n images, are more than the device has left."""
+    """Raise UserError if a device has less memory left than a kernel matrix needs.
+
+    needed: bytes.
+    n: images of the matrix.
+    """
     free = free_memory(device)
     if free is not None and needed > free:
         fits = int(n * (free / needed) ** 0.5 * 0.95)

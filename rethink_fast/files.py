@@ -26,7 +26,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 def write_atomic(path: Path, content: bytes | memoryview | str | Callable[[BinaryIO], object]) -> None:
     """Write or replace a file so that it is whole or untouched after a crash, a kill or a full disk.
 
-    The content goes to a hidden file beside it, is flushed to the disk and moved into place.
+    The content goes to a hidden file in the same folder, is flushed to the disk and moved into place.
 
     path: the file; its folder must exist.
     content: bytes, text (written as UTF-8), or a function that writes to the binary file it is given.
@@ -127,7 +127,7 @@ def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
 
 
 def to_json(values: Any, *, indent: int | None = 2) -> str:
-    """Valid JSON by the standard: NaN and infinities become null, text that is not UTF-8 is escaped."""
+    """Return valid JSON by the standard: NaN and infinities become null, text that is not UTF-8 is escaped."""
     return json.dumps(_plain(values), indent=indent, allow_nan=False)
 
 

@@ -16,9 +16,10 @@ from .files import to_json
 
 
 class Output:
-    """A text stream that never fails. What it cannot write is dropped, and from then on all that follows.
+    """A text stream that never fails. What it cannot write is dropped, and so is all that follows.
 
-    file: the stream. on_closed: called once if it is a pipe that nobody reads any more.
+    file: the stream.
+    on_closed: called once if it is a pipe that nobody reads any more.
     """
 
     def __init__(self, file: IO[str], on_closed: Callable[[], None]) -> None:
@@ -31,7 +32,7 @@ class Output:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream."""
+        """Flush the stream, or drop what it holds."""
         self._try(self._file.flush)
 
     def _try(self, act: Callable[[], object]) -> None:
@@ -53,7 +54,10 @@ class Output:
 
 @contextmanager
 def never_failing(console: Console, on_closed: Callable[[], None]) -> Iterator[None]:
-    """Let a console drop what its stream does not take, for the length of a block."""
+    """Make a console drop what its stream does not take, for the length of a block.
+
+    on_closed: called once if nobody reads the stream any more.
+    """
     before = console.file
     console.file = cast(IO[str], Output(before, on_closed))
     try:

@@ -19,8 +19,11 @@ Self = TypeVar("Self", bound="OwnedFolder")
 class OwnedFolder:
     """A folder that this process owns until `close`, by a lock that goes with the process. Use as a context manager.
 
-    path: made if it is not there. option: the command's option that names it, for messages. made: whether this process
-    has just made it. note: a line for the user, or "". Raises UserError, also where another process owns it.
+    path: made if it is not there.
+    option: the command's option that names it, for messages.
+    made: whether this process has just made it.
+    note (attribute): a line for the user, or "".
+    Raises UserError, also where another process owns it.
     """
 
     def __init__(self, path: Path, option: str = "--out", *, made: bool = False) -> None:
@@ -70,7 +73,7 @@ class OwnedFolder:
         self.close()
 
     def close(self) -> None:
-        """Let another process own the folder."""
+        """Give the folder up, so that another process can own it."""
         with suppress(OSError):
             (self.path / LOCK).unlink()
         if self._lock is not None:

@@ -24,7 +24,7 @@ def shown(text: str) -> str:
 def drawing(**settings: Any) -> Iterator[None]:
     """Draw and save figures in this block: text is shown as it is, and a character without a glyph is no warning.
 
-    settings: of matplotlib, with _ for a dot.
+    settings: of matplotlib, with _ instead of the first dot.
     """
     from matplotlib import rc_context
 

@@ -16,7 +16,11 @@ from .errors import UserError
 
 @dataclass(frozen=True)
 class FastRecipe:
-    """A fast recipe: its options, and how many images of CIFAR-10 its claim is about."""
+    """A fast recipe.
+
+    images: how many images of CIFAR-10 its claim is about.
+    options: by their names in config.Train.
+    """
 
     images: int
     options: dict[str, Any]

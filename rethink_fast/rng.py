@@ -43,7 +43,7 @@ class Stream(IntEnum):
 
 
 def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The upper and lower words of a * b, by 16-bit halves so that no int64 product overflows."""
+    """Return the upper and lower words of a * b, by 16-bit halves so that no int64 product overflows."""
     low, high = b & 0xFFFF, b >> 16
     bottom = a * low
     top = a * high + (bottom >> 16)
@@ -51,9 +51,11 @@ def _mul(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def philox(key: tuple[int, int], counter: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """Philox4x32-10: four words from a key of two words and a counter of four broadcastable word tensors.
+    """Return four words of Philox4x32-10: int64 [..., 4].
 
-    Returns int64 [..., 4]. Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3".
+    key: two words.
+    counter: four word tensors, broadcastable.
+    Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
     """
     x0, x1, x2, x3 = torch.broadcast_tensors(*counter)
     k0, k1 = key
@@ -85,7 +87,7 @@ def check_index(index: Tensor) -> Tensor:
 
 
 def key(seed: int, stream: Stream) -> tuple[int, int]:
-    """The two key words of a (seed, stream)."""
+    """Return the two key words of a (seed, stream)."""
     check_seed(seed)
     counter = [torch.tensor(word) for word in (int(stream), 0, 0, _TAG)]
     words = philox((seed & _MASK, seed >> 32), (counter[0], counter[1], counter[2], counter[3]))
@@ -93,9 +95,13 @@ def key(seed: int, stream: Stream) -> tuple[int, int]:
 
 
 def draw(seed: int, stream: Stream, index: Tensor, block: Tensor | int) -> Tensor:
-    """Four words for every (index, block): int64 [..., 4] over the broadcast shape.
+    """Return four words for every (index, block): int64 [..., 4] over the broadcast shape.
 
-    index: int64, each in [0, 2^63). block: int64 or int, likewise. Raises ValueError for a seed or index outside.
+    seed: in [0, 2^63).
+    stream: what the draw decides.
+    index: int64, each in [0, 2^63).
+    block: int64 or int, each in [0, 2^63).
+    Raises ValueError for a seed or index outside.
     """
     index = check_index(index)
     block = torch.as_tensor(block, dtype=torch.int64, device=index.device)
@@ -103,12 +109,12 @@ def draw(seed: int, stream: Stream, index: Tensor, block: Tensor | int) -> Tenso
 
 
 def mulhi(word: Tensor, n: int | Tensor) -> Tensor:
-    """A uniform integer in [0, n) from each word: the upper half of word * n, for n <= 2^31."""
+    """Return a uniform integer in [0, n) from each word: the upper half of word * n, for n <= 2^31."""
     return (word * n) >> 32
 
 
 def threshold(probability: float) -> int:
-    """The 33-bit integer that a word is compared with to be true with this probability."""
+    """Return the 33-bit integer below which a word lies with this probability."""
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability {probability} is out of range: choose one in [0, 1]")
     return round(probability * 2**32)
@@ -130,15 +136,17 @@ def weight_seed(seed: int, model: int) -> int:
 
 
 def permutation_words(seed: int, stream: Stream, index: Tensor) -> Tensor:
-    """The twelve words that key one permutation for each index: int64 [..., 12]."""
+    """Return the twelve words that key one permutation for each index: int64 [..., 12]."""
     blocks = torch.arange(WORDS // 4, device=index.device)
     return draw(seed, stream, index.unsqueeze(-1), blocks).flatten(-2)
 
 
 def permute(words: Tensor, n: int, x: Tensor) -> Tensor:
-    """Where a keyed permutation of [0, n) sends each x: exact, stored nowhere, never sorted.
+    """Return where a keyed permutation of [0, n) sends each x: int64, exact, without a table and without sorting.
 
-    words: int64 [..., 12] from `permutation_words`; x: int64, broadcast against words[..., 0]. Returns int64.
+    words: int64 [..., 12] from `permutation_words`.
+    n: in [1, 2^31].
+    x: int64, broadcast against words[..., 0].
     """
     if not 1 <= n <= 2**31:
         raise ValueError(f"a permutation of {n} places is out of range: choose n in [1, 2^31]")
@@ -160,13 +168,13 @@ def permute(words: Tensor, n: int, x: Tensor) -> Tensor:
 
 
 def order(seed: int, epoch: int, n: int, start: int = 0, stop: int | None = None) -> Tensor:
-    """Positions start ... stop of one epoch's order over n samples: int64, a function that stores nothing."""
+    """Return positions start ... stop of one epoch's order over n samples: int64, without storing the order."""
     words = permutation_words(seed, Stream.ORDER, torch.tensor(epoch))
     return permute(words, n, torch.arange(start, n if stop is None else stop))
 
 
 def normals(words: Tensor) -> Tensor:
-    """Two standard normal deviates from each word: float32 [..., 2], the largest 5.4 (Box and Muller 1958)."""
+    """Return two standard normal deviates from each word: float32 [..., 2], the largest 5.4 (Box and Muller 1958)."""
     u = ((words >> 12).to(torch.float32) + 0.5) * 2.0**-20
     theta = ((words & 0xFFF).to(torch.float32) + 0.5) * (2.0 * math.pi / 2**12)
     radius = (-2.0 * u.log()).sqrt()

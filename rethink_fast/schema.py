@@ -38,7 +38,11 @@ class BadFile(UserError):
 
 @dataclass(frozen=True)
 class Number:
-    """A number in [low, high]. whole: an integer."""
+    """A number.
+
+    low, high: its range, both included.
+    whole: whether it is an integer.
+    """
 
     low: float = -1e300
     high: float = 1e300
@@ -65,7 +69,11 @@ class Either:
 
 @dataclass(frozen=True)
 class Each:
-    """An object with any keys, and values of this shape; None: any value. keys: what the keys may be."""
+    """An object with any keys.
+
+    shape: of every value; None for any value.
+    keys: what the keys may be; None for any.
+    """
 
     shape: Any = None
     keys: frozenset[str] | None = None
@@ -74,10 +82,12 @@ class Each:
 def read(
     path: Path, shape: Any, advice: str, *, also: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Read a JSON file that holds an object, and check it.
+    """Read a JSON file that holds an object, check it, and return it.
 
-    advice: what to do if it does not fit, to end the line. also: a further check, which raises ValueError with words
-    such as "has ...". Raises BadFile, which names the file and the key.
+    shape: as in `check`.
+    advice: what to do if it does not fit, to end the line.
+    also: a further check, which raises ValueError with words such as "has ...".
+    Raises BadFile, which names the file and the key.
     """
     try:
         values = read_json(path)
@@ -158,7 +168,7 @@ def _expect(held: bool, value: Any, key: str, words: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value from a file on one short line."""
+    """Return a value from a file as text on one short line."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"an integer of {value.bit_length():,} bits"
     return printable(value if isinstance(value, str) and re.fullmatch(r"\S{1,60}", value) else reprlib.repr(value))

@@ -16,10 +16,10 @@ STAGES = (*STEP_STAGES, "evaluation", "checkpoint", "compile")
 
 
 class StageTimer(Protocol):
-    """Somebody who times the stages."""
+    """What times the stages."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """A context whose time belongs to the stage `name`, less what belongs to stages inside it."""
+        """Return a context whose time belongs to the stage `name`, less what belongs to stages inside it."""
         ...
 
 
@@ -34,7 +34,7 @@ def stage(name: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def profiling(watch: StageTimer | None) -> Iterator[None]:
-    """Let `watch` time every stage of this process for the length of a block."""
+    """Time every stage of this process by `watch` for the length of a block; None times nothing."""
     global _watch
     before, _watch = _watch, watch
     try:
@@ -44,5 +44,5 @@ def profiling(watch: StageTimer | None) -> Iterator[None]:
 
 
 def is_profiling() -> bool:
-    """Whether somebody times the stages."""
+    """Return whether the stages are timed."""
     return _watch is not None

@@ -38,7 +38,10 @@ class Terminal(Console):
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, _environ=others)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Return a string as rich's text, escaped. How: as in rich; markup is never read."""
+        """Return a string as rich's text, escaped.
+
+        how: rich's options; markup is never read.
+        """
         return super().render_str(printable(text), **{**how, "markup": False, "emoji": False, "highlight": False})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -48,7 +51,7 @@ class Terminal(Console):
         return super().render(renderable, options)
 
     def on_broken_pipe(self) -> None:
-        """Let the caller know, where rich would end the process."""
+        """Raise BrokenPipeError, where rich would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 

@@ -22,7 +22,7 @@ def utf8(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """1,234,567, 85.75 or 2.1e-09."""
+    """Return a number as text: 1,234,567, 85.75 or 2.1e-09."""
     if value and abs(value) < 0.01:
         return f"{value:.2g}"
     if abs(value) >= 1000:
@@ -31,7 +31,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 41 s, 3 min 20 s or 2 h 5 min."""
+    """Return seconds as text: 41 s, 3 min 20 s or 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for people."""
+    """Return a number of bytes as text: 1.50 GB or 12.0 MB."""
     return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 

@@ -24,7 +24,10 @@ BRIGHTNESS, FACTOR, HUE = 32 / 255, 0.5, 0.2
 def color_jitter(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Distort the colours of each image, a pure function of (seed, epoch, index).
 
-    images: RGB [B, H, W, 3] in pixel units (0 ... 255), any dtype; index: int64 [B]. Returns float32, in [0, 255].
+    images: RGB [B, H, W, 3] in pixel units (0 ... 255), any dtype.
+    index: int64 [B].
+    seed, epoch: of the draw.
+    Returns float32 [B, H, W, 3] in [0, 255].
     """
     words = rng.draw(seed, rng.Stream.COLOUR, index, epoch)
     second = (words[:, 0] & 1).bool()[:, None, None, None]
@@ -40,16 +43,23 @@ def color_jitter(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tenso
 
 
 def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Spread each channel about its mean over the image; x: [B, C, H, W], factor: [B, 1, 1, 1]."""
+    """Spread each channel about its mean over the image.
+
+    x: [B, C, H, W].
+    factor: [B, 1, 1, 1].
+    """
     mean = x.mean(dim=(2, 3), keepdim=True)
     return (x - mean) * factor + mean
 
 
 def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Multiply HSV's saturation, up to 1; x: RGB [B, 3, H, W], factor: [B, 1, 1, 1].
+    """Multiply HSV's saturation, up to 1.
 
     The value and the hue stay: every channel's distance from the largest changes by one ratio. Where no channel is
     above 0 the saturation is 0, and the colour becomes grey.
+
+    x: RGB [B, 3, H, W].
+    factor: [B, 1, 1, 1].
     """
     value = x.amax(dim=1, keepdim=True)
     share = (value - x.amin(dim=1, keepdim=True)) / value
@@ -58,7 +68,11 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn HSV's hue by a part of the circle; x: RGB [B, 3, H, W], turn: [B, 1, 1, 1]. The value and its range stay."""
+    """Turn HSV's hue by a part of the circle; the value and its range stay.
+
+    x: RGB [B, 3, H, W].
+    turn: [B, 1, 1, 1], in circles.
+    """
     value, least = x.amax(dim=1, keepdim=True), x.amin(dim=1, keepdim=True)
     span = value - least
     red, green, blue = x.split(1, dim=1)

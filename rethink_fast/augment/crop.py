@@ -14,15 +14,23 @@ def center_window(height: int, width: int, size: tuple[int, int]) -> tuple[int, 
 
 
 def fixed_crop(images: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """Cut the same window (top, left, height, width) out of every image; images: [B, H, W, C]."""
+    """Cut the same window out of every image.
+
+    images: [B, H, W, C].
+    window: top, left, height, width, in pixels.
+    """
     top, left, height, width = window
     return images[:, top : top + height, left : left + width]
 
 
 def random_crop(images: Tensor, index: Tensor, size: tuple[int, int], *, seed: int, epoch: int | Tensor) -> Tensor:
-    """Cut a window of this size at a random place, a pure function of (seed, epoch, index).
+    """Cut a window of this size at a random position, a pure function of (seed, epoch, index).
 
-    images: [B, H, W, C], any dtype; index: int64 [B]. Returns [B, size[0], size[1], C].
+    images: [B, H, W, C], any dtype.
+    index: int64 [B].
+    size: height and width of the window, in pixels.
+    seed, epoch: of the draw.
+    Returns [B, size[0], size[1], C].
     """
     words = rng.draw(seed, rng.Stream.AUGMENT, index, epoch)
     top = rng.mulhi(words[:, 0], images.shape[1] - size[0] + 1)

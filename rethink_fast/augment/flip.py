@@ -9,9 +9,11 @@ from .. import rng
 
 
 def random_flip(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
-    """Mirror each image left to right with probability a half, a pure function of (seed, epoch, index).
+    """Mirror each image left to right with probability 1/2, a pure function of (seed, epoch, index).
 
-    images: [B, H, W, C], any dtype; index: int64 [B].
+    images: [B, H, W, C], any dtype.
+    index: int64 [B].
+    seed, epoch: of the draw.
     """
     words = rng.draw(seed, rng.Stream.AUGMENT, index, epoch)
     flipped = words[:, 2] >= 2**31

@@ -20,9 +20,12 @@ LEAST_ASPECT, ASPECT_RANGE = 0.75, 0.58
 
 
 def crop_windows(height: Tensor, width: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
-    """Where each image is cut: (top, left, height, width), a pure function of (seed, epoch, index) and its size.
+    """Return where each image is cut, a pure function of (seed, epoch, index) and its size.
 
-    height, width: int64 [B] or [], of the whole images; index: int64 [B], on the same device. Returns int64 [B, 4].
+    height, width: int64 [B] or [], of the whole images, in pixels.
+    index: int64 [B], on the same device.
+    seed, epoch: of the draw.
+    Returns int64 [B, 4]: top, left, height, width.
     """
     words = rng.draw(seed, rng.Stream.RESIZED_CROP, index, epoch)
     aspect = LEAST_ASPECT + ASPECT_RANGE * ((words[:, 0].double() + 0.5) * 2.0**-32)
@@ -40,22 +43,27 @@ def crop_windows(height: Tensor, width: Tensor, index: Tensor, *, seed: int, epo
 def random_resized_crop(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Cut the window of `crop_windows` out of each image and resize it to the image's own size.
 
-    images: [B, H, W, C], any dtype; index: int64 [B]. Returns float32 [B, H, W, C]. Linear between the centres of
-    the window's pixels and constant beyond them; as the window is never the larger, nothing is to be smoothed.
+    The resizing is linear between the centres of the window's pixels and constant beyond them; the window is never the
+    larger, so no smoothing is needed.
+
+    images: [B, H, W, C], any dtype.
+    index: int64 [B].
+    seed, epoch: of the draw.
+    Returns float32 [B, H, W, C].
     """
     height, width = images.shape[1:3]
     sizes = index.new_full((), height), index.new_full((), width)
     top, left, tall, wide = crop_windows(*sizes, index, seed=seed, epoch=epoch).float().unbind(1)
-    y = _places(top, tall, height)[:, :, None].expand(-1, -1, width)
-    x = _places(left, wide, width)[:, None, :].expand(-1, height, -1)
+    y = _positions(top, tall, height)[:, :, None].expand(-1, -1, width)
+    x = _positions(left, wide, width)[:, None, :].expand(-1, height, -1)
     cut = F.grid_sample(
         images.permute(0, 3, 1, 2).float(), torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False
     )
     return cut.permute(0, 2, 3, 1)
 
 
-def _places(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Where the `size` output pixels lie in windows along one axis, in units from -1 to 1 over the image: [B, size]."""
+def _positions(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Return where `size` output pixels lie in windows along one axis, from -1 to 1 over the image: [B, size]."""
     centre = (torch.arange(size, device=start.device) + 0.5) * (length[:, None] / size) - 0.5
     inside = torch.minimum(centre.clamp_min(0.0), length[:, None] - 1)
     return (start[:, None] + inside + 0.5) * (2 / size) - 1.0

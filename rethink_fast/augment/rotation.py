@@ -17,8 +17,13 @@ from .. import rng
 def random_rotation(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Rotate each image by a uniform angle of up to 25 degrees either way, a pure function of (seed, epoch, index).
 
-    images: [B, H, W, C], any dtype; index: int64 [B]. Returns float32 [B, H, W, C]. The output pixel at
-    (x, y) from the centre is the input, bilinearly, at (cos a x + sin a y, cos a y - sin a x) from the centre.
+    The output pixel at (x, y) from the centre is the input, bilinearly, at (cos a x + sin a y, cos a y - sin a x) from
+    the centre.
+
+    images: [B, H, W, C], any dtype.
+    index: int64 [B].
+    seed, epoch: of the draw.
+    Returns float32 [B, H, W, C].
     """
     words = rng.draw(seed, rng.Stream.AUGMENT, index, epoch)
     turn = (words[:, 3].to(torch.float64) + 0.5) * 2.0**-31 - 1.0

@@ -8,9 +8,11 @@ from torch import Tensor
 def whiten(images: Tensor) -> Tensor:
     """Give each image mean 0 and standard deviation 1: (x - mean) / max(std, 1 / sqrt(elements)), with x in [0, 1].
 
-    images: [B, H, W, C] in pixel units (0 ... 255). Returns float32 of the same shape. Over all elements of the
-    image, population standard deviation: "per image whitening" (Zhang et al. 2017, appendix A) as TensorFlow's
-    `per_image_standardization` of that year.
+    Mean and population standard deviation are over all elements of the image: "per image whitening" (Zhang et al. 2017,
+    appendix A) as TensorFlow's `per_image_standardization` of that year.
+
+    images: [B, H, W, C] in pixel units (0 ... 255).
+    Returns float32 of the same shape.
     """
     x = images.float() / 255.0
     elements = x[0].numel() if len(x) else 1

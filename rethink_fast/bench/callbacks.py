@@ -30,7 +30,10 @@ RECORD, CHECKPOINT, WEIGHTS = "the record", "a checkpoint", "the network"
 
 
 class RecordingCallback:
-    """Callback that keeps record and checkpoints up to date beside the screen. A full disk does not stop a run."""
+    """Callback that keeps the record and the checkpoints of a run up to date, and passes on to the screen.
+
+    A full disk does not stop a run.
+    """
 
     def __init__(self, setup: RunContext, folder: RecordFolder, screen: ConsoleProgress) -> None:
         self.setup, self.folder, self.screen = setup, folder, screen
@@ -65,28 +68,33 @@ class RecordingCallback:
             self.profile.end_epoch(outcome)
 
     def save(self, outcome: TrainState) -> None:
+        """Write a checkpoint."""
         outcome.busy = outcome.busy or bool(self.contention.as_dict()["busy"])
         self._try(CHECKPOINT, lambda: self.checkpoints.save(self.setup, outcome))
 
     def keep(self, outcome: TrainState, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Write the curve and the record of the run as it stands, and return the record."""
+        """Write metrics.csv and the record as they are now, and return the record.
+
+        interrupted: whether the run was stopped from outside, or goes on.
+        profile: what --profile measured, once the run has ended.
+        """
         record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
         self._try(RECORD, lambda: self.folder.keep(outcome.rows, record))
         self._written = time.perf_counter()
         return record
 
     def keep_weights(self, outcome: TrainState) -> None:
-        """Write the network as it stands, where there is one to use."""
+        """Write the network, unless no step was made or its loss was not finite."""
         if outcome.steps and outcome.stop_reason != "non_finite_loss":
             self._try(WEIGHTS, lambda: save_weights(self.folder.path, self.setup, outcome))
 
     def keep_profile(self, profile: Profile, record: dict[str, Any]) -> None:
-        """Write what lies beside the record of a run that has ended: its trace and its pictures."""
+        """Write the trace and the pictures of a run that has ended."""
         self._try("the trace", lambda: profile.save_trace(self.folder.path / "trace.json"))
         self._try("the pictures", lambda: save_pictures(record, self.folder.path))
 
     def end(self, outcome: TrainState, record: dict[str, Any]) -> None:
-        """Write elsewhere, and say where, what the folder did not take of a run that has ended."""
+        """Write what the folder did not take of a run that has ended to a temporary folder, and print which."""
         self.folder.kept = RECORD not in self._failed
         unfinished = outcome.stop_reason in ("interrupted", "max_epochs")
         lost = [what for what in (RECORD, WEIGHTS, *([CHECKPOINT] if unfinished else [])) if what in self._failed]
@@ -142,7 +150,7 @@ class RecordingCallback:
 
 
 class NullCallback:
-    """Callback of the ranks after the first, which writes and says nothing."""
+    """Callback that does nothing, for the ranks after the first."""
 
     def on_ready(self, outcome: TrainState) -> None: ...
 

@@ -22,7 +22,7 @@ SETS = ("train", "test")
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction as a percentage for people; never rounded up to 100 %."""
+    """Return a fraction as a percentage for people; never rounded up to 100 %."""
     if fraction is None:
         return "-"
     if fraction < 1.0:
@@ -31,9 +31,10 @@ def percent(fraction: float | None) -> str:
 
 
 class ConsoleProgress(LiveLine):
-    """Shows a run on a console; a Callback of the engine. Use as a context manager around the run.
+    """Show a run on a console; a Callback of the training loop. Use as a context manager around the run.
 
-    log: log what `warn` is given as well, for a console that shows nothing.
+    console: where to print.
+    log: also log each warning, for a console that shows nothing.
     """
 
     def __init__(self, console: Console, *, log: bool = False) -> None:
@@ -56,7 +57,7 @@ class ConsoleProgress(LiveLine):
         self.count(what, done, total)
 
     def begin(self, setup: RunContext) -> None:
-        """Say in two lines what is about to run; before the first run also what makes it slow."""
+        """Print in two lines what is about to run, and before the first run what makes it slow."""
         for line in (kernels.slow(setup.device), overloaded()) if not self._begun else ():
             if line is not None:
                 self.warn(line)
@@ -80,13 +81,13 @@ class ConsoleProgress(LiveLine):
             self.print(f"this is no longer the recipe {run.train.recipe}: {change}")
 
     def on_ready(self, outcome: TrainState) -> None:
-        """Say how the step runs, and what that took."""
+        """Print how the step runs, and why."""
         self._first_epoch, self._started = outcome.epoch, time.perf_counter()
         decision = outcome.compile
         self.print(f"the step is {'compiled' if decision['enabled'] else 'eager'}: {decision['reason']}")
 
     def on_progress(self, tick: StepProgress) -> None:
-        """The live line: epoch, loss, train accuracy of the last evaluation, images/s, and time left at most."""
+        """Show the live line: epoch, loss, train accuracy of the last evaluation, images/s, and the most time left."""
         rate = tick.images_per_second
         done = tick.epoch + tick.step / tick.steps
         elapsed = time.perf_counter() - self._started
@@ -97,7 +98,7 @@ class ConsoleProgress(LiveLine):
         )
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
-        """One lasting line for an epoch."""
+        """Print a line for an epoch that was evaluated; show any other in the live line."""
         rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
         if row.train_accuracy is None:
             online = f"loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
@@ -113,7 +114,11 @@ class ConsoleProgress(LiveLine):
         )
 
     def close(self, record: dict[str, Any], folder: str) -> None:
-        """The closing table."""
+        """Print the verdict and the tables of a run that has ended.
+
+        record: as in result.json.
+        folder: where the record is.
+        """
         if record["stop_reason"] == "non_finite_loss":
             self.print(f"the loss became NaN or infinite at step {record['first_non_finite_step']}")
         self.print(_verdict(record))
@@ -143,7 +148,11 @@ class ConsoleProgress(LiveLine):
         self.print(f"record: {folder}")
 
     def close_seeds(self, record: dict[str, Any], folder: str) -> None:
-        """Mean and spread over the seeds."""
+        """Print mean and spread over the seeds.
+
+        record: the record over all seeds.
+        folder: where it is.
+        """
         seeds = len(record["seeds"])
         self.print(f"{record['memorized']} of {seeds} runs memorized every label")
         table = Table(header_style="bold")

@@ -16,7 +16,7 @@ from .record_folder import RecordFolder
 
 
 def check_launch(session: Session, run: Run, ranks: Distributed) -> None:
-    """Raise UserError for what several processes, or a launcher that restarts them, cannot do."""
+    """Raise UserError for options that several processes, or a launcher that restarts them, cannot serve."""
     if ranks.may_restart and session.out is None and session.resume is None:
         raise UserError(
             "torchrun --max-restarts needs a folder in which a restart finds the checkpoint",
@@ -75,7 +75,11 @@ def open_folder(session: Session, run: ResolvedRun) -> RecordFolder:
 
 
 def can_resume(folder: RecordFolder, run: ResolvedRun, session: Session, screen: ConsoleProgress) -> bool:
-    """Return whether the run resumes from a checkpoint in its folder; else it starts over there. Raises UserError."""
+    """Return whether the run resumes from a checkpoint in its folder; if not, it starts over there.
+
+    run: resolved.
+    Raises UserError where --resume names a folder that is not this run's.
+    """
     if session.resume is None or folder.made:
         return False
     if folder.has_checkpoint(run):

@@ -41,7 +41,10 @@ def _share(fraction: float | None) -> str:
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """Return what the table does not show, a sentence each. record: as in result.json, with a profile."""
+    """Return what the table does not show, a sentence each.
+
+    record: as in result.json, with a profile.
+    """
     profile = record["profile"]
     arithmetic, gpu, sentences = profile["arithmetic"], profile["gpu"], []
     if profile["bottleneck"] is not None:
@@ -102,7 +105,7 @@ def _us(part: dict[str, Any]) -> str:
 
 
 def picture(record: dict[str, Any]) -> Figure:
-    """A bar for each epoch, its seconds by stage. What came before the first epoch is said in words."""
+    """Return a bar for each epoch, its seconds by stage, under a title that has what came before the first epoch."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -141,7 +141,14 @@ def result(
     profile: dict[str, Any] | None = None,
     contention: Contention | None = None,
 ) -> dict[str, Any]:
-    """The record's figures as plain values, with the keys of SCHEMA in order."""
+    """Return the record of a run as plain values, with the keys of SCHEMA in order.
+
+    setup: the run.
+    outcome: how far it has come.
+    interrupted: whether it was stopped from outside, or goes on.
+    profile: what --profile measured; None without.
+    contention: how busy the machine was; None on ranks that do not record it.
+    """
     run, dataset = setup.run, setup.dataset
     last, best, best_top5 = outcome.evaluated, outcome.best("test_accuracy"), outcome.best("test_top5_accuracy")
     damaged = len(dataset.train.damaged) + (len(dataset.test.damaged) if dataset.test else 0)
@@ -204,7 +211,7 @@ def result(
 
 
 def _contention(contention: Contention | None, outcome: TrainState) -> dict[str, Any] | None:
-    """Of this session; busy if any was, since the times add up over all."""
+    """Return the contention of this session; busy if any session was, since the times add up over all."""
     if contention is None:
         return None
     facts = contention.as_dict()

@@ -44,9 +44,13 @@ CONFIG_SHAPE = {"dataset": str, **dict.fromkeys(("data", "corruption", "model", 
 
 
 class RecordFolder(OwnedFolder):
-    """The folder of one run, or the one around those of several seeds. kept: whether the last record is on the disk.
+    """The folder of one run, or the one around those of several seeds.
 
-    resumed: whether the folder must be there; else one that holds a run already is refused. Raises UserError.
+    path: the folder.
+    resumed: whether it must exist; else a folder that has a run is refused.
+    made: whether this process has just made it.
+    kept (attribute): whether the last record is on the disk.
+    Raises UserError.
     """
 
     def __init__(self, path: Path, *, resumed: bool = False, made: bool = False) -> None:
@@ -64,7 +68,7 @@ class RecordFolder(OwnedFolder):
             )
 
     def begin(self, setup: RunContext, rows: list[EpochMetrics], record: Mapping[str, Any]) -> None:
-        """Write all four files. What is there and the same stays.
+        """Write all four files; a file that already has this content stays.
 
         Raises UserError where the disk takes no more, and removes what this call has written to a new run.
         """
@@ -101,13 +105,14 @@ class RecordFolder(OwnedFolder):
         write_atomic(self.path / name, content)
 
     def record(self) -> dict[str, Any] | None:
-        """Return the record, or None where there is none that is whole. Raises UserError for strange content."""
+        """Return the record; None where it is absent or torn. Raises UserError for content that does not fit."""
         return _or_none(lambda: read(self.path / "result.json", RUN_SHAPE, "restore it, or choose another folder"))
 
     def finished(self, run: ResolvedRun) -> dict[str, Any] | None:
         """Return the record of a run that has ended, with no more epochs to come; else None.
 
-        run: resolved. Raises UserError if the folder is another run's.
+        run: resolved, to be compared with the one in the folder.
+        Raises UserError if the folder is another run's.
         """
         record = self.record()
         if record is None or record["interrupted"]:
@@ -118,9 +123,10 @@ class RecordFolder(OwnedFolder):
         return record
 
     def has_checkpoint(self, run: ResolvedRun) -> bool:
-        """Return whether a run that is resumed here has a checkpoint. If not, it may start over in place.
+        """Return whether a run that is resumed here has a checkpoint; if not, it may start over here.
 
-        run: resolved. Raises UserError where it may not: if the folder holds another run, a finished one, or none.
+        run: resolved, to be compared with the one in the folder.
+        Raises UserError if the folder has another run, a finished one, or none.
         """
         foreign = sorted(
             name for name in os.listdir(self.path) if name not in KNOWN and not name.startswith((".", TRACEBACK))
@@ -194,7 +200,7 @@ def curve(rows: list[EpochMetrics]) -> bytes:
 
 
 def read_curve(path: Path) -> tuple[dict[str, float | None], ...]:
-    """Read a metrics.csv: a dict for each row. What is empty or not finite is None.
+    """Read a metrics.csv, and return a dict for each row. What is empty or not finite is None.
 
     Raises OSError, or ValueError where it is no table of numbers.
     """

@@ -37,13 +37,12 @@ EXIT_NOT_KEPT, EXIT_BAD_INPUT = 1, 2
 def run(run: Run, *, session: Session = Session(), progress: bool = False) -> Record:
     """Train a network, write its folder as `rethink-fast bench` does, and return the record.
 
-    What must not be missed (synthetic data in place of a missing set, samples skipped, a full disk) is logged as a
-    warning of the logger "rethink_fast"; nothing is printed.
+    What must not be missed (synthetic data instead of a missing set, samples skipped, a full disk) is logged as a
+    warning of the logger "rethink_fast"; nothing is printed. Under torchrun every rank calls it and returns the record.
 
     run: the data, the corruption, the network and how it is trained.
     session: the folder (by default a new one under runs/), seeds, checkpoints and profile.
     progress: print what the command prints, on stdout.
-    Under torchrun every rank calls it and returns the record.
     Raises UserError for bad input. After SIGINT it raises KeyboardInterrupt, after another signal SystemExit: then the
     folder has a checkpoint, from which `session.resume` goes on.
     """
@@ -56,12 +55,14 @@ def run(run: Run, *, session: Session = Session(), progress: bool = False) -> Re
 
 
 def run_bench(run: Run, session: Session = Session(), console: Console | None = None) -> tuple[Record | None, int]:
-    """Carry out one run, or one for each seed. Return the record (None if stopped before there is one) and a code.
+    """Run one seed or several. Return the record (None if stopped before there is one) and the exit code.
 
-    The exit code is 0; 1 if the last record could not be written to the run's folder; 2 if the loss was not finite;
+    The code is 0; 1 if the last record could not be written to the run's folder; 2 if the loss was not finite;
     128 + N after signal N, where a pipe that nobody reads any more counts as SIGPIPE. Of several ranks only the first
     prints, and one that loses another ends the process with code 1.
 
+    run: as asked for.
+    session: the folder, seeds, checkpoints and profile.
     console: where to print; None prints nothing and logs warnings.
     Raises UserError for bad input, also for a folder that cannot be written at the start.
     """

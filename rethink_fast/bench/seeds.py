@@ -54,6 +54,7 @@ def run_one(
 
     An error that ends the run leaves a record and a checkpoint, as an interruption does.
 
+    setup: the run.
     folder: where the record goes; its `kept` is False afterwards if the disk did not take it.
     session: checkpoint_interval and profile are read.
     stop: checked after every step.
@@ -117,11 +118,15 @@ def run_seeds(
     screen: ConsoleProgress,
     stop: GracefulStop,
 ) -> dict[str, Any]:
-    """Carry out session.seeds runs, and return the record: of the one run, or over all.
+    """Run session.seeds seeds, and return the record: of the one run, or over all.
 
     All share the data and the compiled step.
 
-    folder: of the one run; with several seeds it holds a folder for each.
+    run: resolved, with the first seed.
+    dataset: its data.
+    device: where it trains.
+    folder: of the one run; with several seeds it gets a folder for each.
+    session: seeds, checkpoint_interval, profile and resume are read.
     """
     if session.seeds == 1:
         resumed = can_resume(folder, run, session, screen)
@@ -180,6 +185,7 @@ def combine(records: list[dict[str, Any]], *, wanted: int) -> dict[str, Any]:
     Its "summary" has, for each figure and each milestone's seconds and epochs, the spread over the runs that have it;
     n is their number. "interrupted" is True where runs are missing or were stopped.
 
+    records: as in result.json, one a seed.
     wanted: the number of runs that was asked for.
     """
     figures: dict[str, list[float]] = {

@@ -30,8 +30,12 @@ TOGETHER_SECONDS = 1.0
 
 
 class GracefulStop:
-    """A request to stop, made by the first signal. A second SIGINT, SIGQUIT or SIGTERM ends a single process at once;
-    torchrun kills its own."""
+    """A request to stop, made by the first signal.
+
+    A second SIGINT, SIGQUIT or SIGTERM ends a single process at once; torchrun kills its own.
+
+    ranks: the processes that stop together.
+    """
 
     def __init__(self, ranks: Distributed = SINGLE_PROCESS) -> None:
         self.signal: int | None = None

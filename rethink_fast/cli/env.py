@@ -19,7 +19,12 @@ from ..terminal import Terminal
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to do part of the work. usable, or `why` not and what to `do`."""
+    """One way to do part of the work.
+
+    usable: whether it can be used here.
+    why: its version, or why it cannot be used.
+    do: what to do about that.
+    """
 
     name: str
     usable: bool

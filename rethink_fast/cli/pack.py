@@ -70,7 +70,15 @@ def pack(
 
 
 def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, screen: LiveLine) -> Pack:
-    """Make a pack; print a plan first and a table last. Raises UserError."""
+    """Write a pack; print a plan first and a table last.
+
+    src: an image tree, or a pack in jpeg format.
+    dest: the pack.
+    format: jpeg or npy.
+    size: height and width of the images in pixels; None keeps them.
+    workers: processes.
+    Raises UserError.
+    """
     start = time.perf_counter()
     plan = write.plan(src, dest, format=format, size=size)
     counts = " and ".join(f"{len(source):,} {name}" for name, source in plan.tree.splits.items())
@@ -98,7 +106,10 @@ def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, 
 
 
 def check(path: Path, *, workers: int, screen: LiveLine) -> Pack:
-    """Read every byte of a pack and compare its checksums. Raises UserError that names what is damaged."""
+    """Read every byte of a pack and compare its checksums.
+
+    Raises UserError, which names what is damaged.
+    """
     start = time.perf_counter()
     pack = pack_format.read_pack(path)
     with screen:
@@ -110,7 +121,7 @@ def check(path: Path, *, workers: int, screen: LiveLine) -> Pack:
 
 
 def as_dict(pack: Pack) -> dict[str, object]:
-    """A pack as plain values, for --json."""
+    """Return a pack as plain values, for --json."""
     splits = {"train": pack.train, "test": pack.test}
     return {
         "path": str(pack.path),

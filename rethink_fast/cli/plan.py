@@ -77,7 +77,14 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One result: its value in `unit` (images/s, s, h, FLOP or bytes), and its formula in numbers."""
+    """One result of a plan.
+
+    name: key in the JSON.
+    what: name for people.
+    value: in `unit`.
+    unit: images/s, s, h, FLOP or bytes.
+    how: the formula, with its numbers.
+    """
 
     name: str
     what: str

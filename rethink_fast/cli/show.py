@@ -96,6 +96,7 @@ def make_sheet(run: Run, corruptions: list[Corruption], samples: int, screen: Co
     """Read samples and return them under each corruption.
 
     run: the data, its size, the augmentation and the seed.
+    corruptions: the rows of the sheet.
     samples: how many; a fixed choice, to which larger numbers add.
     Raises UserError.
     """

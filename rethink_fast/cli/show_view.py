@@ -51,7 +51,13 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Samples by corruption. index: sample index of each column; source: where the images came from."""
+    """Samples by corruption.
+
+    source: where the images came from.
+    augment: names of the augmentations.
+    index: sample index of each column.
+    rows: one for each corruption.
+    """
 
     dataset: str
     source: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .metrics import MeasuredRecord, Metric, read
-from .records import RecordComparison, differing, line
+from .records import RecordComparison, compare_figure, differing
 
 LAST = 10
 """The old side of a comparison is at most so many records: older ones may be of other code."""
@@ -19,44 +19,41 @@ IGNORED_FILES = ("reproduction.json", "comparison.json")
 def load(folder: Path) -> list[MeasuredRecord]:
     """Return every record of a folder, the oldest first. Raises UserError for none, and for a file that is not one."""
     paths = sorted(path for path in folder.glob("*.json") if path.name not in IGNORED_FILES)
-    found = sorted((read(path) for path in paths), key=lambda record: record.date)
-    if not found:
+    records = sorted((read(path) for path in paths), key=lambda record: record.date)
+    if not records:
         raise UserError(
             f"{folder} holds no records (*.json)",
             "give a record, or a folder of them such as benchmarks/results",
             value=folder,
         )
-    return found
+    return records
 
 
 def compare(history: Sequence[MeasuredRecord], record: MeasuredRecord, threshold: float) -> RecordComparison:
     """Compare a record with the last records of the same kind, scale and machine. Raises UserError without any."""
-    others = [other for other in history if other.path.resolve() != record.path.resolve()]
-    alike = [
-        other
-        for other in others
-        if other.kind == record.kind
-        and not differing(other.scale, record.scale)
-        and not differing(other.machine, record.machine)
-    ][-LAST:]
+    earlier = [other for other in history if other.path.resolve() != record.path.resolve()]
+    same_kind = [other for other in earlier if other.kind == record.kind]
+    alike = [other for other in same_kind if not _differing(other, record)][-LAST:]
     if not alike:
-        near = next((other for other in others if other.kind == record.kind), None)
-        why = "there is none of its kind" if len(others) == len(history) else "none of its kind but itself"
-        if near is not None:
-            apart = differing({**near.scale, **near.machine}, {**record.scale, **record.machine})
-            why = f"the nearest differs in {apart}"
+        why = "there is none of its kind" if len(earlier) == len(history) else "none of its kind but itself"
+        if same_kind:
+            why = f"the nearest differs in {_differing(same_kind[0], record)}"
         raise UserError(
             f"{record.path} has no like in a history of {len(history)} records: {why}",
             "give a folder that holds one",
             value=record.path,
         )
     known = {name: _together(name, alike) for other in alike for name in other.figures}
-    lines = [line(known[name], figure, threshold) for name, figure in record.figures.items() if name in known]
+    lines = [compare_figure(known[name], figure, threshold) for name, figure in record.figures.items() if name in known]
     note = f"the old is the median of the last {len(alike)} records like it, {alike[0].date} to {alike[-1].date}"
     missing = [(name, "not in the history") for name in record.figures if name not in known]
     return RecordComparison(
         str(alike[0].path.parent), str(record.path), threshold, tuple(lines), (note,), tuple(missing)
     )
+
+
+def _differing(old: MeasuredRecord, new: MeasuredRecord) -> str:
+    return differing({**old.scale, **old.machine}, {**new.scale, **new.machine})
 
 
 def _together(name: str, records: Sequence[MeasuredRecord]) -> Metric:

@@ -24,9 +24,11 @@ SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 @dataclass(frozen=True)
 class Metric:
-    """One thing that was measured. values: one or more samples, each above 0. more_is_better: a rate, or a time.
+    """One thing that was measured.
 
-    travels: whether it means the same on another machine, as ratios within one process do.
+    values: one or more samples, each above 0.
+    more_is_better: whether it is a rate; else a time or a size.
+    machine_independent: whether it means the same on another machine, as ratios within one process do.
     """
 
     name: str
@@ -35,17 +37,17 @@ class Metric:
     machine_independent: bool = False
 
     def costs(self) -> list[float]:
-        """The samples such that more is worse."""
+        """Return the samples such that more is worse."""
         return [1.0 / value for value in self.values] if self.more_is_better else list(self.values)
 
 
 def time_unit(value: float) -> tuple[float, str]:
-    """The unit in which so many seconds read well, and how many seconds it has."""
+    """Return the unit for so many seconds, and how many seconds it has."""
     return next(((scale, unit) for scale, unit in SECONDS if value >= scale), SECONDS[-1])
 
 
-def said(name: str, value: float) -> str:
-    """A value of the figure of that name, with a unit that suits where the name ends in seconds."""
+def with_unit(name: str, value: float) -> str:
+    """Return a value as text, with the unit that reads best where the figure's name ends in ", s"."""
     if name.endswith(", s"):
         scale, unit = time_unit(value)
         return f"{value / scale:.3g} {unit}"
@@ -54,7 +56,11 @@ def said(name: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class MeasuredRecord:
-    """One file. scale: what the figures must agree in to be compared at all; machine: hardware and versions."""
+    """The figures of one file.
+
+    scale: what must be equal for two files to be compared at all.
+    machine: hardware and versions.
+    """
 
     path: Path
     kind: str
@@ -92,7 +98,7 @@ def _kind(values: dict[str, Any]) -> str | None:
 
 
 def _figures(figures: Iterable[Metric]) -> dict[str, Metric]:
-    """By name, without what was not measured: nothing, 0, and not a number."""
+    """Return the figures by name, without those that were not measured: None, 0 or NaN."""
     kept = {}
     for figure in figures:
         values = tuple(float(v) for v in figure.values if v is not None and v > LEAST)
@@ -122,13 +128,10 @@ def _date(path: Path) -> str:
 
 def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Metric]:
     def each(*keys: str) -> tuple[float, ...]:
-        found = []
-        for value in runs:
-            inner: Any = value
-            for key in keys:
-                inner = inner.get(key) if isinstance(inner, dict) else None
-            found.append(inner)
-        return tuple(value for value in found if value is not None)
+        values: list[Any] = list(runs)
+        for key in keys:
+            values = [value.get(key) if isinstance(value, dict) else None for value in values]
+        return tuple(value for value in values if value is not None)
 
     figures = [
         Metric("images_per_second", each("images_per_second"), more_is_better=True),
@@ -145,7 +148,7 @@ def _figures_of_runs(runs: list[dict[str, Any]]) -> dict[str, Metric]:
 
 
 def _epoch_rates(path: Path) -> tuple[float, ...]:
-    """Images a second of each epoch but the first, which warms up; empty where there is no such curve."""
+    """Return images a second of each epoch but the first, which warms up; () where there is no such curve."""
     try:
         rates = [row.get("images_per_second") for row in read_curve(path)]
     except (OSError, ValueError):
@@ -194,8 +197,9 @@ def _gpu_check(path: Path, values: dict[str, Any]) -> MeasuredRecord:
             Metric(f"{name}, share of the matrix rate", (run.get("share_of_matrix"),), True, machine_independent=True)
         )
     machine = {"GPU": values["gpu"], "driver": values["condition_before"].get("driver"), **values["versions"]}
-    scale = {"contract": values["contract"]}
-    return MeasuredRecord(path, "gpu-check", values["date"], scale, machine, _figures(figures))
+    return MeasuredRecord(
+        path, "gpu-check", values["date"], {"contract": values["contract"]}, machine, _figures(figures)
+    )
 
 
 def _benchmarks(path: Path, values: dict[str, Any]) -> MeasuredRecord:

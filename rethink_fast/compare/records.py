@@ -13,45 +13,53 @@ from .statistics import Estimate, Verdict, estimate_unpaired, verdict
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One figure of both sides, as it stands in the record (or in seconds), and how its cost compares."""
+    """One figure of both sides, and how its cost compares.
+
+    old, new: the medians, in the unit of the record (or in seconds).
+    estimate: new over old, of the cost.
+    """
 
     name: str
     old: float
     new: float
-    found: Estimate
+    estimate: Estimate
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class RecordComparison:
-    """What `compare` found. notes: sentences that belong beside the table; left_out: (what, why) it is not in it."""
+    """Two records or revisions, figure by figure.
+
+    notes: sentences for the foot of the table.
+    skipped: (figure, why it is not compared).
+    """
 
     old: str
     new: str
     threshold: float
     lines: tuple[ComparisonRow, ...]
     notes: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What two sets of conditions differ in, in words; empty where they agree."""
+    """Return in words what two sets of conditions differ in; "" where they agree."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return "; ".join(f"{key} {_said(old.get(key))} and {_said(new.get(key))}" for key in keys)
+    return "; ".join(f"{key} {_or_none(old.get(key))} and {_or_none(new.get(key))}" for key in keys)
 
 
-def _said(value: Any) -> str:
+def _or_none(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def line(old: Metric, new: Metric, threshold: float) -> ComparisonRow:
-    """One figure of two records."""
-    found = estimate_unpaired(old.costs(), new.costs())
-    return ComparisonRow(old.name, median(old.values), median(new.values), found, verdict(found, threshold))
+def compare_figure(old: Metric, new: Metric, threshold: float) -> ComparisonRow:
+    """Return how one figure of two records compares."""
+    estimate = estimate_unpaired(old.costs(), new.costs())
+    return ComparisonRow(old.name, median(old.values), median(new.values), estimate, verdict(estimate, threshold))
 
 
 def compare(old: MeasuredRecord, new: MeasuredRecord, threshold: float) -> RecordComparison:
-    """Every figure that both have and that may be compared. Raises UserError where none may be."""
+    """Compare every figure that both records have and that may be compared. Raises UserError where none may be."""
     names = f"{old.path} and {new.path}"
     if old.kind != new.kind:
         raise UserError(f"{names} are of different kinds, {old.kind} and {new.kind}", "compare two of one kind")
@@ -65,11 +73,9 @@ def compare(old: MeasuredRecord, new: MeasuredRecord, threshold: float) -> Recor
         why = f"differ in machine or versions ({machine}), and have" if common else "have"
         what = "no ratio in common that would travel" if common else "no figure in common"
         raise UserError(f"{names} {why} {what}", "measure both on one machine, or compare two git revisions")
-    notes = []
-    if machine:
-        notes.append(f"different machine or versions ({machine}): only ratios that travel are compared")
-    lines = [line(old.figures[name], new.figures[name], threshold) for name in usable]
-    if any(one.found.values == 0 for one in lines):
+    notes = [f"different machine or versions ({machine}): only ratios that travel are compared"] if machine else []
+    lines = [compare_figure(old.figures[name], new.figures[name], threshold) for name in usable]
+    if any(line.estimate.values == 0 for line in lines):
         notes.append("where no interval is given, each side has a single value: the threshold alone decides")
     missing = [(name, "in the old alone") for name in old.figures if name not in new.figures]
     missing += [(name, "in the new alone") for name in new.figures if name not in old.figures]

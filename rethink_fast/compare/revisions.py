@@ -46,7 +46,12 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Timed:
-    """A case in both revisions. rounds: the pairs of each round. absent, wrong: why it was not timed; else empty."""
+    """A case in both revisions.
+
+    rounds: the pairs of each round.
+    absent: why it could not be timed; else "".
+    wrong: how its result was wrong; else "".
+    """
 
     name: str
     rounds: list[list[Pair]] = field(default_factory=list)
@@ -54,18 +59,18 @@ class Timed:
     wrong: str = ""
 
     def estimate(self) -> Estimate:
-        """The ratio, each round a pair: the best of either side."""
+        """Return the ratio, with each round as a pair: the best of either side."""
         return estimate(log_ratios([min_of_each(pairs) for pairs in self.rounds]))
 
     def undecided(self, threshold: float) -> bool:
-        """Whether it wants another round."""
+        """Return whether it needs another round."""
         if self.absent or self.wrong or len(self.rounds) >= ROUNDS_SCHEDULE[-1]:
             return False
         return len(self.rounds) not in ROUNDS_SCHEDULE or verdict(self.estimate(), threshold) == "ambiguous"
 
 
 def repository(start: Path) -> Path:
-    """The top of the git checkout around `start`. Raises UserError where there is none of this project."""
+    """Return the top of the git checkout around `start`. Raises UserError where there is none of this project."""
     done = _git(start, "rev-parse", "--show-toplevel")
     top = Path(done.stdout.strip()) if done.returncode == 0 else None
     if top is None or not (top / "rethink_fast" / "__init__.py").exists():
@@ -78,7 +83,7 @@ def repository(start: Path) -> Path:
 
 
 def commit_of(top: Path, revision: str) -> str:
-    """The full hash of a revision. Raises UserError for one that is not there."""
+    """Return the full hash of a revision. Raises UserError for one that does not exist."""
     done = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if done.returncode:
         raise UserError(
@@ -92,7 +97,7 @@ def commit_of(top: Path, revision: str) -> str:
 
 @contextmanager
 def worktree(top: Path, commit: str) -> Iterator[Path]:
-    """A throw-away checkout of a commit."""
+    """Check a commit out into a throw-away folder for the length of a block."""
     folder = Path(tempfile.mkdtemp(prefix="rethink_fast-compare-"))
     tree = folder / commit[:12]
     try:
@@ -115,12 +120,12 @@ def build(tree: Path) -> None:
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     if done.returncode or not (tree / "rethink_fast" / "_native.so").exists():
-        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
-        raise UserError(f"the C++ of {tree.name} could not be compiled here: {said[-1]}")
+        output = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise UserError(f"the C++ of {tree.name} could not be compiled here: {output[-1]}")
 
 
 def same_sources(top: Path, old: str, new: str) -> bool:
-    """Whether what is compiled is the same in two commits, so that one build serves both."""
+    """Return whether two commits compile the same sources, so that one build serves both."""
     return _git(top, "diff", "--quiet", old, new, "--", "csrc", "setup.py").returncode == 0
 
 
@@ -142,12 +147,12 @@ class Worker:
         self._stdin, self._stdout = cast("tuple[IO[str], IO[str]]", (self._process.stdin, self._process.stdout))
 
     def hello(self) -> list[str]:
-        """The names of the cases, once it is there."""
+        """Wait for the process, and return the names of its cases."""
         names: list[str] = self._answer()["cases"]
         return names
 
     def ask(self, *question: Any) -> dict[str, Any]:
-        """One question, one answer."""
+        """Send one question, and return the answer. Raises UserError where the process has ended."""
         try:
             self._stdin.write(json.dumps(question) + "\n")
             self._stdin.flush()
@@ -165,12 +170,13 @@ class Worker:
         return answer
 
     def close(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 
 
 def time_case(timed: Timed, old: Worker, new: Worker) -> None:
-    """Add a round to a case, or the reason why it cannot be timed. Its result is looked at in the first round."""
+    """Add a round to a case, or the reason why it cannot be timed. The first round checks its result."""
     times = []
     for side, worker in (("the old", old), ("the new", new)):
         answer = worker.ask("make", timed.name, not timed.rounds)
@@ -194,9 +200,13 @@ def time_case(timed: Timed, old: Worker, new: Worker) -> None:
 def compare(
     trees: tuple[Path, Path], threshold: float, progress: Progress, wanted: str = "", into: list[Timed] | None = None
 ) -> list[Timed]:
-    """Time every case (with `wanted` in its name) in both trees until each has a verdict, or rounds or time are used.
+    """Time every case in both trees until each has a verdict, or rounds or time are used up.
 
-    into: filled as it goes, so that an interruption loses nothing.
+    trees: checkouts of the old and the new revision, compiled.
+    threshold: the least change that counts.
+    progress: called with a line for the screen.
+    wanted: time only cases whose name contains this.
+    into: the list to fill, so that an interruption loses nothing.
     """
     cases = into if into is not None else []
     start = time.perf_counter()
@@ -209,8 +219,8 @@ def compare(
             if not number:
                 cases += [Timed(name) for name in names if wanted in name]
             todo = [case for case in cases if case.undecided(threshold)]
-            for place, case in enumerate(todo):
-                progress(f"round {number + 1}, {place + 1} of {len(todo)}: {case.name}")
+            for position, case in enumerate(todo, 1):
+                progress(f"round {number + 1}, {position} of {len(todo)}: {case.name}")
                 time_case(case, *workers)
         late = number + 1 >= ROUNDS_SCHEDULE[0] and time.perf_counter() - start > MOST_SECONDS
         if late or not any(case.undecided(threshold) for case in cases):

@@ -1,4 +1,4 @@
-"""What `rethink-fast compare` does: tells what it was given, compares, shows, writes, and finds the exit code."""
+"""What `rethink-fast compare` does: compare records or revisions, print, write, and return the exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .records import ComparisonRow, RecordComparison
 from .statistics import ROUNDS_SCHEDULE, THRESHOLD, min_of_each, verdict
 
 EXIT_SLOWER, EXIT_AMBIGUOUS, EXIT_INTERRUPTED = 1, 3, 130
-INTERRUPTED = "interrupted: the verdicts rest on fewer rounds than they should"
+INTERRUPTED = "interrupted: the overall rest on fewer rounds than they should"
 
 
 def run_compare(
@@ -38,11 +38,17 @@ def run_compare(
     out: Path | None = None,
     console: Console,
 ) -> tuple[dict[str, Any], int]:
-    """Compare two records, a record with a folder of them, or two revisions. Returns plain values and the exit code.
+    """Compare two records, a record with a folder of them, or two revisions. Return plain values and the exit code.
 
     The code is 0; 1 where something is slower; 3 where something is ambiguous and `strict`; 130 after an interruption,
-    with what was found until then. Raises UserError for bad input. Writes comparison.json and comparison.md into `out`
-    or a new folder under runs/.
+    with what was measured until then.
+
+    old, new: paths or git revisions.
+    threshold: the least change that counts, as a fraction.
+    strict: whether an ambiguous figure has an exit code.
+    cases: of revisions, time only the cases whose name contains this.
+    out: folder for comparison.json and comparison.md; by default a new one under runs/.
+    Raises UserError for bad input.
     """
     if not 0.0 < threshold < 1.0:
         raise UserError(
@@ -55,7 +61,7 @@ def run_compare(
     paths = [Path(side) for side in (old, new)]
     missing = [path for path in paths if not path.exists()]
     if len(missing) == 2:
-        found = compare_revisions(old, new, threshold, cases, console)
+        comparison = compare_revisions(old, new, threshold, cases, console)
     elif missing:
         raise UserError(f"{missing[0]} does not exist", "give two records, or two git revisions", value=missing[0])
     elif cases:
@@ -66,20 +72,20 @@ def run_compare(
             value=cases,
         )
     elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
-        found = history.compare(history.load(paths[0]), metrics.read(paths[1]), threshold)
+        comparison = history.compare(history.load(paths[0]), metrics.read(paths[1]), threshold)
     else:
-        found = records.compare(metrics.read(paths[0]), metrics.read(paths[1]), threshold)
-    values = view.as_dict(found)
+        comparison = records.compare(metrics.read(paths[0]), metrics.read(paths[1]), threshold)
+    values = view.as_dict(comparison)
     folder = out or _default_folder()
     with RecordFolder(folder), writing(folder, "choose another folder", option="--out"):
         write_json(folder / "comparison.json", values)
-        write_atomic(folder / "comparison.md", view.markdown(found))
-    view.show(found, console)
+        write_atomic(folder / "comparison.md", view.markdown(comparison))
+    view.show(comparison, console)
     console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
-    said = view.overall(found)
-    if INTERRUPTED in found.notes:
+    overall = view.overall(comparison)
+    if INTERRUPTED in comparison.notes:
         return values, EXIT_INTERRUPTED
-    return values, EXIT_SLOWER if said == "slower" else EXIT_AMBIGUOUS if said == "ambiguous" and strict else 0
+    return values, EXIT_SLOWER if overall == "slower" else EXIT_AMBIGUOUS if overall == "ambiguous" and strict else 0
 
 
 def _default_folder() -> Path:
@@ -88,7 +94,7 @@ def _default_folder() -> Path:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that worktrees and workers go in any case."""
+    """Let SIGTERM do what Ctrl-C does in a block, so that worktrees and workers are removed in any case."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -101,7 +107,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> RecordComparison:
-    """Build both, time them interleaved and put what was found into words."""
+    """Build two revisions, time them interleaved, and return how they compare."""
     start = time.perf_counter()
     top = revisions.repository(Path.cwd())
     commits = [revisions.commit_of(top, revision) for revision in (old, new)]
@@ -127,30 +133,28 @@ def compare_revisions(old: str, new: str, threshold: float, cases: str, console:
             if not any(case.rounds for case in timed):
                 raise
     names = [f"{revision} ({commit[:10]})" for revision, commit in zip((old, new), commits, strict=True)]
-    found = _comparison(timed, names, threshold, time.perf_counter() - start, cases)
-    return replace(found, notes=(*found.notes, INTERRUPTED)) if interrupted else found
+    comparison = _comparison(timed, names, threshold, time.perf_counter() - start, cases)
+    return replace(comparison, notes=(*comparison.notes, INTERRUPTED)) if interrupted else comparison
 
 
 def _comparison(
     timed: list[revisions.Timed], names: list[str], threshold: float, seconds: float, cases: str
 ) -> RecordComparison:
-    lines, left_out = [], []
+    lines, skipped = [], []
     for case in timed:
         if not case.rounds:
-            left_out.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
+            skipped.append((case.name, case.absent or f"wrong result, so not timed, {case.wrong}"))
             continue
-        found = case.estimate()
+        name, estimate = f"{case.name.partition(' / ')[0]}, s", case.estimate()
         sides = [median(side) for side in zip(*map(min_of_each, case.rounds), strict=True)]
-        lines.append(
-            ComparisonRow(f"{case.name.partition(' / ')[0]}, s", sides[0], sides[1], found, verdict(found, threshold))
-        )
+        lines.append(ComparisonRow(name, sides[0], sides[1], estimate, verdict(estimate, threshold)))
     if not lines:
-        why = f": the first {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        why = f": the first {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         what = f"no case has {cases!r} in its name" if not timed else "no case runs in both revisions"
         raise UserError(f"{what}{why}.")
-    rounds = max(case.found.values for case in lines)
+    rounds = max(row.estimate.values for row in lines)
     note = (
         f"processor time of one thread on {processor()}; both revisions interleaved, in {rounds} rounds of fresh "
         f"processes (at least {ROUNDS_SCHEDULE[0]}, more while ambiguous), {duration(seconds)}"
     )
-    return RecordComparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(left_out))
+    return RecordComparison(names[0], names[1], threshold, tuple(lines), (note,), tuple(skipped))

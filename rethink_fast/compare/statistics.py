@@ -35,9 +35,10 @@ ROUNDS_SCHEDULE = (8, 14, 20, 28)
 
 @dataclass(frozen=True)
 class Estimate:
-    """The new time over the old, above 1 where the new one is slower; low, high: the interval of that median.
+    """The new time over the old, above 1 where the new one is slower.
 
-    values: how many it rests on; 0 where each side gave a single one, so that there is no interval.
+    low, high: the interval of that median.
+    values: how many values it rests on; 0 where each side has a single one, so that there is no interval.
     """
 
     ratio: float
@@ -47,7 +48,7 @@ class Estimate:
 
 
 def log_ratios(pairs: Sequence[Pair]) -> list[float]:
-    """The logarithm of new over old of each pair. Raises ValueError for times that are not above 0."""
+    """Return the logarithm of new over old of each pair. Raises ValueError for times that are not above 0."""
     for old, new in pairs:
         if not (old > 0 and new > 0):
             raise ValueError(f"times {old} and {new} are out of range: they must be above 0")
@@ -55,12 +56,12 @@ def log_ratios(pairs: Sequence[Pair]) -> list[float]:
 
 
 def min_of_each(pairs: Sequence[Pair]) -> Pair:
-    """The least time of each side: other work on the machine only ever adds."""
+    """Return the least time of each side: other work on the machine only ever adds."""
     return min(old for old, _ in pairs), min(new for _, new in pairs)
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The interval of the median from the ranks: the k-th least and the k-th greatest value, k as large as allowed.
+    """Return the interval of the median by ranks: the k-th least and the k-th greatest value, k as large as allowed.
 
     Each value lies below the true median with probability 1/2, so the count of those is binomial, and the interval
     misses with probability 2 P(count < k). Infinite where there are too few values: below 8 at 0.992.
@@ -76,7 +77,11 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 
 
 def estimate(logs: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The median ratio, from independent values of its logarithm. Raises ValueError for none."""
+    """Return the median ratio.
+
+    logs: independent values of its logarithm. Raises ValueError for none.
+    confidence: of the interval.
+    """
     if not logs:
         raise ValueError("no values: give one or more")
     low, high = median_interval(logs, confidence)
@@ -84,11 +89,12 @@ def estimate(logs: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
 
 
 def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The ratio of new to old, from two sets of samples that have nothing to do with each other in time.
+    """Return the ratio of new to old, from two sets of samples without a common order in time.
 
-    With FEW samples or more a side: of the medians, its interval from the intervals of the two by their ranks. With
-    fewer, ranks say nothing: of the geometric means, the logarithms taken as normal (Welch's interval, with the
-    smaller side's degrees of freedom; a single value has the spread of the other side). One on each has no interval.
+    With MIN_FOR_RANKS samples or more a side it is that of the medians, and its interval follows from theirs. With
+    fewer, ranks say nothing: it is that of the geometric means, with logarithms taken as normal (Welch's interval, with
+    the smaller side's degrees of freedom; a single value has the spread of the other side). One on each side has no
+    interval.
     """
     fewest = min(len(old), len(new))
     if len(old) == len(new) == 1:
@@ -107,7 +113,7 @@ def estimate_unpaired(old: Sequence[float], new: Sequence[float], confidence: fl
 
 
 def t_quantile(probability: float, freedom: int) -> float:
-    """The quantile of Student's t above 1/2, by bisection of its distribution function.
+    """Return the quantile of Student's t above 1/2, by bisection of its distribution function.
 
     With t = sqrt(freedom) tan(angle) that is the integral of a power of the cosine, over which Simpson's rule goes.
     """
@@ -126,7 +132,7 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def verdict(found: Estimate, threshold: float = THRESHOLD) -> Verdict:
-    """slower, faster: the whole interval lies beyond the threshold. same: it lies within. Else ambiguous."""
+    """Return slower or faster if the whole interval lies beyond the threshold, same if within, else ambiguous."""
     beyond = 1.0 + threshold
     if found.low > beyond:
         return "slower"
@@ -140,11 +146,14 @@ def sequential_test(
     threshold: float = THRESHOLD,
     looks: Sequence[int] | None = None,
 ) -> tuple[Estimate, Verdict]:
-    """Take values until there is a verdict: at each of `looks` (counts of values), more while it is ambiguous.
+    """Take values until there is a verdict, more while it is ambiguous. Return the estimate and the verdict.
 
-    more: gives so many further logarithms of ratios; looks: by default FIRST_PAIRS, doubled up to MOST_PAIRS. With the
-    misses of all looks added up, a slowdown is reported wrongly in 2.4 % of cases at the worst, which is where the true
-    ratio lies on the threshold itself; where nothing changed, practically never (tests/compare/test_guard.py).
+    With the misses of all looks added up, a slowdown is reported wrongly in 2.4 % of cases at the worst, which is where
+    the true ratio lies on the threshold itself; where nothing changed, practically never (tests/compare/test_guard.py).
+
+    more: returns so many further logarithms of ratios.
+    threshold: the least change that counts.
+    looks: counts of values at which to look; by default FIRST_PAIRS, doubled up to MOST_PAIRS.
     """
     values: list[float] = []
     for look in looks or doubling_schedule():
@@ -156,12 +165,12 @@ def sequential_test(
 
 
 def doubling_schedule(first: int = FIRST_PAIRS, most: int = MOST_PAIRS) -> list[int]:
-    """first, twice that, ... up to most."""
+    """Return first, twice that, ... up to most."""
     return [first << k for k in range((most // first).bit_length())]
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on many figures: slower if any is, else ambiguous if any is, else faster if any is, else same."""
+    """Return the verdict on many figures: slower if any is, else ambiguous, else faster if any is, else same."""
     order: tuple[Verdict, ...] = ("slower", "ambiguous", "faster")
     return next((each for each in order if each in verdicts), "same")
 

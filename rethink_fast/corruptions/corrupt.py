@@ -31,6 +31,7 @@ def corrupt(
     images: [B, H, W, C], any dtype.
     labels: int64 [B], the true classes.
     index: int64 [B], the permanent sample index; add rng.TEST_INDEX for test images.
+    seed: in [0, 2^63).
     num_classes: needed by the kinds that draw labels.
     probability: in [0, 1], needed by partially_corrupted_labels.
     mean, std: float [C], in the units of the images, needed by gaussian, whose images are float32.

@@ -17,8 +17,11 @@ from ..kernels.checks import check_images, check_index, check_statistics
 def gaussian(images: Tensor, index: Tensor, *, seed: int, mean: Tensor, std: Tensor) -> Tensor:
     """Replace each image by normal noise of these statistics, a pure function of (seed, index).
 
-    images: [B, H, W, C], only the shape is used; index: int64 [B]; mean, std: [C], in pixel units (0 ... 255).
-    Returns float32 [B, H, W, C]. Raises ValueError for what does not fit.
+    images: [B, H, W, C], of which only the shape is used.
+    index: int64 [B].
+    seed: in [0, 2^63).
+    mean, std: [C], in pixel units (0 ... 255).
+    Returns float32 [B, H, W, C]. Raises ValueError for a shape or value that does not fit.
     """
     batch, height, width, channels = check_images(images).shape
     index = check_index(index, batch, images.device)
@@ -29,7 +32,7 @@ def gaussian(images: Tensor, index: Tensor, *, seed: int, mean: Tensor, std: Ten
 
 @kernels.reference("gaussian")
 def gaussian_reference(index: Tensor, height: int, width: int, mean: Tensor, std: Tensor, seed: int) -> Tensor:
-    """What the op does, in plain torch."""
+    """Compute the op in plain torch."""
     batch, channels = len(index), len(mean)
     elements = height * width * channels
     blocks = torch.arange((elements + 7) // 8, device=index.device)

@@ -24,7 +24,9 @@ Move = Callable[[Tensor], Tensor]
 def place_of(item: Any, keys: Sequence[str], position: int) -> Any:
     """Return where an item holds its image or its label: a key of a mapping, or an index.
 
-    keys: the names it may have in a mapping or a namedtuple. position: where it is in other tuples and lists.
+    item: a sample.
+    keys: the names it may have in a mapping or a namedtuple.
+    position: where it is in other tuples and lists.
     Raises UserError for an item without it, or with two of these names.
     """
     named = isinstance(item, Mapping)
@@ -49,7 +51,11 @@ def place_of(item: Any, keys: Sequence[str], position: int) -> Any:
 
 
 def replaced(item: Any, place: Any, value: Any) -> Any:
-    """Return a copy of the item, of the same type and with the same other elements, with `value` at `place`."""
+    """Return a copy of an item, of the same type and with the same other elements, with `value` at `place`.
+
+    place: from `place_of`.
+    Raises UserError for a mapping that cannot be copied or changed.
+    """
     if isinstance(item, tuple):
         make = getattr(type(item), "_make", type(item))
         return make([value if k == place else element for k, element in enumerate(item)])
@@ -105,7 +111,9 @@ def label_like(label: Any, number: int) -> Any:
 def moved(image: Any, move: Move) -> Any:
     """Return the image with its pixels moved, in the form of the old one: type, dtype, strides, mode, palette, info.
 
-    image: a PIL image of any mode, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W]. Raises UserError.
+    image: a PIL image of any mode, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W].
+    move: as `Move`.
+    Raises UserError for another form.
     """
     if isinstance(image, Tensor):
         pixels = _channels_last(image).clone(memory_format=torch.contiguous_format)  # also resolves conj and neg
@@ -143,7 +151,11 @@ def shape_of(image: Any) -> tuple[int, int, int]:
 
 
 def values_like(image: Any, values: Tensor) -> Any:
-    """Return float32 values [H, W, C] as an array or tensor in the axes of `image`; for a PIL image as [H, W, C]."""
+    """Return values as an array or tensor in the axes of an image; for a PIL image as an array [H, W, C].
+
+    image: in one of the forms of `moved`.
+    values: float32 [H, W, C].
+    """
     if isinstance(image, Tensor):
         return _in_layout(values, image)
     return values.numpy().reshape(image.shape) if isinstance(image, np.ndarray) else values.numpy()
@@ -160,7 +172,7 @@ def _pil(image: Any) -> Image.Image:
 
 
 def _channels_last(image: Any) -> Any:
-    """A view [H, W, C] of an array or a tensor that is an image. Raises UserError."""
+    """Return a view [H, W, C] of an array or a tensor that is an image. Raises UserError."""
     tensor, shape = isinstance(image, Tensor), tuple(image.shape)
     order = "[H, W] or [C, H, W]" if tensor else "[H, W] or [H, W, C]"
     if tensor:
@@ -190,13 +202,13 @@ def _channels_last(image: Any) -> Any:
 
 
 def _moved_bytes(content: bytes, height: int, width: int, move: Move) -> np.ndarray:
-    """The bytes of an image whose pixels lie row by row, moved: uint8, flat."""
+    """Return the bytes of an image whose pixels are stored row by row, moved: uint8, flat."""
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     return move(pixels.view(1, height, width, -1)).flatten().numpy()
 
 
 def _in_layout(values: Tensor, image: Tensor) -> Tensor:
-    """Values [H, W, C] with the axes, the strides, the class and the requires_grad of `image`."""
+    """Return values [H, W, C] with the axes, the strides, the class and the requires_grad of `image`."""
     result = torch.empty_like(_plain(image), dtype=values.dtype)
     result.copy_(values.permute(2, 0, 1) if image.ndim == 3 else values.squeeze(2))
     return _as_given(result, image)

@@ -19,7 +19,12 @@ def partially_corrupted_labels(
 ) -> Tensor:
     """Replace each label, with this probability, by a uniform random class: a pure function of (seed, index).
 
-    labels, index: int64 [B]. Returns int64 [B]. Raises ValueError for what does not fit.
+    labels: int64 [B].
+    index: int64 [B].
+    num_classes: classes to draw from.
+    probability: in [0, 1].
+    seed: in [0, 2^63).
+    Returns int64 [B]. Raises ValueError for a shape or value that does not fit.
     """
     index = check_index(index, len(check_labels(labels)), labels.device)
     check_classes(num_classes)
@@ -29,12 +34,16 @@ def partially_corrupted_labels(
 
 @kernels.reference("corrupt_labels")
 def corrupt_labels_reference(labels: Tensor, index: Tensor, num_classes: int, probability: float, seed: int) -> Tensor:
-    """What the op does, in plain torch."""
+    """Compute the op in plain torch."""
     words = rng.draw(seed, rng.Stream.LABELS, index, 0)
     corrupted = words[..., 0] < rng.threshold(probability)
     return torch.where(corrupted, rng.mulhi(words[..., 1], num_classes), labels)
 
 
 def corrupted_mask(index: Tensor, *, probability: float, seed: int) -> Tensor:
-    """Return which samples have their label replaced (by the true class or another): bool [B]."""
+    """Return which samples have their label replaced (by the true class or another): bool [B].
+
+    index: int64 [B].
+    probability, seed: as in `partially_corrupted_labels`.
+    """
     return rng.draw(seed, rng.Stream.LABELS, index, 0)[..., 0] < rng.threshold(probability)

@@ -15,6 +15,10 @@ from .partially_corrupted_labels import partially_corrupted_labels
 def random_labels(labels: Tensor, index: Tensor, *, num_classes: int, seed: int) -> Tensor:
     """Replace every label by a uniform random class, a pure function of (seed, index).
 
-    labels, index: int64 [B]. Returns int64 [B].
+    labels: int64 [B].
+    index: int64 [B].
+    num_classes: classes to draw from.
+    seed: in [0, 2^63).
+    Returns int64 [B]. Raises ValueError for a shape or value that does not fit.
     """
     return partially_corrupted_labels(labels, index, num_classes=num_classes, probability=1.0, seed=seed)

@@ -16,8 +16,10 @@ from ..kernels.checks import check_images, check_index
 def random_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
     """Apply to each image a permutation of its own pixels, a pure function of (seed, index).
 
-    images: [B, H, W, C], any dtype; index: int64 [B]. Returns a contiguous tensor like `images`. Raises ValueError for
-    what does not fit.
+    images: [B, H, W, C], any dtype.
+    index: int64 [B].
+    seed: in [0, 2^63).
+    Returns a contiguous tensor like `images`. Raises ValueError for a shape or value that does not fit.
     """
     check_images(images)
     index = check_index(index, len(images), images.device)
@@ -26,7 +28,7 @@ def random_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
 
 @kernels.reference("random_pixels")
 def random_pixels_reference(images: Tensor, index: Tensor, seed: int) -> Tensor:
-    """What the op does, in plain torch."""
+    """Compute the op in plain torch."""
     pixels = images.flatten(1, 2)
     n = pixels.shape[1]
     words = rng.permutation_words(seed, rng.Stream.RANDOM_PIXELS, index).unsqueeze(1)

@@ -13,8 +13,11 @@ from ..rng import Stream
 class CorruptionKind:
     """A randomization of section 2.1.
 
-    name: the paper's, written in records and used in Python. alias: the command line's. changes: what it acts on.
-    stream: of the generator, for its draws; None where it draws nothing. meaning: for people; may use {probability}.
+    name: the paper's, written in records and used in Python.
+    alias: the command line's.
+    changes: what it acts on.
+    stream: of the generator, for its draws; None where it draws nothing.
+    meaning: for people; may use {probability}.
     """
 
     name: str
@@ -58,9 +61,11 @@ _ALIASES = {word: row.alias for row in REGISTRY for word in (row.name, row.name.
 
 
 def alias_of(word: str, *others: str) -> str:
-    """Return the command line's word for a corruption named by its alias or by the paper's name, with - or _.
+    """Return the command line's word for a corruption.
 
-    others: words that are allowed as well and returned as they are. Raises UserError.
+    word: its alias, or the paper's name with - or _.
+    others: words that are allowed as well, and returned unchanged.
+    Raises UserError.
     """
     if word in others:
         return word

@@ -16,8 +16,10 @@ from ..kernels.checks import check_images, check_index
 def shuffled_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
     """Apply one permutation of the pixels to every image, a pure function of the seed.
 
-    images: [B, H, W, C], any dtype; index: int64 [B], unused. Returns a contiguous tensor like `images`. Raises
-    ValueError for what does not fit.
+    images: [B, H, W, C], any dtype.
+    index: int64 [B], unused.
+    seed: in [0, 2^63).
+    Returns a contiguous tensor like `images`. Raises ValueError for a shape or value that does not fit.
     """
     check_images(images)
     check_index(index, len(images), images.device)
@@ -26,7 +28,7 @@ def shuffled_pixels(images: Tensor, index: Tensor, *, seed: int) -> Tensor:
 
 @kernels.reference("shuffled_pixels")
 def shuffled_pixels_reference(images: Tensor, seed: int) -> Tensor:
-    """What the op does, in plain torch."""
+    """Compute the op in plain torch."""
     pixels = images.flatten(1, 2)
     n = pixels.shape[1]
     zero = torch.zeros((), dtype=torch.int64, device=images.device)

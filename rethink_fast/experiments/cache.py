@@ -30,7 +30,7 @@ SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" e
 
 
 def data_identity(dataset: Dataset) -> str:
-    """A hash of the samples that take part: of all their pixels where they are at hand, else of some and the source."""
+    """Return a hash of the samples that take part: of all pixels if they are in memory, else of some and the source."""
     digest = hashlib.sha256(f"{dataset.name} {dataset.num_classes}".encode())
     for split in (dataset.train, dataset.test):
         if split is not None:
@@ -48,9 +48,11 @@ def _add(digest: Any, split: Split, source: str) -> None:
 
 
 def identity(task: ResolvedTask, data: str, device: torch.device) -> dict[str, Any]:
-    """Everything that the numbers of a task depend on, as plain values.
+    """Return everything that the numbers of a task depend on, as plain values.
 
-    data: from data_identity.
+    task: with every default filled in.
+    data: from `data_identity`.
+    device: of which the type counts.
     """
     common = {"contract_version": CONTRACT_VERSION, "schema": SCHEMA_VERSION, "data": data, "device": device.type}
     if isinstance(task, TheoryTask):
@@ -59,7 +61,7 @@ def identity(task: ResolvedTask, data: str, device: torch.device) -> dict[str, A
 
 
 def key_of(identity: dict[str, Any]) -> str:
-    """The name of the folder of an identity."""
+    """Return the name of the folder of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -74,7 +76,10 @@ def mark_complete(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def load(folder: Path, identity: dict[str, Any]) -> Result | None:
-    """The result in a folder; None where there is none. Raises ValueError where it is not whole, saying why."""
+    """Return the result in a folder; None where there is none.
+
+    Raises ValueError, with the reason, where it is not whole or of another identity.
+    """
     if not (folder / SEAL).exists():
         return None
     try:

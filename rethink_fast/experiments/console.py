@@ -23,7 +23,7 @@ STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 
 
 def describe(task: Task) -> str:
-    """A task in one line: network, data and what is out of the usual."""
+    """Return a task in one line: network, data and what is out of the usual."""
     if isinstance(task, TheoryTask):
         said = [task.name, task.dataset]
         for name, value in task.options:
@@ -49,7 +49,7 @@ def describe(task: Task) -> str:
 
 
 class TaskConsole(ConsoleProgress):
-    """A ConsoleProgress that says little of each run: the live line tells how far all of them are."""
+    """A ConsoleProgress that prints one line a task; the live line shows how far all tasks are."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -63,7 +63,7 @@ class TaskConsole(ConsoleProgress):
         self._expected, self._began = expected, time.perf_counter()
 
     def start(self, task: Task) -> None:
-        """A task begins."""
+        """Begin a task."""
         self._task, self._task_began = task, time.perf_counter()
 
     def _left(self) -> float:
@@ -89,10 +89,10 @@ class TaskConsole(ConsoleProgress):
         self.show(f"{self._head() if self._task else ''}  {what}: {done:,} of {total:,}  {self._eta()}")
 
     def begin(self, setup: RunContext) -> None:
-        """Nothing: the line of the task says it."""
+        """Print nothing: the line of the task has it."""
 
     def on_ready(self, outcome: TrainState) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def on_progress(self, tick: StepProgress) -> None:
         self.show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
@@ -107,7 +107,7 @@ class TaskConsole(ConsoleProgress):
         return f"ETA {duration(self._left())}" if self._expected else ""
 
     def close(self, record: dict[str, Any], folder: str) -> None:
-        """A run has ended or was stopped."""
+        """Print the line of a run that has ended; nothing if it was interrupted."""
         if record["interrupted"]:
             return
         reasons = {"target_reached": "fitted", "max_epochs": "all epochs used", "non_finite_loss": "loss not finite"}
@@ -118,7 +118,11 @@ class TaskConsole(ConsoleProgress):
 
 
 def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
-    """The findings, and how many numbers stand where, of each experiment."""
+    """Print the findings, and for each experiment how many numbers have which verdict.
+
+    values: as in reproduction.json.
+    out: its folder.
+    """
     table = Table("experiment", "finding", "holds", "with", header_style="bold")
     for name, experiment in values["experiments"].items():
         for finding in experiment["findings"]:

@@ -10,7 +10,7 @@ from .spec import Failed, NotRun, Results, Series
 
 
 def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
-    """The series that can be made: a curve whose runs are missing or failed is skipped."""
+    """Return the series that can be made: a curve whose runs are missing or failed is skipped."""
     made = []
     for maker in makers:
         try:
@@ -20,14 +20,16 @@ def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
     return made
 
 
-def over_epochs(found: Results, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
-    """A column of metrics.csv over the epochs: the mean over the seeds that went so far, and their spread.
+def over_epochs(results: Results, run: Run, label: str, key: str, unit: float = 1.0) -> Series:
+    """Return a column of metrics.csv over the epochs: the mean over the seeds that got so far, and their spread.
 
+    key: name of the column.
     unit: epochs in a unit of the axis.
+    Raises NotRun or Failed.
     """
     columns: dict[float, list[float]] = {}
-    results = found.all(run)
-    for result in results:
+    seeds = results.all(run)
+    for result in seeds:
         for row in result.curve:
             value, epoch = row[key], row["epoch"]
             if value is not None and epoch is not None:
@@ -35,4 +37,4 @@ def over_epochs(found: Results, run: Run, label: str, key: str, unit: float = 1.
     epochs = tuple(sorted(columns))
     means = tuple(statistics.fmean(columns[epoch]) for epoch in epochs)
     spread = tuple(statistics.stdev(columns[epoch]) if len(columns[epoch]) > 1 else 0.0 for epoch in epochs)
-    return Series(label, tuple(epoch / unit for epoch in epochs), means, spread if len(results) > 1 else ())
+    return Series(label, tuple(epoch / unit for epoch in epochs), means, spread if len(seeds) > 1 else ())

@@ -18,7 +18,7 @@ from .spec import ResolvedTask, Task, TheoryTask
 
 
 def parse(data: Sequence[str]) -> dict[str, str]:
-    """--data cifar10=PATH ... as paths by data set. Raises UserError."""
+    """Return the paths of --data cifar10=PATH ... by data set. Raises UserError."""
     paths = {}
     for given in data:
         dataset, equals, path = given.partition("=")
@@ -34,9 +34,12 @@ def parse(data: Sequence[str]) -> dict[str, str]:
 
 
 class Sources:
-    """Opens data sets when they are first asked for, as large as any task wants them, and remembers which cannot be.
+    """Opens data sets when they are first asked for, as large as any task needs them, and remembers which cannot be.
 
-    tasks: all that will be asked for.
+    tasks: all tasks that will ask.
+    paths: where data sets are, by name; the others are looked for in the usual places.
+    workers: threads that read and decode.
+    download: fetch what is not found.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Sources:
         self._identities: dict[tuple[str, bool, int | None], str] = {}
 
     def dataset(self, task: Task | ResolvedTask, progress: Progress | None = None) -> Dataset:
-        """The data of a task, as large as the task wants it. Raises UserError where it cannot be had."""
+        """Return the data of a task, as large as the task needs it. Raises UserError where it cannot be opened."""
         name, windows, limit = _wanted(task)
         if (name, windows) not in self._open:
             try:
@@ -64,7 +67,7 @@ class Sources:
         return replace(found, train=_limited(found.train, limit), test=found.test and _limited(found.test, limit))
 
     def identity(self, task: Task | ResolvedTask) -> str:
-        """The identity of that data (experiments/cache.py)."""
+        """Return the identity of the data of a task (experiments/cache.py)."""
         wanted = _wanted(task)
         if wanted not in self._identities:
             self._identities[wanted] = data_identity(self.dataset(task))

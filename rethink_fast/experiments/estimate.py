@@ -25,7 +25,11 @@ COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0}
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of a training step, and of evaluating one image."""
+    """How fast a kind of run is.
+
+    step: seconds of a training step.
+    image: seconds of evaluating one image.
+    """
 
     step: float
     image: float
@@ -61,7 +65,7 @@ class Estimates:
         self._rates: dict[tuple[object, ...], Rate] = {}
 
     def seconds(self, task: ResolvedTask) -> float:
-        """Expected seconds of a task; a run is taken to need its network's usual epochs."""
+        """Return the expected seconds of a task, with the usual number of epochs of its network."""
         if not isinstance(task, ResolvedRun):
             return COMPUTATION_SECONDS[task.name]
         train = task.train
@@ -86,10 +90,12 @@ def show_plan(
     expected: Callable[[Experiment], tuple[int, int, float]],
     stopped: dict[str, str],
 ) -> None:
-    """A line for each experiment. expected: its tasks, those that are cached, and the seconds of what is left.
+    """Print a line for each experiment.
 
-    Tasks that an earlier experiment has done count as cached. stopped: experiments that cannot run,
-    whole or in part, and why.
+    experiments: by name.
+    expected: returns for an experiment its tasks, those that are cached or shared with an earlier experiment, and the
+        seconds of the others.
+    stopped: for experiments that cannot run, whole or in part: why.
     """
     table = Table("experiment", header_style="bold")
     for column in ("tasks", "cached or shared", "to run", "expected"):

@@ -40,9 +40,9 @@ def _run(scale: Scale, model: ModelName, kind: CorruptionName = "true", *, proba
 
 
 def _curves(scale: Scale) -> Plot:
-    def ours(found: Results) -> list[Series]:
+    def ours(results: Results) -> list[Series]:
         runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
-        return available(partial(over_epochs, found, run, label, "train_loss") for label, run in runs.items())
+        return available(partial(over_epochs, results, run, label, "train_loss") for label, run in runs.items())
 
     curves = {label: paper_values.curve("fig1a", label) for label in CONDITIONS}
     paper = [
@@ -64,12 +64,12 @@ def _curves(scale: Scale) -> Plot:
 def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[[Results], list[Series]]:
     """A measure over the corruption, for each network; relative: to that of the true labels."""
 
-    def one(found: Results, label: str, model: ModelName) -> Series:
-        unit = found.mean(_run(scale, model, probability=0.0), measure) if relative else 1.0
+    def one(results: Results, label: str, model: ModelName) -> Series:
+        unit = results.mean(_run(scale, model, probability=0.0), measure) if relative else 1.0
         points = []
         for level in scale.size(model, figure1=True).levels:
             try:
-                at = found.spread(_run(scale, model, probability=level), measure)
+                at = results.spread(_run(scale, model, probability=level), measure)
             except (NotRun, Failed):
                 continue
             points.append((level, at.mean / unit, at.std / unit))
@@ -78,8 +78,8 @@ def _over_levels(scale: Scale, measure: Measure, *, relative: bool) -> Callable[
         x, y, spread = zip(*points, strict=True)
         return Series(label, x, y, spread if any(spread) else ())
 
-    def ours(found: Results) -> list[Series]:
-        return available(partial(one, found, label, model) for label, model in FIGURE_NAMES.items())
+    def ours(results: Results) -> list[Series]:
+        return available(partial(one, results, label, model) for label, model in FIGURE_NAMES.items())
 
     return ours
 
@@ -154,17 +154,17 @@ def _levels_table(scale: Scale) -> Table:
     )
 
 
-def _fit_times(scale: Scale, found: Results) -> dict[str, float]:
+def _fit_times(scale: Scale, results: Results) -> dict[str, float]:
     """Epochs to fit each kind of data."""
     runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
-    return {label: found.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
+    return {label: results.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
 
 
 def _order(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
-        times = _fit_times(scale, found)
-        held = all(b >= a + MIN_GAP_EPOCHS for a, b in itertools.pairwise(times.values()))
-        return Check(held, ", ".join(f"{label} {time:.1f}" for label, time in times.items()))
+    def check(results: Results) -> Check:
+        times = _fit_times(scale, results)
+        passed = all(b >= a + MIN_GAP_EPOCHS for a, b in itertools.pairwise(times.values()))
+        return Check(passed, ", ".join(f"{label} {time:.1f}" for label, time in times.items()))
 
     return Finding(
         "order of the convergence times: true labels, shuffled pixels, gaussian, random pixels, random labels",
@@ -174,11 +174,11 @@ def _order(scale: Scale) -> Finding:
 
 
 def _noise_before_random_labels(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
-        times = _fit_times(scale, found)
-        held = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
+    def check(results: Results) -> Check:
+        times = _fit_times(scale, results)
+        passed = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
         labels = ("gaussian", "random pixels", "random labels")
-        return Check(held, ", ".join(f"{label} {times[label]:.1f}" for label in labels))
+        return Check(passed, ", ".join(f"{label} {times[label]:.1f}" for label in labels))
 
     return Finding(
         "random pixels and gaussian noise are fitted sooner than random labels",
@@ -191,18 +191,18 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
     levels = scale.size(model, figure1=True).levels
     runs = [_run(scale, model, probability=level) for level in levels]
 
-    def time(found: Results) -> Check:
-        times = [found.mean(run, measures.epochs_to_fit) for run in runs]
-        held = all(b >= MAX_DIP * a for a, b in itertools.pairwise(times))
-        held = held and GROWTH <= times[-1] / times[0] <= MAX_RATIO
-        return Check(held, " ".join(f"{at:.1f}" for at in times))
+    def time(results: Results) -> Check:
+        times = [results.mean(run, measures.epochs_to_fit) for run in runs]
+        passed = all(b >= MAX_DIP * a for a, b in itertools.pairwise(times))
+        passed = passed and GROWTH <= times[-1] / times[0] <= MAX_RATIO
+        return Check(passed, " ".join(f"{at:.1f}" for at in times))
 
-    def error(found: Results) -> Check:
-        errors = [100 * found.mean(run, measures.test_error) for run in runs]
-        results = found.all(runs[0])
-        slack = 3 * 100 * (0.25 / (results[0].record["n_test"] * len(results))) ** 0.5
-        held = all(b >= a - slack for a, b in itertools.pairwise(errors)) and errors[-1] >= errors[0] + 10
-        return Check(held, " ".join(f"{at:.1f}" for at in errors) + f", slack {slack:.1f}")
+    def error(results: Results) -> Check:
+        errors = [100 * results.mean(run, measures.test_error) for run in runs]
+        seeds = results.all(runs[0])
+        slack = 3 * 100 * (0.25 / (seeds[0].record["n_test"] * len(seeds))) ** 0.5
+        passed = all(b >= a - slack for a, b in itertools.pairwise(errors)) and errors[-1] >= errors[0] + 10
+        return Check(passed, " ".join(f"{at:.1f}" for at in errors) + f", slack {slack:.1f}")
 
     names = ", ".join(f"{level:g}" for level in levels)
     return (
@@ -222,7 +222,7 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
 
 
 def declare(scale: Scale) -> Experiment:
-    """All three panels at a scale."""
+    """Return the experiment, with all three panels."""
     tasks = [_run(scale, "inception_small", kind) for kind in CONDITIONS.values()]
     for model in FIGURE_NAMES.values():
         tasks += [_run(scale, model, probability=level) for level in scale.size(model, figure1=True).levels]

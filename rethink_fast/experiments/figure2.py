@@ -32,18 +32,18 @@ PAPER_STEPS = 10_000
 """Length of its axis, in thousands."""
 
 
-def _test_curve(found: Results, run: Run, label: str, unit: float) -> Series:
+def _test_curve(results: Results, run: Run, label: str, unit: float) -> Series:
     """Test accuracy over the epochs, with a mark at the best one."""
-    series = over_epochs(found, run, label, "test_accuracy", unit)
+    series = over_epochs(results, run, label, "test_accuracy", unit)
     top = max(range(len(series.y)), key=lambda place: series.y[place])
     return replace(series, mark=(series.x[top], series.y[top], "best"))
 
 
-def _ours(runs: dict[str, Run], found: Results, unit: float = 1.0) -> list[Series]:
+def _ours(runs: dict[str, Run], results: Results, unit: float = 1.0) -> list[Series]:
     makers: list[Callable[[], Series]] = []
     for label, run in runs.items():
-        makers.append(partial(over_epochs, found, run, f"train({label})", "train_accuracy", unit))
-        makers.append(partial(_test_curve, found, run, f"test({label})", unit))
+        makers.append(partial(over_epochs, results, run, f"train({label})", "train_accuracy", unit))
+        makers.append(partial(_test_curve, results, run, f"test({label})", unit))
     return available(makers)
 
 
@@ -104,13 +104,13 @@ def _table(scale: Scale) -> Table:
 
 
 def _stopping(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         gains = {}
         for label, model in NETWORKS.items():
             run = training(scale, model)
-            results = found.all(run)
-            error = 100 * (0.25 / (results[0].record["n_test"] * len(results))) ** 0.5
-            gain = found.mean(run, measures.best_test_accuracy) - found.mean(run, measures.test_accuracy)
+            seeds = results.all(run)
+            error = 100 * (0.25 / (seeds[0].record["n_test"] * len(seeds))) ** 0.5
+            gain = results.mean(run, measures.best_test_accuracy) - results.mean(run, measures.test_accuracy)
             gains[label] = (gain, max(EARLY_STOPPING, 2 * error))
         worst = max(gains, key=lambda label: gains[label][0] - gains[label][1])
         gain, margin = gains[worst]
@@ -126,9 +126,9 @@ def _stopping(scale: Scale) -> Finding:
 def _stopping_on_imagenet() -> Finding:
     plain = {label: run for label, run in _imagenet_runs().items() if not run.train.augment}
 
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         gains = {
-            label: found.mean(run, measures.best_test_accuracy) - found.mean(run, measures.test_accuracy)
+            label: results.mean(run, measures.best_test_accuracy) - results.mean(run, measures.test_accuracy)
             for label, run in plain.items()
         }
         said = "; ".join(f"{gain:+.2f} {label}" for label, gain in gains.items())
@@ -143,11 +143,11 @@ def _stopping_on_imagenet() -> Finding:
 
 
 def _batch_norm(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         runs = [training(scale, model) for model in NETWORKS.values()]
-        results = found.all(runs[0])
-        error = 100 * (0.5 / (results[0].record["n_test"] * len(results))) ** 0.5
-        gap = found.mean(runs[0], measures.test_accuracy) - found.mean(runs[1], measures.test_accuracy)
+        seeds = results.all(runs[0])
+        error = 100 * (0.5 / (seeds[0].record["n_test"] * len(seeds))) ** 0.5
+        gap = results.mean(runs[0], measures.test_accuracy) - results.mean(runs[1], measures.test_accuracy)
         return Check(abs(gap) <= 10 + 2 * error, f"{gap:+.2f} points, two standard errors are {2 * error:.2f}")
 
     return Finding(
@@ -158,7 +158,7 @@ def _batch_norm(scale: Scale) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """Both panels at a scale; a laptop's leaves out our runs on ImageNet."""
+    """Return the experiment, with both panels; at the laptop scale without our runs on ImageNet."""
     tasks = [training(scale, model) for model in NETWORKS.values()]
     tasks += _imagenet_runs().values() if scale.full else ()
     alone = "" if scale.full else f" It takes all of ImageNet on a GPU: --scale full, and not {scale.name}."

@@ -15,7 +15,7 @@ STEPS_PER_EPOCH = 391
 
 @cache
 def tables() -> dict[str, Any]:
-    """Tables 1 to 4, the ratios of Figure 1b and the errors of Figure 1c."""
+    """Return Tables 1 to 4, the ratios of Figure 1b and the errors of Figure 1c."""
     values: dict[str, Any] = json.loads((FOLDER / "reference_numbers.json").read_text())
     return values
 
@@ -30,10 +30,10 @@ def _curves() -> dict[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...
 
 
 def curve(figure: str, series: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """x and y of one curve of Figure 1 or 2, in the units of its axes."""
+    """Return x and y of one curve of Figure 1 or 2, in the units of its axes."""
     return _curves()[figure, series]
 
 
 def series(figure: str) -> list[str]:
-    """The names of a figure's curves."""
+    """Return the names of a figure's curves."""
     return [name for of, name in _curves() if of == figure]

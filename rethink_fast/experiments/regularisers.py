@@ -14,7 +14,7 @@ test set: the paper's weight decay costs MLP 1x512 0.1 and Inception with crops 
 
 
 def explicit(scale: Scale) -> dict[str, Run]:
-    """A run for each explicit regulariser, by its name."""
+    """Return the run of each explicit regulariser, by its name."""
     return {
         "weight decay": training(scale, NETWORK, weight_decay=WEIGHT_DECAY),
         "dropout": training(scale, NETWORK, dropout=DROPOUT),
@@ -25,7 +25,7 @@ def explicit(scale: Scale) -> dict[str, Run]:
 
 
 def early_stopping(result: Result) -> float | None:
-    """Points of test accuracy that the best epoch lies above the last: what early stopping could give at most."""
+    """Return the test accuracy of the best epoch less that of the last, in points."""
     best, last = measures.best_test_accuracy(result), measures.test_accuracy(result)
     return None if best is None or last is None else best - last
 
@@ -57,10 +57,10 @@ def _rows(scale: Scale) -> tuple[Row, ...]:
 
 
 def _none_is_needed(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         plain = training(scale, NETWORK)
-        result = found.first(plain)
-        score = found.mean(plain, measures.test_accuracy)
+        result = results.first(plain)
+        score = results.mean(plain, measures.test_accuracy)
         return Check(score >= measures.chance(result) + 10, f"{score:.2f} %, chance {measures.chance(result):.0f} %")
 
     return Finding(
@@ -73,10 +73,10 @@ def _none_is_needed(scale: Scale) -> Finding:
 def _none_matters(scale: Scale, name: str, run: Run) -> Finding:
     least = 0.0 if name == "random crops" else -LOSS
 
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         plain = training(scale, NETWORK)
-        effect = found.spread(run, measures.test_accuracy, plain)
-        error = 100 * (0.5 / (found.first(plain).record["n_test"] * effect.n)) ** 0.5
+        effect = results.spread(run, measures.test_accuracy, plain)
+        error = 100 * (0.5 / (results.first(plain).record["n_test"] * effect.n)) ** 0.5
         return Check(effect.mean >= least - 2 * error, f"{effect.mean:+.2f} points, two errors are {2 * error:.2f}")
 
     says = "help" if name == "random crops" else "may help, and costs little"
@@ -88,7 +88,7 @@ def _none_matters(scale: Scale, name: str, run: Run) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """The table at a scale."""
+    """Return the experiment."""
     rows = _rows(scale)
     tasks = [row.task for row in rows if row.task is not None]
     tasks += [training(scale, "inception_small_no_bn"), training(scale, "mlp_1x512", optimizer="adam")]

@@ -21,7 +21,11 @@ NOT_REPORTED = ("profile", "compile")
 
 
 def describe_task(what: str, result: Result | str | None) -> dict[str, Any]:
-    """What a report says of a task: its scale, seed, time and machine, from its record."""
+    """Return what a report needs of a task: its name, status, and record.
+
+    what: the task in one line.
+    result: its result; in words why it failed; None if it has not run.
+    """
     if result is None:
         return {"what": what, "status": "not run", "record": None}
     if isinstance(result, str):
@@ -31,7 +35,11 @@ def describe_task(what: str, result: Result | str | None) -> dict[str, Any]:
 
 
 def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[str, Any]) -> dict[str, Any]:
-    """The contents of reproduction.json. experiments: as judged; runs: `about` each task, by the name of its folder."""
+    """Return the contents of reproduction.json.
+
+    experiments: as judged, by name.
+    runs: of each task as `describe_task` returns it, by the name of its folder.
+    """
     return {
         "schema": SCHEMA_VERSION,
         "contract_version": CONTRACT_VERSION,
@@ -47,7 +55,9 @@ def summary(scale: Scale, seeds: int, experiments: dict[str, Any], runs: dict[st
 def keep(folder: Path, values: dict[str, Any]) -> None:
     """Write reproduction.json, with the experiments that an earlier command left there if they are of one kind.
 
-    Raises UserError where that fails.
+    folder: of the reproduction.
+    values: from `summary`.
+    Raises UserError where it cannot be written.
     """
     path, runs = folder / REPRODUCTION, folder / "runs"
     with writing(path, f"the results are kept in {runs}: make room, and give the same command again"):

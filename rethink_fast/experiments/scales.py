@@ -64,13 +64,15 @@ ALL_LEVELS = tuple(number / 10 for number in range(11))
 
 @dataclass(frozen=True)
 class Size:
-    """The size of the runs of one network. images: None for the whole training set; epochs: at most.
+    """The size of the runs of one network.
 
+    images: training images; None for all.
+    epochs: at most.
     target_loss: a run ends when it has every training label right and a mean loss of at most this; 0 uses all epochs.
     levels: the label corruptions of Figures 1b and 1c.
-    augmented_epochs: at most, under random augmentation; None for the same.
-    expected_epochs: what a run that ends by target_loss was seen to need, for the plan's expectation.
-    lr: None for the paper's.
+    augmented_epochs: at most, under random augmentation; None for `epochs`.
+    expected_epochs: what a run that ends by target_loss usually needs, for the plan.
+    lr: learning rate; None for the paper's.
     eval_interval: epochs between evaluations, until the online accuracy is near its goal.
     """
 
@@ -88,9 +90,15 @@ class Size:
 
 @dataclass(frozen=True)
 class Scale:
-    """All sizes. figure1_sizes: where those of Figure 1 are others. kernel_images, kernel_filters: of Table 3, images
-    None for all. compile: as in config.Train. deviations: what every run of this scale does otherwise than the paper,
-    in sentences.
+    """The sizes of all runs.
+
+    words: the scale in words.
+    sizes: by network.
+    figure1_sizes: those of Figure 1, where they differ.
+    kernel_images: training images of Table 3, by data set; None for all.
+    kernel_filters: random filters of Table 3.
+    compile: as in config.Train.
+    deviations: how every run of this scale differs from the paper's, in sentences.
     """
 
     name: str
@@ -108,11 +116,14 @@ class Scale:
         return self.name == "full"
 
     def size(self, model: ModelName, *, figure1: bool = False) -> Size:
-        """The size of a network's runs; figure1: of those behind Figure 1."""
+        """Return the size of a network's runs.
+
+        figure1: that of the runs behind Figure 1.
+        """
         return (figure1 and self.figure1_sizes.get(model)) or self.sizes[model]
 
     def size_of(self, run: ResolvedRun) -> Size | None:
-        """The size that a run was made by, or None."""
+        """Return the size by which a run was made, or None."""
         model = run.model.model
         sizes = [sizes[model] for sizes in (self.sizes, self.figure1_sizes) if model in sizes]
         return next((size for size in sizes if size.images == run.data.max_samples), None)
@@ -177,7 +188,7 @@ SCALES = {scale.name: scale for scale in (FULL, LAPTOP)}
 
 
 def scale_of(name: str) -> Scale:
-    """The scale of this name. Raises UserError."""
+    """Return the scale of this name. Raises UserError."""
     return SCALES[one_of("scale", name, SCALES)]
 
 
@@ -194,10 +205,13 @@ def training(
     optimizer: OptimizerName | None = None,
     figure1: bool = False,
 ) -> Run:
-    """A training run on CIFAR-10 by the paper's recipe, as large as the scale has it, with seed 0.
+    """Return a training run on CIFAR-10 by the paper's recipe, in the scale's size, with seed 0.
 
-    probability: of partially corrupted labels, in place of `corruption`; 0 and 1 are the true and the random labels.
-    figure1: as large as Figure 1 has it.
+    model: the network.
+    corruption: the randomization, unless `probability` is given.
+    probability: of partially corrupted labels; 0 and 1 are the true and the random labels.
+    figure1: take the size of Figure 1.
+    The others are as in config.Train and config.Model; None is the recipe's.
     """
     size = scale.size(model, figure1=figure1)
     lr = size.lr

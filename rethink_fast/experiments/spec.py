@@ -16,7 +16,12 @@ from ..defaults import ResolvedRun
 
 @dataclass(frozen=True)
 class TheoryTask:
-    """A task that is no training run: one result of rethink_fast.theory. options: what its function is given."""
+    """A task that is no training run: one result of rethink_fast.theory.
+
+    name: theorem1 or table3.
+    options: further arguments of its function.
+    seed: of the random labels, projections or filters.
+    """
 
     name: str
     dataset: DatasetName
@@ -29,7 +34,7 @@ ResolvedTask = ResolvedRun | TheoryTask
 
 
 def with_seed(task: Task, number: int) -> Task:
-    """The same task with a seed that is `number` further."""
+    """Return the same task with its seed increased by `number`."""
     if isinstance(task, TheoryTask):
         return replace(task, seed=task.seed + number)
     return replace(task, corruption=replace(task.corruption, seed=task.corruption.seed + number))
@@ -37,7 +42,11 @@ def with_seed(task: Task, number: int) -> Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a task left: its record (result.json) and its curve, a dict for each epoch (none of a computation)."""
+    """What a task left.
+
+    record: its result.json.
+    curve: a dict for each epoch; () of a computation.
+    """
 
     record: dict[str, Any]
     curve: tuple[dict[str, float | None], ...] = ()
@@ -57,7 +66,12 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Spread:
-    """A measure over seeds: how many have it, of how many; mean and sample standard deviation (0 of one)."""
+    """A measure over seeds.
+
+    n: seeds that have it.
+    of: seeds that have run.
+    mean, std: over those n; std is the sample standard deviation, 0 of a single one.
+    """
 
     n: int
     of: int
@@ -68,14 +82,17 @@ class Spread:
 
 
 class Results:
-    """The results of a reproduction so far, by task."""
+    """The results of a reproduction so far, by task.
+
+    results: what each finished task left, or in words why it failed.
+    seeds: runs of each task.
+    """
 
     def __init__(self, results: Mapping[Task, Result | str], seeds: int) -> None:
-        """results: what each finished task left, or in words why it failed."""
         self._results, self._seeds = results, seeds
 
     def all(self, task: Task) -> list[Result]:
-        """The results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
+        """Return the results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
         found = [self._results.get(with_seed(task, number)) for number in range(self._seeds)]
         usable = [result for result in found if isinstance(result, Result)]
         if usable:
@@ -86,11 +103,15 @@ class Results:
         raise NotRun
 
     def first(self, task: Task) -> Result:
-        """The result of the first seed that has one."""
+        """Return the result of the first seed that has one. Raises NotRun or Failed."""
         return self.all(task)[0]
 
     def spread(self, task: Task, measure: Measure, baseline: Task | None = None) -> Spread:
-        """A measure over the seeds, less that of `baseline` by seed. Raises NotRun, or Failed where none has it."""
+        """Return a measure over the seeds.
+
+        baseline: the task whose measure is subtracted, seed by seed.
+        Raises NotRun, or Failed where no seed has the measure.
+        """
         results = self.all(task)
         values = [value for value in map(measure, results) if value is not None]
         if baseline is not None:
@@ -102,7 +123,7 @@ class Results:
         return Spread(len(values), len(results), statistics.fmean(values), std, min(values), max(values))
 
     def mean(self, task: Task, measure: Measure) -> float:
-        """The mean of a measure over the seeds."""
+        """Return the mean of a measure over the seeds. Raises NotRun or Failed."""
         return self.spread(task, measure).mean
 
 
@@ -130,7 +151,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: what it is, in the words of the table's columns, the task behind it, and its numbers."""
+    """A row of a table.
+
+    labels: what it is, in the words of the table's columns.
+    task: the run behind it; None where this scale has none.
+    values: its numbers.
+    """
 
     labels: tuple[str, ...]
     task: Task | None
@@ -140,7 +166,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper. labels: the columns that say what a row is; unit: of all its numbers."""
+    """A table of the paper.
+
+    labels: the columns that name a row.
+    unit: of all its numbers.
+    """
 
     title: str
     labels: tuple[str, ...]
@@ -150,7 +180,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve of a plot. spread: a standard deviation for each point, or none. mark: a point worth a mark, and why."""
+    """A curve of a plot.
+
+    spread: a standard deviation for each point, or ().
+    mark: a point to be marked: x, y, and why.
+    """
 
     label: str
     x: tuple[float, ...]
@@ -161,7 +195,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the paper: its curves, and a function that makes ours of the same labels."""
+    """A figure of the paper.
+
+    paper: its curves.
+    ours: returns ours, with the same labels.
+    """
 
     name: str
     title: str
@@ -178,13 +216,18 @@ class Plot:
 class Check:
     """Whether a finding holds, and the numbers that say so."""
 
-    held: bool
+    passed: bool
     value: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A qualitative finding of the paper as an assertion. margin: what has to hold, in words and numbers."""
+    """A qualitative finding of the paper, as an assertion.
+
+    statement: the finding.
+    margin: what has to hold, in words and numbers.
+    check: decides whether it does; raises NotRun or Failed.
+    """
 
     statement: str
     margin: str
@@ -195,8 +238,8 @@ class Finding:
 class Experiment:
     """A table or figure of the paper: its tasks in the order in which they are run, and what is made of them.
 
+    deviations: what differs from the paper, or is not stated in it.
     skipped_because: why this scale skips it, or "".
-    deviations: what differs from the paper, or is left unsaid by it.
     """
 
     name: str

@@ -22,7 +22,7 @@ TRAIN_TOLERANCE = 1.0
 
 
 def row_run(scale: Scale, row: dict[str, object]) -> Run:
-    """The run behind a row of the paper's table."""
+    """Return the run behind a row of the paper's table."""
     return training(
         scale,
         MODEL_OF[str(row["model"])],
@@ -65,9 +65,10 @@ def _row(scale: Scale, paper: dict[str, object]) -> Row:
 def _memorize(scale: Scale) -> Finding:
     least = min(row["train_acc"] for row in paper_values.tables()["table1"] if row["labels"] == "random")
 
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         scores = {
-            name: found.mean(training(scale, model, "random"), measures.train_accuracy) for model, name in NAMES.items()
+            name: results.mean(training(scale, model, "random"), measures.train_accuracy)
+            for model, name in NAMES.items()
         }
         worst = min(scores, key=lambda name: scores[name])
         return Check(scores[worst] >= least, f"least {scores[worst]:.2f} %, by {worst}")
@@ -78,13 +79,13 @@ def _memorize(scale: Scale) -> Finding:
 
 
 def _chance(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         off = {}
         for model, name in NAMES.items():
             run = training(scale, model, "random")
-            results = found.all(run)
-            error = measures.sampling_error(results[0]) / len(results) ** 0.5
-            distance = abs(found.mean(run, measures.test_accuracy) - measures.chance(results[0]))
+            seeds = results.all(run)
+            error = measures.sampling_error(seeds[0]) / len(seeds) ** 0.5
+            distance = abs(results.mean(run, measures.test_accuracy) - measures.chance(seeds[0]))
             off[name] = (distance, 4 * error)
         worst = max(off, key=lambda name: off[name][0] / off[name][1])
         distance, margin = off[worst]
@@ -101,10 +102,10 @@ def _chance(scale: Scale) -> Finding:
 
 
 def _generalise(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         gaps = {
-            name: found.mean(training(scale, model), measures.test_accuracy)
-            - found.mean(training(scale, model, "random"), measures.test_accuracy)
+            name: results.mean(training(scale, model), measures.test_accuracy)
+            - results.mean(training(scale, model, "random"), measures.test_accuracy)
             for model, name in NAMES.items()
         }
         worst = min(gaps, key=lambda name: gaps[name])
@@ -118,7 +119,7 @@ def _generalise(scale: Scale) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """The 19 rows at a scale."""
+    """Return the experiment, with all 19 rows."""
     rows = tuple(_row(scale, row) for row in paper_values.tables()["table1"])
     return Experiment(
         name="table1",

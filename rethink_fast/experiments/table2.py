@@ -18,7 +18,7 @@ CHANCE_TOLERANCE = {"top1_test": 0.1, "top5_test": 0.15}
 
 
 def row_run(row: dict[str, object]) -> Run:
-    """The run behind a row of the paper's table."""
+    """Return the run behind a row of the paper's table."""
     return Run(
         dataset="imagenet",
         data=Data(),
@@ -34,7 +34,7 @@ def row_run(row: dict[str, object]) -> Run:
 
 
 def runs() -> dict[tuple[str, int, int, int], Run]:
-    """The runs behind the rows, by labels, augmentation, dropout and weight decay."""
+    """Return the runs behind the rows, by labels, augmentation, dropout and weight decay."""
     rows = paper_values.tables()["table2"]
     return {(row["labels"], row["aug"], row["dropout"], row["wd"]): row_run(row) for row in rows}
 
@@ -68,11 +68,11 @@ def _row(row: dict[str, object]) -> Row:
 def _finding() -> Finding:
     rows = runs()
 
-    def check(found: Results) -> Check:
-        drop = found.mean(rows["true", 1, 1, 1], measures.test_accuracy) - found.mean(
+    def check(results: Results) -> Check:
+        drop = results.mean(rows["true", 1, 1, 1], measures.test_accuracy) - results.mean(
             rows["true", 0, 0, 0], measures.test_accuracy
         )
-        left = found.mean(rows["true", 0, 0, 0], measures.test_accuracy)
+        left = results.mean(rows["true", 0, 0, 0], measures.test_accuracy)
         return Check(drop >= 5 and left >= 40, f"{drop:.2f} points lost, {left:.2f} % left")
 
     return Finding(
@@ -83,7 +83,7 @@ def _finding() -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """The rows; a laptop's scale leaves them out."""
+    """Return the experiment, which the laptop scale skips."""
     stopped = "" if scale.full else f"it takes all of ImageNet on a GPU: --scale full, and not {scale.name}"
     rows = tuple(_row(row) for row in paper_values.tables()["table2"])
     return Experiment(

@@ -33,7 +33,7 @@ NORMS: dict[Name, tuple[float, float, str]] = {
 
 
 def task(scale: Scale, dataset: DatasetName, preprocessing: str) -> TheoryTask:
-    """The computation behind a row; that with l2 shares its features, and so its computation, with that without."""
+    """Return the computation behind a row. The rows with and without l2 share theirs, because they share features."""
     rows = (CONVOLUTION, WITH_L2) if preprocessing in (CONVOLUTION, WITH_L2) else (preprocessing,)
     options: tuple[tuple[str, object], ...] = (("rows", rows), ("n_train", scale.kernel_images[dataset]))
     if rows[0] == CONVOLUTION:
@@ -63,11 +63,11 @@ def _row(scale: Scale, name: Name) -> Row:
 
 
 def _interpolates(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         worst, most = "", -1.0
         for dataset, row in ERRORS:
             if row != WITH_L2:
-                error = found.mean(task(scale, dataset, row), _of(row, "train_error", 100))
+                error = results.mean(task(scale, dataset, row), _of(row, "train_error", 100))
                 if error > most:
                     worst, most = f"{dataset}, {WORDS[row]}", error
         return Check(most == 0, f"largest train error {most:.2f} %, {worst}")
@@ -80,16 +80,16 @@ def _interpolates(scale: Scale) -> Finding:
 
 
 def _better(scale: Scale, one: Name, other: Name, by: float, statement: str) -> Finding:
-    def check(found: Results) -> Check:
-        errors = [found.mean(task(scale, *name), _of(name[1], "test_error", 100)) for name in (one, other)]
+    def check(results: Results) -> Check:
+        errors = [results.mean(task(scale, *name), _of(name[1], "test_error", 100)) for name in (one, other)]
         return Check(errors[0] <= errors[1] - by, f"{errors[0]:.2f} % against {errors[1]:.2f} %")
 
     return Finding(statement, f"test error lower by {by:g} points or more", check)
 
 
 def _generalises(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
-        error = found.mean(task(scale, "mnist", RAW), _of(RAW, "test_error", 100))
+    def check(results: Results) -> Check:
+        error = results.mean(task(scale, "mnist", RAW), _of(RAW, "test_error", 100))
         return Check(error <= 5, f"{error:.2f} %")
 
     return Finding(
@@ -100,7 +100,7 @@ def _generalises(scale: Scale) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """All five rows at a scale."""
+    """Return the experiment, with all five rows."""
     rows = tuple(_row(scale, name) for name in ERRORS)
     return Experiment(
         name="table3",

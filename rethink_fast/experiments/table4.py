@@ -15,7 +15,7 @@ FIT = 99.0
 
 
 def row_run(scale: Scale, model: str, regulariser: str) -> Run:
-    """The run behind a row: random labels, and one regulariser."""
+    """Return the run behind a row: random labels, and one regulariser."""
     name = MODEL_OF[model]
     if regulariser == "wd":
         strong = name == "alexnet_small"
@@ -33,9 +33,9 @@ def _measure(regulariser: str) -> Measure:
 def _finding(scale: Scale) -> Finding:
     rows = [(row["model"], row["reg"]) for row in paper_values.tables()["table4"]]
 
-    def check(found: Results) -> Check:
+    def check(results: Results) -> Check:
         scores = {
-            f"{model} with {REGULARISERS[reg]}": found.mean(row_run(scale, model, reg), _measure(reg))
+            f"{model} with {REGULARISERS[reg]}": results.mean(row_run(scale, model, reg), _measure(reg))
             for model, reg in rows
             if (model, reg) != ("Alexnet", "wd")
         }
@@ -50,8 +50,8 @@ def _finding(scale: Scale) -> Finding:
 
 
 def _failure(scale: Scale) -> Finding:
-    def check(found: Results) -> Check:
-        score = found.mean(row_run(scale, "Alexnet", "wd"), measures.train_accuracy)
+    def check(results: Results) -> Check:
+        score = results.mean(row_run(scale, "Alexnet", "wd"), measures.train_accuracy)
         return Check(score < 50, f"{score:.2f} %")
 
     return Finding(
@@ -62,7 +62,7 @@ def _failure(scale: Scale) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """The six rows at a scale."""
+    """Return the experiment, with all six rows."""
     rows = []
     for paper in paper_values.tables()["table4"]:
         model, reg = paper["model"], paper["reg"]

@@ -20,22 +20,22 @@ def _share(result: Result) -> float:
 
 
 def task(dataset: DatasetName) -> TheoryTask:
-    """Random labels of every training image of a data set."""
+    """Return the computation: random labels on every training image of a data set."""
     return TheoryTask("theorem1", dataset)
 
 
 def _exact(dataset: DatasetName) -> Finding:
-    def check(found: Results) -> Check:
-        results = [result.record for result in found.all(task(dataset))]
-        record = max(results, key=lambda record: record["deviation"])
-        held = all(
+    def check(results: Results) -> Check:
+        records = [result.record for result in results.all(task(dataset))]
+        record = max(records, key=lambda record: record["deviation"])
+        passed = all(
             one["labels_reproduced"] == one["n"]
             and one["deviation"] < LARGEST_MISS
             and one["weights"] <= 2 * one["n"] + one["d"]
-            for one in results
+            for one in records
         )
         return Check(
-            held,
+            passed,
             f"{record['labels_reproduced']:,} of {record['n']:,} labels, {record['weights']:,} weights, largest miss "
             f"{record['deviation']:.2g}, built in {record['build_seconds']:.2f} s",
         )
@@ -48,7 +48,7 @@ def _exact(dataset: DatasetName) -> Finding:
 
 
 def declare(scale: Scale) -> Experiment:
-    """All training images at every scale: it is that fast."""
+    """Return the experiment, on all training images at every scale: it is fast enough."""
     rows = []
     for dataset, n, d in (("cifar10", 50_000, 3072), ("mnist", 60_000, 784)):
         values = (

@@ -11,7 +11,11 @@ from .spec import TheoryTask
 
 
 def compute(task: TheoryTask, dataset: Dataset, progress: Progress) -> dict[str, Any]:
-    """Carry out a computation and return its record. progress may raise to stop it. Raises UserError."""
+    """Run a computation and return its record.
+
+    progress: called with (what, done, total); may raise to stop it.
+    Raises UserError.
+    """
     if task.name == "theorem1":
         return run_theorem1(dataset, task.seed, progress).as_dict()
     if task.name == "table3":

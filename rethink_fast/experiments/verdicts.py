@@ -34,24 +34,29 @@ VERDICTS = {
 }
 
 
-def judge(experiment: Experiment, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
-    """One experiment as it stands. keys: the name of each task's folder, of every seed."""
-    findings = [_finding(finding, found) for finding in experiment.findings]
-    done = [_has_run(found, task) for task in experiment.tasks]
+def judge(experiment: Experiment, results: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+    """Return an experiment as plain values: its tables with verdicts, its curves and its findings.
+
+    results: what has run so far.
+    keys: the name of each task's folder, of every seed.
+    seeds: runs of each task.
+    """
+    findings = [_finding(finding, results) for finding in experiment.findings]
+    done = [_has_run(results, task) for task in experiment.tasks]
     return {
         "title": experiment.title,
         "status": "not run" if not any(done) else "complete" if all(done) else "partly run",
         "skipped_because": experiment.skipped_because,
-        "tables": [_table(table, found, keys, seeds) for table in experiment.tables],
-        "plots": [_plot(plot, found) for plot in experiment.plots],
+        "tables": [_table(table, results, keys, seeds) for table in experiment.tables],
+        "plots": [_plot(plot, results) for plot in experiment.plots],
         "findings": findings,
         "deviations": list(experiment.deviations),
     }
 
 
-def _has_run(found: Results, task: Task) -> bool:
+def _has_run(results: Results, task: Task) -> bool:
     try:
-        found.all(task)
+        results.all(task)
     except NotRun:
         return False
     except Failed:
@@ -59,33 +64,33 @@ def _has_run(found: Results, task: Task) -> bool:
     return True
 
 
-def _table(table: Table, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+def _table(table: Table, results: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
     return {
         "title": table.title,
         "labels": list(table.labels),
         "unit": table.unit,
-        "rows": [_row(row, found, keys, seeds) for row in table.rows],
+        "rows": [_row(row, results, keys, seeds) for row in table.rows],
     }
 
 
-def _row(row: Row, found: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
+def _row(row: Row, results: Results, keys: Mapping[Task, str], seeds: int) -> dict[str, Any]:
     tasks = [with_seed(row.task, number) for number in range(seeds)] if row.task is not None else []
     return {
         "labels": list(row.labels),
         "note": row.note,
         "runs": [keys[task] for task in tasks if task in keys],
-        "values": [_value(value, row.task, found) for value in row.values],
+        "values": [_value(value, row.task, results) for value in row.values],
     }
 
 
-def _value(value: Value, task: Task | None, found: Results) -> dict[str, Any]:
+def _value(value: Value, task: Task | None, results: Results) -> dict[str, Any]:
     spread: Spread | None = None
     tolerance, why = value.tolerance, ""
     try:
         if task is None:
             raise NotRun
-        spread = found.spread(task, value.measure, value.baseline)
-        first = found.first(task)
+        spread = results.spread(task, value.measure, value.baseline)
+        first = results.first(task)
         if value.extra_tolerance is not None and not _is_full(first):
             tolerance += value.extra_tolerance(first) or 0.0
         verdict = _verdict(value, spread, tolerance, first)
@@ -127,7 +132,7 @@ def _is_full(result: Result) -> bool:
     return images is not None and images >= DEFAULTS[record["dataset"]].full_size
 
 
-def _plot(plot: Plot, found: Results) -> dict[str, Any]:
+def _plot(plot: Plot, results: Results) -> dict[str, Any]:
     return {
         "name": plot.name,
         "title": plot.title,
@@ -137,7 +142,7 @@ def _plot(plot: Plot, found: Results) -> dict[str, Any]:
         "y_limits": plot.y_limits,
         "note": plot.note,
         "paper": _series(plot.paper),
-        "ours": _series(plot.ours(found)),
+        "ours": _series(plot.ours(results)),
     }
 
 
@@ -145,13 +150,13 @@ def _series(series: Iterable[Series]) -> list[dict[str, Any]]:
     return [asdict(one) for one in series]
 
 
-def _finding(finding: Finding, found: Results) -> dict[str, Any]:
+def _finding(finding: Finding, results: Results) -> dict[str, Any]:
     try:
-        check = finding.check(found)
+        check = finding.check(results)
     except NotRun:
         verdict, value = "not run", ""
     except Failed as failure:
         verdict, value = "fail", f"a run has no usable number: {failure}"
     else:
-        verdict, value = "pass" if check.held else "fail", check.value
+        verdict, value = "pass" if check.passed else "fail", check.value
     return {"statement": finding.statement, "margin": finding.margin, "verdict": verdict, "value": value}

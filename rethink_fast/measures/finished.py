@@ -70,7 +70,7 @@ class FinishedRun:
         return self.inputs(self.setup.dataset.train, index), self.setup.labels[index]
 
     def test_sample(self, most: int) -> tuple[Tensor, Tensor]:
-        """Likewise of the test images."""
+        """Return network inputs and labels of at most so many test images, a fixed choice."""
         split = cast(Split, self.setup.dataset.test)
         index = split.index[subset(len(split.index), most)]
         return self.inputs(split, index, base=TEST_INDEX), split.labels[index]

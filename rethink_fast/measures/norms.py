@@ -54,7 +54,7 @@ def operator_norm(layer: Layer) -> float:
 
 
 def positions(layer: Layer) -> int:
-    """How often a row of the weight stands in the matrix of the layer: once, or for each position of a convolution."""
+    """Return how often a row of the weight is in the matrix of a layer: once, or at each position of a convolution."""
     return math.prod(layer.outside[1:])
 
 

@@ -17,11 +17,13 @@ from .mlp import MLP
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One network: how to build it and what the paper and its layer plan ask for.
+    """One network: how to build it, and what the paper and its layers need.
 
-    build: takes num_classes, channels, size and dropout (and aux_head where `smallest_aux` is set). learning_rate:
-    the paper's initial one (appendix A; for inception_v3 that of the TensorFlow package whose setup it reuses).
-    smallest: the least height and width. smallest_aux: likewise with the auxiliary head; None where there is none.
+    build: takes num_classes, channels, size and dropout (and aux_head where `smallest_aux` is set).
+    learning_rate: the paper's initial one (appendix A; for inception_v3 that of the TensorFlow package whose setup it
+        reuses).
+    smallest: the least height and width of the input, in pixels.
+    smallest_aux: the same with the auxiliary head; None where there is none.
     """
 
     build: Callable[..., nn.Module]
@@ -51,11 +53,15 @@ def build_model(
     dropout: float = 0.0,
     aux_head: bool = False,
 ) -> nn.Module:
-    """The network `name`, freshly initialised from torch's generator: float [B, channels, *size] -> [B, num_classes].
+    """Return a network, freshly initialised from torch's generator: float [B, channels, *size] -> [B, num_classes].
 
-    With `aux_head` the network returns (logits, auxiliary logits) in training and logits in evaluation.
+    name: a key of MODELS.
+    num_classes: classes.
+    channels: of the input.
+    size: height and width of the input, in pixels.
     dropout: the probability of dropping an input of the last linear layer (of the last two in alexnet_small).
-    Raises UserError for a name, size, dropout or head that cannot be.
+    aux_head: return (logits, auxiliary logits) in training, and logits in evaluation.
+    Raises UserError for a name, size, dropout or head that is not possible.
     """
     entry = MODELS[one_of("model", name, MODELS)]
     if not 0.0 <= dropout < 1.0:

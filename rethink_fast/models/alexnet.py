@@ -27,9 +27,11 @@ class _Module(nn.Module):
 
 
 class AlexNetSmall(nn.Module):
-    """1,387,786 parameters on 28x28x3 and 10 classes.
+    """The small Alexnet: 1,387,786 parameters on 28x28x3 and 10 classes.
 
-    float [B, channels, *size] -> [B, num_classes]. dropout: after each fully connected layer of 384 and 192 units.
+    float [B, channels, *size] -> [B, num_classes].
+
+    dropout: after each fully connected layer of 384 and 192 units.
     """
 
     def __init__(self, *, num_classes: int, channels: int, size: tuple[int, int], dropout: float = 0.0) -> None:

@@ -74,10 +74,11 @@ class DownsampleModule(nn.Module):
 
 
 class InceptionSmall(nn.Module):
-    """1,649,402 parameters on 3 channels and 10 classes, with and without batch norm.
+    """The small Inception: 1,649,402 parameters on 3 channels and 10 classes, with and without batch norm.
 
-    float [B, channels, *size] -> [B, num_classes]; the mean over all positions serves any size. dropout: before
-    the classifier.
+    float [B, channels, *size] -> [B, num_classes]; the mean over all positions serves any size.
+
+    dropout: before the classifier.
     """
 
     def __init__(

@@ -99,7 +99,7 @@ class Concatenation(nn.Module):
 
 
 def _chain(channels: int, plan: Chain) -> tuple[nn.Sequential, int]:
-    """The modules of a chain on so many channels, and how many it gives."""
+    """Return the modules of a chain on so many channels, and how many channels it gives."""
     modules = nn.Sequential()
     for step in plan:
         if isinstance(step, str):
@@ -116,9 +116,10 @@ def _chain(channels: int, plan: Chain) -> tuple[nn.Sequential, int]:
 
 
 class InceptionV3(nn.Module):
-    """23,834,568 parameters on 3 channels and 1000 classes; 27,161,264 with the auxiliary head.
+    """Inception V3: 23,834,568 parameters on 3 channels and 1000 classes; 27,161,264 with the auxiliary head.
 
     float [B, channels, *size] -> logits [B, num_classes], or (logits, auxiliary logits) in training with the head.
+
     dropout: before the classifier.
     """
 

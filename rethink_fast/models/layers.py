@@ -24,6 +24,8 @@ def initialise(model: nn.Module, *last: nn.Linear) -> None:
 
     The paper does not state its initialisation. He normal keeps the variance through ReLU layers, with or without
     batch norm; a small last layer starts the loss at ln(classes).
+
+    last: the linear layers that return logits.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -10,7 +10,10 @@ from .layers import initialise
 class MLP(nn.Sequential):
     """A perceptron on all pixels: 1,209,866 parameters for 1x512 and 1,735,178 for 3x512 on 28x28x3 and 10 classes.
 
-    float [B, channels, *size] -> [B, num_classes]. dropout: before the last layer.
+    float [B, channels, *size] -> [B, num_classes].
+
+    hidden: units of each hidden layer.
+    dropout: before the last layer.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ INK = "#1f2328"
 
 
 def picture(plot: dict[str, Any]) -> Figure:
-    """The figure of one plot of reproduction.json: the paper dashed, ours solid with the spread over seeds."""
+    """Return the figure of one plot of reproduction.json: the paper dashed, ours solid with the spread over seeds."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -68,7 +68,10 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def svg(draw: Callable[[], Figure], name: str) -> str:
-    """Return what `draw` draws as the text of an SVG file, of the same bytes for the same numbers."""
+    """Return what `draw` draws as the text of an SVG file, the same bytes for the same numbers.
+
+    name: makes the ids inside differ from those of other pictures.
+    """
     inks = dict.fromkeys(("text_color", "axes_labelcolor", "axes_edgecolor", "xtick_color", "ytick_color"), INK)
     out = io.StringIO()
     with drawing(svg_fonttype="none", svg_hashsalt=name, font_family="sans-serif", **inks):
@@ -77,7 +80,7 @@ def svg(draw: Callable[[], Figure], name: str) -> str:
 
 
 def inline(text: str, name: str) -> str:
-    """An SVG for the inside of a page: no prologue, names that no other picture has, the page's ink on no ground."""
+    """Return an SVG for the inside of a page: no prologue, ids that start with `name`, the page's colours."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="patch_1">.*?</g>', "", text, count=1, flags=re.DOTALL)

@@ -9,13 +9,13 @@ from ..text import number
 
 
 def paper(value: dict[str, Any]) -> str:
-    """The paper's number or words."""
+    """Return the paper's number or words."""
     given = value["paper"]
     return "-" if given is None else given if isinstance(given, str) else number(given)
 
 
 def ours(value: dict[str, Any]) -> str:
-    """Our mean and standard deviation, with the number of seeds; or why there is none."""
+    """Return our mean and standard deviation, with the number of seeds; or why there is none."""
     spread = value["ours"]
     if spread is None:
         return value["why"] or value["verdict"]
@@ -26,7 +26,7 @@ def ours(value: dict[str, Any]) -> str:
 
 
 def difference(value: dict[str, Any]) -> str:
-    """Ours less the paper's."""
+    """Return ours less the paper's."""
     found = value["difference"]
     if found is None:
         return "-"
@@ -34,12 +34,12 @@ def difference(value: dict[str, Any]) -> str:
 
 
 def tolerance(value: dict[str, Any]) -> str:
-    """How far ours may be from the paper's."""
+    """Return how far ours may be from the paper's."""
     return "-" if value["tolerance"] is None else f"± {number(value['tolerance'])}"
 
 
 def caption(plot: dict[str, Any]) -> str:
-    """The note of a plot, and which of the paper's curves ours has none for."""
+    """Return the note of a plot, and which of the paper's curves ours has none for."""
     labels = [series["label"] for series in plot["paper"]]
     ours = {series["label"] for series in plot["ours"]}
     absent = [label for label in labels if label not in ours] if ours else ["all of ours"]
@@ -48,20 +48,20 @@ def caption(plot: dict[str, Any]) -> str:
 
 
 def reasons(table: dict[str, Any]) -> dict[str, str]:
-    """A letter for each reason of a tolerance in a table, in the order in which they come."""
+    """Return a letter for each reason of a tolerance in a table, in their order in the table."""
     found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
     return {reason: string.ascii_lowercase[place] if place < 26 else str(place) for place, reason in enumerate(found)}
 
 
 def runs_seconds(record: dict[str, Any]) -> float:
-    """Wall time of a task: training, evaluation, compilation and checkpoints; of a computation as it was measured."""
+    """Return the wall time of a task in seconds: of a run with evaluation, compilation and checkpoints."""
     parts = ("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds")
     whole = record.get("seconds")
     return whole if whole is not None else sum(record.get(name) or 0.0 for name in parts)
 
 
 def size_of(record: dict[str, Any]) -> str:
-    """The scale of a run in words."""
+    """Return the scale of a run in words."""
     if record.get("n") is not None:
         return f"{record['n']:,} training images"
     images = f"{record.get('n_train') or 0:,} training and {record.get('n_test') or 0:,} test images"
@@ -71,7 +71,7 @@ def size_of(record: dict[str, Any]) -> str:
 
 
 def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
-    """The scale of a row's runs, or nothing where there are none."""
+    """Return the scale of a row's runs; "" where none has run."""
     for key in row["runs"]:
         record = values["runs"][key]["record"]
         if record is not None:
@@ -80,7 +80,7 @@ def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def count(values: dict[str, Any]) -> dict[str, int]:
-    """How many findings hold, do not, and were not run."""
+    """Return how many findings pass, fail and were not run."""
     counts = {"pass": 0, "fail": 0, "not run": 0}
     for experiment in values["experiments"].values():
         for finding in experiment["findings"]:
@@ -89,12 +89,12 @@ def count(values: dict[str, Any]) -> dict[str, int]:
 
 
 def total_seconds(values: dict[str, Any]) -> float:
-    """Wall time of all tasks together."""
+    """Return the wall time of all tasks together."""
     return sum(runs_seconds(run["record"]) for run in values["runs"].values() if run["record"] is not None)
 
 
 def machines(values: dict[str, Any]) -> list[dict[str, str]]:
-    """What the runs were made with: each machine and set of versions once."""
+    """Return each machine and set of versions that the runs were made with, once."""
     found: dict[str, dict[str, str]] = {}
     for run in values["runs"].values():
         if run["record"] is None:
@@ -116,7 +116,7 @@ def machines(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def deviations(values: dict[str, Any]) -> list[str]:
-    """What differs from the paper in the runs: by their scale, and where one is not of the recipe, each once."""
+    """Return how the runs differ from the paper's: by their scale, and where one is not of the recipe, each once."""
     found = dict.fromkeys(values["scale"]["deviations"])
     for run in values["runs"].values():
         record = run["record"]

@@ -33,7 +33,10 @@ class Cholesky:
         return self.panels[0].dtype
 
     def solve(self, right: Tensor) -> Tensor:
-        """A^-1 right, in the precision of the factor: [n, k] -> [n, k] of the dtype given."""
+        """Return A^-1 right, computed in the precision of the factor.
+
+        right: [n, k], any float dtype, which is also that of the result.
+        """
         x = right.to(self.dtype, copy=True)
         for number, panel in enumerate(self.panels):
             top, below, here, rest = self._parts(number, panel, x)
@@ -46,24 +49,27 @@ class Cholesky:
         return x.to(right.dtype)
 
     def _parts(self, number: int, panel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The triangle of a panel and what is below it; the rows of x that belong to each."""
+        """Return the triangle of a panel, what is below it, and the rows of x that belong to each."""
         columns = panel.shape[1]
         here = x[number * self.width :]
         return panel[:columns], panel[columns:], here[:columns], here[columns:]
 
 
 def bytes_needed(n: int, dtype: torch.dtype, width: int = WIDTH) -> int:
-    """Memory of a factor."""
+    """Return the memory of a factor in bytes."""
     return sum((n - start) * min(width, n - start) for start in range(0, n, width)) * dtype.itemsize
 
 
 def factorise(
     columns: Callable[[int, int], Tensor], n: int, *, width: int = WIDTH, progress: Progress | None = None
 ) -> Cholesky:
-    """The factor of the matrix A whose part A[start:, start:stop] is columns(start, stop), which it may overwrite.
+    """Return the Cholesky factor of a matrix, in the dtype and on the device of its columns.
 
-    Works in the dtype and on the device of what `columns` returns. progress counts multiply-adds, in millions. Raises
-    NotPositiveDefinite.
+    columns: returns A[start:, start:stop] for (start, stop), which this function may overwrite.
+    n: rows of A.
+    width: columns in a panel.
+    progress: called with multiply-adds, in millions.
+    Raises NotPositiveDefinite.
     """
     panels: list[Tensor] = []
     starts = range(0, n, width)

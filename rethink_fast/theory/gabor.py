@@ -27,10 +27,13 @@ IMAGES = 500
 
 
 def gabor_filter(wavelength: float, angle: float) -> Tensor:
-    """One complex Gabor wavelet, complex64 [k, k]: real and imaginary part of mean 0 and norm 1.
+    """Return one complex Gabor wavelet, complex64 [k, k]: real and imaginary part of mean 0 and norm 1.
 
-    exp(-(u^2 + (ASPECT v)^2) / (2 s^2)) exp(2 pi i u / wavelength), s = BANDWIDTH wavelength, where u runs along
+    It is exp(-(u^2 + (ASPECT v)^2) / (2 s^2)) exp(2 pi i u / wavelength), s = BANDWIDTH wavelength, where u runs along
     `angle` and v across; out to 2.5 s.
+
+    wavelength: in pixels.
+    angle: in radians.
     """
     s = BANDWIDTH * wavelength
     reach = math.ceil(2.5 * s)
@@ -46,7 +49,11 @@ def gabor_filter(wavelength: float, angle: float) -> Tensor:
 
 
 def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
-    """Gabor features as they are: uint8 [n, H, W, C] -> float32 [n, channels * 16 * (H / 4) * (W / 4)]."""
+    """Return Gabor features: float32 [n, C * 16 * (H / 4) * (W / 4)].
+
+    images: uint8 [n, H, W, C].
+    Raises UserError for images smaller than 4 x 4.
+    """
     n, height, width, channels = images.shape
     if min(height, width) < POOL:
         raise UserError(
@@ -74,7 +81,7 @@ def gabor(images: Tensor, progress: Progress | None = None) -> Tensor:
 
 
 def as_bytes(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Non-negative features on the scale that takes the largest of the training set to 255: uint8 of their shapes."""
+    """Return non-negative features as uint8, scaled so that the largest of the training set is 255."""
     scale = 255.0 / float(train.max().clamp_min(torch.finfo(torch.float32).tiny))
 
     def scaled(features: Tensor) -> Tensor:

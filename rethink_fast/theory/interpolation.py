@@ -35,9 +35,11 @@ STEPS = 100
 class Interpolation:
     """The solution, and how exactly it solves.
 
-    alpha: float64 [n, k]. fitted: K alpha, likewise. factor_residual, residual: largest |Y - K alpha| / |Y| of an
-    output (with a ridge: of (K + ridge) alpha) after the factor alone and in the end, both in float64. steps: of
-    conjugate gradients.
+    alpha: float64 [n, k].
+    fitted: K alpha, float64 [n, k].
+    factor_residual, residual: largest |Y - K alpha| / |Y| of an output (with a ridge: of (K + ridge) alpha), after the
+        factor alone and in the end, both in float64.
+    steps: of conjugate gradients.
     """
 
     alpha: Tensor
@@ -49,7 +51,11 @@ class Interpolation:
 
 
 def multiply(kernel: Kernel, x: Tensor, ridge: float = 0.0, progress: Progress | None = None) -> Tensor:
-    """(K + ridge) x in float64, each block of K made once and used for its mirror image too."""
+    """Return (K + ridge) x, each block of K made once and used for its mirror image too.
+
+    x: float64 [n, k].
+    ridge: added to the diagonal.
+    """
     product = ridge * x
     for columns in blocks(kernel.n):
         for rows in blocks(kernel.n):
@@ -65,7 +71,10 @@ def multiply(kernel: Kernel, x: Tensor, ridge: float = 0.0, progress: Progress |
 
 
 def predict(kernel: Kernel, alpha: Tensor) -> Tensor:
-    """The interpolant at the test samples: float64 [n_test, k]."""
+    """Return the interpolant at the test samples: float64 [n_test, k].
+
+    alpha: float64 [n, k], from `interpolate`.
+    """
     outputs = alpha.new_zeros(kernel.n_test, alpha.shape[1])
     for rows in blocks(kernel.n_test):
         for columns in blocks(kernel.n):
@@ -83,8 +92,13 @@ def interpolate(
 ) -> Interpolation:
     """Solve (K + ridge) alpha = targets to float64's accuracy.
 
-    targets: float64 [n, k]. factor_dtype: default float32 on a CPU, float64 on a GPU. Raises UserError where the
-    memory does not suffice, or K is not positive definite (as where the data hold an image twice).
+    kernel: K, by block.
+    targets: float64 [n, k].
+    ridge: added to the diagonal; 0 interpolates.
+    factor_dtype: of the Cholesky factor; by default float32 on a CPU, float64 on a GPU.
+    progress: called with (what, done, total); may raise to stop.
+    Raises UserError where the memory does not suffice, or K is not positive definite (as for a data set that has an
+    image twice).
     """
     dtype = factor_dtype or (torch.float32 if kernel.device.type == "cpu" else torch.float64)
     factor = _factor(kernel, ridge, dtype, progress)
@@ -113,7 +127,7 @@ def interpolate(
 
 
 def _worst(residual: Tensor, targets: Tensor) -> float:
-    """The largest |residual| / |target| of an output; an output that is all 0 is solved by 0."""
+    """Return the largest |residual| / |target| of an output; an output that is all 0 is solved by 0."""
     return float((residual.norm(dim=0) / targets.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)).max())
 
 
@@ -126,7 +140,7 @@ def _refine(
     ridge: float,
     progress: Progress | None,
 ) -> tuple[Tensor, int]:
-    """Conjugate gradients, preconditioned by the factor, an output each on its own: the better alpha, and the steps."""
+    """Return a better alpha, by preconditioned conjugate gradients for each output, and the steps."""
     direction = preconditioned = factor.solve(residual)
     for step in range(1, STEPS + 1):
         product = multiply(kernel, direction, ridge, progress)
@@ -152,7 +166,7 @@ def _singular(kernel: Kernel, what: str) -> UserError:
 
 
 def _factor(kernel: Kernel, ridge: float, dtype: torch.dtype, progress: Progress | None) -> Cholesky:
-    """The factor in this precision, or in float64 where that is not enough."""
+    """Return the factor in this precision, or in float64 where that is not enough."""
     require_memory(bytes_needed(kernel.n, dtype), kernel.n, kernel.device)
 
     def columns(start: int, stop: int) -> Tensor:

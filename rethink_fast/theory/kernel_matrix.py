@@ -15,7 +15,7 @@ EXACT_COLUMNS = 1024
 
 
 def blocks(n: int, width: int = WIDTH) -> Iterator[slice]:
-    """[0, n) in pieces of at most `width`."""
+    """Return [0, n) in slices of at most `width`."""
     return (slice(start, min(start + width, n)) for start in range(0, n, width))
 
 
@@ -27,19 +27,22 @@ class Kernel(Protocol):
     device: torch.device
 
     def train(self, rows: slice, columns: slice) -> Tensor:
-        """float64 [rows, columns], the caller's to overwrite."""
+        """Return a block between training samples: float64 [rows, columns], which the caller may overwrite."""
         ...
 
     def test(self, rows: slice, columns: slice) -> Tensor:
-        """Test samples by training samples, likewise."""
+        """Return a block of test by training samples: float64 [rows, columns], which the caller may overwrite."""
         ...
 
 
 class Gaussian:
     """k(x, y) = exp(-gamma |x - y|^2) for features that are bytes / 255, each value correct to float64's rounding.
 
-    train, test: uint8 [n, d]. Distances between bytes are whole numbers, and inner products of up to 1024 of them
-    come out exact in a float32 product, at twice the speed of a float64 one; longer ones are summed in parts.
+    Distances between bytes are whole numbers, and inner products of up to 1024 of them are exact in a float32 product,
+    at twice the speed of a float64 one; longer ones are summed in parts.
+
+    train, test: uint8 [n, d] and [m, d].
+    gamma: inverse squared width, for features in [0, 1].
     """
 
     def __init__(self, train: Tensor, test: Tensor, gamma: float) -> None:
@@ -69,7 +72,10 @@ def _squares(x: Tensor) -> Tensor:
 
 
 class ExplicitGram:
-    """The inner products of explicit features, as they were computed: train float64 [n, n], test float64 [m, n]."""
+    """The inner products of explicit features.
+
+    train, test: float64 [n, n] and [m, n].
+    """
 
     def __init__(self, train: Tensor, test: Tensor) -> None:
         self.n, self.n_test, self.device = len(train), len(test), train.device

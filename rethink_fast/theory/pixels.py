@@ -9,9 +9,9 @@ from ..errors import UserError
 
 
 def images_and_labels(split: Split) -> tuple[Tensor, Tensor]:
-    """The samples that take part, in the order of their index: uint8 [n, H, W, C], and int64 [n] on its device.
+    """Return the images of a split and their labels, in the order of the index: uint8 [n, H, W, C], and int64 [n].
 
-    Raises UserError for images that do not live on the device.
+    Both are on the device of the images. Raises UserError for images that are not in memory.
     """
     if not split.images.resident:
         raise UserError(

@@ -39,9 +39,11 @@ TILE = 1024
 
 @dataclass(frozen=True)
 class Patches:
-    """How a patch becomes the filters' input: (patch normalised - mean) @ whitening; and the filters, rows of norm 1.
+    """The filters, and how a patch becomes their input: (patch normalised - mean) @ whitening.
 
-    mean: [p], whitening: [p, p], filters: [f, p], with p = 36 * channels.
+    mean: float32 [p], with p = 36 * channels.
+    whitening: float32 [p, p].
+    filters: float32 [f, p], rows of norm 1.
     """
 
     mean: Tensor
@@ -50,13 +52,13 @@ class Patches:
 
 
 def _normalise(patches: Tensor) -> Tensor:
-    """Each patch with its own mean and contrast removed: [..., p]."""
+    """Return each patch with its own mean and contrast removed: [..., p]."""
     centred = patches - patches.mean(-1, keepdim=True)
     return centred / (centred.square().sum(-1, keepdim=True) / (patches.shape[-1] - 1) + CONTRAST).sqrt()
 
 
 def _pick(images: Tensor, seed: int, start: int, count: int) -> Tensor:
-    """Patches start ... start + count of this seed, by the draws of PATCHES: float32 [count, p]."""
+    """Return patches start ... start + count of this seed, by the draws of PATCHES: float32 [count, p]."""
     words = draw(seed, Stream.PATCHES, torch.arange(start, start + count), 0).to(images.device)
     n, height, width, _ = images.shape
     image, top, left = (
@@ -70,7 +72,12 @@ def _pick(images: Tensor, seed: int, start: int, count: int) -> Tensor:
 
 
 def random_patches(images: Tensor, filters: int, seed: int) -> Patches:
-    """Filters that are random whitened patches of these images: uint8 [n, H, W, C]. A pure function of the seed."""
+    """Return filters that are random whitened patches of images, a pure function of the seed.
+
+    images: uint8 [n, H, W, C].
+    filters: how many.
+    Raises UserError for images of 6 x 6 pixels or smaller.
+    """
     if min(images.shape[1:3]) < PATCH + 1:
         raise UserError(
             f"random patches cannot be cut from images of {tuple(images.shape[1:3])} pixels",
@@ -87,10 +94,14 @@ def random_patches(images: Tensor, filters: int, seed: int) -> Patches:
 
 
 def responses(images: Tensor, patches: Patches, some: slice, check: Callable[[], None] | None = None) -> Tensor:
-    """Features of some of the filters: uint8 [n, H, W, C] -> float32 [n, 2 * filters * 4].
+    """Return the features of some of the filters: float32 [n, 2 * filters * 4].
 
-    max(0, r - THRESHOLD) and max(0, -r - THRESHOLD) of each response r to a whitened patch, averaged over quadrants.
-    check: called after every PART images, and may raise to stop.
+    They are max(0, r - THRESHOLD) and max(0, -r - THRESHOLD) of each response r to a whitened patch, averaged over
+    quadrants.
+
+    images: uint8 [n, H, W, C].
+    some: which filters.
+    check: called after every PART images; may raise to stop.
     """
     filters = patches.filters[some]
     # (x - mean) W f = x (W f) - mean W f: whitening the filters is the same and cheaper.
@@ -114,12 +125,17 @@ def responses(images: Tensor, patches: Patches, some: slice, check: Callable[[],
 def random_convolution_gram(
     train: Tensor, test: Tensor, filters: int, seed: int, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Inner products of the standardised features, float64 [n, n] and [m, n]; no more than BLOCK filters at a time.
+    """Return the inner products of the standardised features, float64 [n, n] and [m, n].
 
-    train, test: uint8 [., H, W, C]. Each feature gets mean 0 and deviation 1 on the training set; the products are
-    divided by the number of features, and 1 is added for a constant feature: without it no function of the features
-    could have a mean other than 0, and the matrix would be singular.
+    Each feature gets mean 0 and deviation 1 on the training set. The products are divided by the number of features,
+    and 1 is added for a constant feature: without it no function of the features could have a mean other than 0, and
+    the matrix would be singular. Features of no more than BLOCK filters exist at a time.
+
+    train, test: uint8 [n, H, W, C] and [m, H, W, C].
+    filters: random filters.
+    seed: of the filters.
     progress: called about every second; may raise to stop.
+    Raises UserError where memory does not suffice.
     """
     patches = random_patches(train, filters, seed)
     # The two matrices, the features of one block, and of two tiles in float64.

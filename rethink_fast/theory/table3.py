@@ -36,15 +36,20 @@ ROWS = {"mnist": ("none", "gabor"), "cifar10": ("none", "random_convolution", "r
 
 @dataclass(frozen=True)
 class KernelResult:
-    """One row: what was interpolated, how exactly, and what came out.
+    """One row of table 3.
 
-    filters: of the random convolution; gamma: of the Gaussian kernel; ridge: added to the diagonal, 0 for exact
-    interpolation. test_error, train_error: fractions. The norm is that of the function in the kernel's space, over all
-    outputs, with targets 1 and 0; norm_pm1_targets: with 1 and -1; norm_class_index: of one output, the index of the
-    class.
-    factor_residual, residual: |Y - K alpha| / |Y| by the factor alone and in the end; steps: of conjugate gradients
-    between them. Seconds: of the features, of the solution, of the predictions. peak_memory_bytes: of the process so
-    far on a CPU, of the GPU else.
+    preprocessing: none, gabor, random_convolution or random_convolution_l2.
+    features: how many the kernel compares.
+    filters: of the random convolution; None without.
+    gamma: of the Gaussian kernel; None without.
+    ridge: added to the diagonal; 0 for exact interpolation.
+    test_error, train_error: fractions.
+    norm: of the function in the kernel's space, over all outputs, with targets 1 and 0.
+    norm_pm1_targets: with targets 1 and -1.
+    norm_class_index: of one output, the index of the class.
+    factor_residual, residual: |Y - K alpha| / |Y| by the factor alone and in the end.
+    steps: of conjugate gradients between them.
+    peak_memory_bytes: of the process so far on a CPU, of torch on a GPU.
     """
 
     dataset: str
@@ -73,13 +78,18 @@ class KernelResult:
     device: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Every figure as a plain value."""
+        """Return every figure as a plain value."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A kernel ready to be solved; features: how many it compares."""
+    """A kernel that is ready to be solved.
+
+    features: how many it compares.
+    gamma, filters: as in `KernelResult`.
+    seconds: it took to make the features.
+    """
 
     kernel: Kernel
     features: int
@@ -98,11 +108,17 @@ def run_table3(
     progress: Progress | None = None,
     on_result: Callable[[KernelResult], None] | None = None,
 ) -> list[KernelResult]:
-    """The rows of table 3 for MNIST or CIFAR-10, all of them or those named.
+    """Return the rows of table 3 for MNIST or CIFAR-10.
 
-    n_train: train on so many images, a fixed nested choice; default: all. seed: of the random filters. on_result: told
-    each row as soon as it is there. Raises UserError for an unknown row, a data set with no rows or no test set, too
-    little memory, and images held twice.
+    dataset: its images in memory.
+    seed: of the random filters.
+    n_train: training images, a fixed nested choice; None for all.
+    filters: random filters.
+    rows: names of rows; None for all of the data set.
+    progress: called with (what, done, total); may raise to stop.
+    on_result: called with each row once it is computed.
+    Raises UserError for an unknown row, a data set without rows or without a test set, too little memory, and images
+    that are in the data set twice.
     """
     known = ROWS[one_of("table 3 dataset", dataset.name, ROWS)]
     wanted = tuple(one_of(f"row of {dataset.name}", row, known) for row in rows) if rows is not None else known
@@ -206,8 +222,11 @@ def _error(outputs: Tensor, labels: Tensor) -> float:
 
 
 def _norms(products: Tensor) -> dict[str, float]:
-    """The norm under three codings of the targets, all linear in the ten functions f_c: 1 and 0 gives f_c itself, 1 and
-    -1 gives 2 f_c - sum of all, and the number of the class is sum of c f_c."""
+    """Return the norm under three codings of the targets.
+
+    All are linear in the ten functions f_c: 1 and 0 gives f_c itself, 1 and -1 gives 2 f_c - sum of all, and the number
+    of the class is sum of c f_c.
+    """
     classes = len(products)
     number = torch.arange(classes, dtype=products.dtype, device=products.device)
     signed = 4 * products.trace() - 4 * products.sum() + classes * products.sum()

@@ -16,10 +16,12 @@ from .two_layer import fit
 class Theorem1Result:
     """What was fitted, and how exactly the network gives it back.
 
-    labels_reproduced: labels that the evaluated network, rounded to a whole number, gives back, of n. deviation: the
-    largest difference between an output and its label in that evaluation; exact_deviation: the same in exact
-    arithmetic. rounding: what float64 had to bear, see `InterpolatingFit`. build_seconds: from the images to the
-    weights; evaluate_seconds: n^2 neurons by the definition.
+    labels_reproduced: labels, of n, that are the evaluated network's output rounded to a whole number.
+    deviation: the largest difference between an output and its label in that evaluation.
+    exact_deviation: the same in exact arithmetic.
+    rounding, smallest_gap, spread, duplicates, tries: see `InterpolatingFit`.
+    build_seconds: from the images to the weights.
+    evaluate_seconds: n^2 neurons by the definition.
     """
 
     dataset: str
@@ -46,15 +48,17 @@ class Theorem1Result:
         return self.labels_reproduced == self.n
 
     def as_dict(self) -> dict[str, Any]:
-        """Every figure as a plain value."""
+        """Return every figure as a plain value."""
         return {**asdict(self), "exact": self.exact}
 
 
 def run_theorem1(dataset: Dataset, seed: int, progress: Progress | None = None) -> Theorem1Result:
-    """Fit random labels on every training image of a data set that lives on the device, then evaluate the network.
+    """Fit random labels on every training image of a data set, evaluate the network, and return both.
 
-    seed: of the random labels and the projection. progress: called with (what, done, total). Raises UserError, for
-    example where the data set holds an image twice and chance gave the two different labels.
+    dataset: its images in memory.
+    seed: of the random labels and the projection.
+    progress: called with (what, done, total); may raise to stop.
+    Raises UserError, for example where an image is in the data set twice and was given two different labels.
     """
     images, original = images_and_labels(dataset.train)
     points, index = images.flatten(1), dataset.train.index

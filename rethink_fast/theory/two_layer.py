@@ -45,7 +45,11 @@ ROWS, NEURONS = 2048, 1024
 
 @dataclass(frozen=True)
 class TwoLayerNetwork:
-    """c(x) = sum_j w_j max(<a, x> - b_j, 0), with a: float64 [d], b and w: float64 [n]."""
+    """c(x) = sum_j w_j max(<a, x> - b_j, 0).
+
+    a: float64 [d].
+    b, w: float64 [n].
+    """
 
     a: Tensor
     b: Tensor
@@ -56,9 +60,12 @@ class TwoLayerNetwork:
         return len(self.a) + len(self.b) + len(self.w)
 
     def __call__(self, points: Tensor, progress: Progress | None = None) -> Tensor:
-        """Evaluate by the definition, every neuron for every point: uint8 [m, d] -> float64 [m].
+        """Evaluate by the definition, every neuron for every point, and return float64 [m].
 
-        Knows nothing of how the weights were found: no order of the biases, no triangle.
+        It uses nothing of how the weights were computed: no order of the biases, no triangle.
+
+        points: uint8 [m, d].
+        progress: called with (what, done, total); may raise to stop.
         """
         outputs = torch.zeros(len(points), dtype=torch.float64, device=points.device)
         hidden = outputs.new_empty(ROWS, NEURONS)
@@ -77,11 +84,14 @@ class TwoLayerNetwork:
 
 @dataclass(frozen=True)
 class InterpolatingFit:
-    """A network and what its numbers are like.
+    """A network, and what its numbers are like.
 
-    smallest_gap, spread: between neighbouring projections and between the outermost. deviation: the largest miss of a
-    label in exact arithmetic. rounding: sum of all |terms| at the farthest point, times 2^-53: what one rounding of
-    each term can add up to. duplicates: points that repeat another one with the same label. tries: projections drawn.
+    smallest_gap: between neighbouring projections.
+    spread: between the outermost projections.
+    deviation: the largest miss of a label in exact arithmetic.
+    rounding: sum of all |terms| at the farthest point, times 2^-53: what one rounding of each term can add up to.
+    duplicates: points that repeat another one with the same label.
+    tries: projections drawn.
     """
 
     network: TwoLayerNetwork
@@ -94,9 +104,13 @@ class InterpolatingFit:
 
 
 def projection(d: int, seed: int, attempt: int = 0, device: torch.device | None = None) -> Tensor:
-    """The vector `a`: float64 [d] of multiples of 4, of random sign, whose absolute values lie within a factor 2.
+    """Return the vector `a`: float64 [d] of multiples of 4, of random sign, with absolute values within a factor 2.
 
     No coordinate is small, so two images that differ in a single pixel are far apart.
+
+    d: values of an image.
+    seed, attempt: of the draw.
+    Raises UserError where d is so large that projections would not be exact in float64.
     """
     bits = int(math.log2(LARGEST_PROJECTION / (255 * QUARTER * d)))
     if bits < 2:
@@ -110,15 +124,23 @@ def projection(d: int, seed: int, attempt: int = 0, device: torch.device | None 
 
 
 def project(points: Tensor, a: Tensor, rows: int = 2048) -> Tensor:
-    """<a, x> for each point: uint8 [n, d] -> float64 [n], exact for `a` from `projection`."""
+    """Return <a, x> for each point: float64 [n], exact for `a` from `projection`.
+
+    points: uint8 [n, d].
+    a: float64 [d].
+    rows: points converted at a time.
+    """
     return torch.cat([part.to(torch.float64) @ a for part in points.split(rows)])
 
 
 def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
-    """The network of theorem 1 with c(points[i]) = values[i].
+    """Return the network of theorem 1 with c(points[i]) = values[i].
 
-    points: uint8 [n, d], n >= 1; values: [n], finite. Raises UserError where equal points have different values, and
-    where no projection keeps the points far enough apart for float64.
+    points: uint8 [n, d], n >= 1.
+    values: [n], finite.
+    seed: of the projection.
+    Raises UserError where equal points have different values, and where no projection keeps the points far enough apart
+    for float64.
     """
     if points.dtype != torch.uint8 or points.ndim != 2 or not len(points) or len(values) != len(points):
         raise ValueError(f"points must be uint8 [n, d] with a value each, not {points.dtype} {tuple(points.shape)}")
@@ -159,7 +181,7 @@ def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
 
 
 def _same_points_only(points: Tensor, values: Tensor, order: Tensor, new: Tensor) -> bool:
-    """Whether only equal points share a projection. Equal points with different values are a UserError."""
+    """Return whether only equal points share a projection. Raises UserError for equal points with different values."""
     after = (~new).nonzero().flatten()
     for place in after.tolist():
         first, second = int(order[place - 1]), int(order[place])
@@ -175,7 +197,11 @@ def _same_points_only(points: Tensor, values: Tensor, order: Tensor, new: Tensor
 
 
 def _substitute(z: Tensor, values: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Biases, weights and the largest miss, from ascending projections (multiples of 4) and their values."""
+    """Return biases, weights and the largest miss.
+
+    z: ascending projections, multiples of 4.
+    values: one for each.
+    """
     places = [int(place) for place in z.tolist()]
     first_step = max(QUARTER, (places[-1] - places[0]) // (QUARTER * len(places)) * QUARTER)
     before = places[0] - first_step

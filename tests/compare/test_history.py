@@ -32,7 +32,7 @@ def test_a_record_is_compared_with_the_last_ones_like_it(tmp_path: Path) -> None
     (tmp_path / "new").mkdir()
     new = read(store(tmp_path / "new", 21, 0.9))
     found = history.compare(records, new, 0.03)
-    assert found.lines[0].found.ratio == pytest.approx(0.9 / 0.8)
+    assert found.lines[0].estimate.ratio == pytest.approx(0.9 / 0.8)
     assert found.lines[0].old == 0.8
     assert found.lines[0].verdict == "slower"
     assert "the last 10 records like it, 2026-01-11T00:00:00 to 2026-01-20T00:00:00" in found.notes[0]

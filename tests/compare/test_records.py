@@ -132,8 +132,8 @@ def test_several_seeds_are_samples(run: Path, write: Callable[[str, Any], Path])
     paths = [seeds("old/result.json", [100.0, 101.0, 102.0]), seeds("new/result.json", [80.0, 81.0, 82.0])]
     found = {line.name: line for line in compare(read(paths[0]), read(paths[1]), 0.03).lines}["images_per_second"]
     assert (found.old, found.new) == (101.0, 81.0)
-    assert found.found.ratio == pytest.approx(101 / 81, rel=1e-3)
-    assert (found.found.values, found.verdict) == (3, "slower")
+    assert found.estimate.ratio == pytest.approx(101 / 81, rel=1e-3)
+    assert (found.estimate.values, found.verdict) == (3, "slower")
     assert read(paths[0]).date == "old"
     assert read(seeds("2026-01-01.json", [1.0])).date == "2026-01-01"
 
@@ -177,8 +177,8 @@ def test_benchmarks_are_compared_in_seconds_and_ratios(write: Callable[[str, Any
         ("a, s", "same"),
         ("a, times as fast as copy", "slower"),
     ]
-    assert found.lines[1].found.ratio == pytest.approx(1.5)
-    assert found.left_out == (("gone, s", "in the old alone"), ("fresh, s", "in the new alone"))
+    assert found.lines[1].estimate.ratio == pytest.approx(1.5)
+    assert found.skipped == (("gone, s", "in the old alone"), ("fresh, s", "in the new alone"))
 
 
 def test_gpu_checks_are_compared(write: Callable[[str, Any], Path]) -> None:
