@@ -31,8 +31,8 @@ def digest_all(split: Split) -> str:
 
 def digest_some(split: Split) -> str:
     """Return the SHA-256 of 64 evenly spaced samples, or all of fewer: of their encoded bytes, else of their pixels."""
-    places = torch.linspace(0, len(split.index) - 1, min(len(split.index), SAMPLED), dtype=torch.float64)
-    index = split.index[places.round().long()]
+    positions = torch.linspace(0, len(split.index) - 1, min(len(split.index), SAMPLED), dtype=torch.float64)
+    index = split.index[positions.round().long()]
     if isinstance(split.images, Encoded):
         return _digest(iter(split.images.encoded(index)))
     return _digest(_pixels(split, index))

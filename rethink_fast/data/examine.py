@@ -50,8 +50,8 @@ class Opened:
 
     def _peek(self, peek: Decoder, at: Sequence[int]) -> None:
         if at:
-            for shapes, places in peek.run([([self.data[k] for k in at], np.asarray(at, np.int64))]):
-                self.sizes[places] = np.asarray(shapes.as_tensor())[:, :2]
+            for shapes, positions in peek.run([([self.data[k] for k in at], np.asarray(at, np.int64))]):
+                self.sizes[positions] = np.asarray(shapes.as_tensor())[:, :2]
 
     def _peek_alone(self, peek: Decoder, k: int, file: np.ndarray) -> None:
         try:

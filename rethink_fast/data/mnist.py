@@ -43,9 +43,11 @@ def find(folder: Path) -> list[Path] | None:
 def _variant(folder: Path, name: str) -> Path | None:
     """The file of this name, plain or .gz; else whatever else has its name, so that it is named when it is opened."""
     dotted = name.replace("-idx", ".idx")
-    places = [folder / n for n in (name, name + ".gz", dotted, dotted + ".gz")]
-    places += [folder / n / n for n in (name, dotted)]  # as Kaggle unpacks them
-    return next((p for p in places if os.path.isfile(p)), None) or next((p for p in places if os.path.lexists(p)), None)
+    candidates = [folder / n for n in (name, name + ".gz", dotted, dotted + ".gz")]
+    candidates += [folder / n / n for n in (name, dotted)]  # as Kaggle unpacks them
+    return next((p for p in candidates if os.path.isfile(p)), None) or next(
+        (p for p in candidates if os.path.lexists(p)), None
+    )
 
 
 def load(folder: Path, options: DataOptions) -> Dataset:

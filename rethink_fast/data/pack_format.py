@@ -154,10 +154,10 @@ def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[s
     how: dict[str, Any] = {"format": values["format"], "size": values["size"], "labels": len(values["classes"])}
     pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **how)
     if values["format"] == "jpeg":
-        pack_schema.check_tar_places(index, [part.bytes for part in parts])
+        pack_schema.check_tar_positions(index, [part.bytes for part in parts])
     else:
         shape, start = _array_of(path / parts[0].file, len(index))
-        pack_schema.check_npy_places(index, shape, start)
+        pack_schema.check_npy_positions(index, shape, start)
     return PackSplit(parts, index, listed)
 
 

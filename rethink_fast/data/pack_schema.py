@@ -92,7 +92,7 @@ def check_rows(
         _check_all(empty | (length == height * width * 3), rows, "length", first)
 
 
-def check_tar_places(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 0, first: int = 0) -> None:
+def check_tar_positions(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 0, first: int = 0) -> None:
     """Check where the images lie in tars, of which the first has the number `shard`; sizes: bytes of each."""
     number = rows["shard"].astype(np.int64) - shard
     _check_all((number >= 0) & (number < len(sizes)), rows, "shard", first)
@@ -111,7 +111,7 @@ def check_tar_places(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 0, 
     _need(found.tolist() == list(sizes), "a shard that is longer or shorter than its samples")
 
 
-def check_npy_places(rows: np.ndarray, shape: Sequence[int], start: int, *, first: int = 0) -> None:
+def check_npy_positions(rows: np.ndarray, shape: Sequence[int], start: int, *, first: int = 0) -> None:
     """Check where the images lie in a .npy of images of this shape, whose sample `first` begins at the byte `start`."""
     row = int(np.prod(shape, dtype=object))
     empty = rows["length"] == 0

@@ -87,7 +87,7 @@ def read(path: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, Sampl
 
 
 def _samples(path: Path, names: list[str]) -> Samples:
-    places: list[tuple[str, int, int]] = []
+    positions: list[tuple[str, int, int]] = []
     labels: list[str] = []
     for name in names:
         images: dict[str, tuple[str, int, int]] = {}
@@ -110,11 +110,11 @@ def _samples(path: Path, names: list[str]) -> Samples:
                 raise bad_path(
                     path / name, f"has no label of {key}", "add KEY.cls, or KEY.json with the label, for each image"
                 )
-            places.append(place)
+            positions.append(place)
             labels.append(classes[key])
-    if not places:
+    if not positions:
         raise bad_path(path / names[0], "holds no images", "put KEY.jpg (or .png, ...) and KEY.cls into it")
-    shard, offsets, lengths = zip(*places, strict=True)
+    shard, offsets, lengths = zip(*positions, strict=True)
     return Samples(list(shard), np.array(offsets, np.int64), np.array(lengths, np.int64), labels)
 
 

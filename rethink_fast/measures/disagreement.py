@@ -24,18 +24,18 @@ MARGIN = 0.02
 
 @timed
 def disagreement(
-    trainer: Trainer, places: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], *, classes: int
+    trainer: Trainer, positions: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], *, classes: int
 ) -> Measurement:
     """Return the disagreement on test inputs of two networks, each trained on every other sample.
 
     trainer: trains a network, see training.Trainer.
-    places: int64 [n], ascending, of the training samples to be taken.
+    positions: int64 [n], ascending, of the training samples to be taken.
     labels: int64 [n], their labels.
     test: network inputs and labels of test images.
     classes: of the task.
     """
     halves = [
-        logits_of(trainer(places[k::2], labels[k::2], classes=classes, seed=k), test[0]).argmax(1) for k in range(2)
+        logits_of(trainer(positions[k::2], labels[k::2], classes=classes, seed=k), test[0]).argmax(1) for k in range(2)
     ]
     value = (halves[0] != halves[1]).double().mean().item()
     errors = [(each != test[1]).double().mean().item() for each in halves]
@@ -49,6 +49,6 @@ def disagreement(
         reference="Nakkiran and Bansal 2020",
         verdict="tracks" if near else None,
         error=error,
-        note=f"the halves, of {len(places) // 2:,} images each, have errors of {errors[0]:.3f} and {errors[1]:.3f}",
-        details={"errors": errors, "n": len(places)},
+        note=f"the halves, of {len(positions) // 2:,} images each, have errors of {errors[0]:.3f} and {errors[1]:.3f}",
+        details={"errors": errors, "n": len(positions)},
     )

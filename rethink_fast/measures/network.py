@@ -26,31 +26,55 @@ ALONG = ("relu", "relu_", "mean", "_adaptive_avg_pool2d", "avg_pool2d", "constan
 LINEAR = ("cat", "add", "add_")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer as it was passed through.
+    """A layer as the input goes through it; a max-pool where it has no weights.
 
-    kind: conv, linear or pool. weight: None for a pool. inside, outside: shapes of its input and output, without the
-    batch. depth: the number of layers on the longest way to it and through it, from 1. kernel, stride: (h, w), of conv
-    and pool; 1 else.
+    kind: conv, linear or pool.
+    inside, outside: shapes of its input and output, without the batch.
+    depth: the number of layers on the longest path to it and through it, from 1.
+    kernel, stride: (h, w) of a convolution or a pool; (1, 1) else.
     """
 
-    kind: str
-    weight: Tensor | None
-    bias: Tensor | None
+    kind: str = "pool"
     inside: tuple[int, ...]
     outside: tuple[int, ...]
     depth: int
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedLayer(Layer):
+    """A convolution or a linear layer.
+
+    weight: [out, in / groups, h, w], or [out, in].
+    bias: [out]; None without.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
     groups: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
 
 
 @dataclass(frozen=True)
 class TracedNetwork:
-    """The layers of a network, in order. foreign: operators that are neither layers nor linear nor ReLU.
+    """A network, layer by layer.
 
-    branches: whether some operator joins two ways. normalised: whether a local response normalization was passed over.
+    layers: in the order in which the input goes through them.
+    foreign: operators that are neither layers nor linear nor ReLU.
+    branches: whether some operator joins two paths.
+    normalised: whether a local response normalization was skipped.
     """
 
     layers: tuple[Layer, ...]
@@ -59,9 +83,9 @@ class TracedNetwork:
     normalised: bool
 
     @property
-    def weighted(self) -> list[Layer]:
+    def weighted(self) -> list[WeightedLayer]:
         """The layers that have weights."""
-        return [layer for layer in self.layers if layer.weight is not None]
+        return [layer for layer in self.layers if isinstance(layer, WeightedLayer)]
 
     def chain(self) -> list[Layer]:
         """Return the layers, one after another, ReLU and pooling between. Raises Unreadable for any other network."""
@@ -75,18 +99,20 @@ class TracedNetwork:
 def frozen(model: nn.Module, example: Tensor) -> nn.Module:
     """Return a copy in eval mode, with every batch norm that follows a layer folded into its weights.
 
-    example: an input [1 or more, ...]. A batch norm elsewhere stays, with its running statistics.
+    A batch norm elsewhere stays, with its running statistics.
+
+    example: float [1 or more, ...], an input.
     """
     model = copy.deepcopy(model).eval()
-    made: dict[int, tuple[str, Tensor]] = {}
+    outputs: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
 
     def watch(name: str, module: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(module, nn.Conv2d | nn.Linear):
-                made[id(output)] = name, output
-            elif id(inputs[0]) in made:
-                pairs.append((made[id(inputs[0])][0], name))
+                outputs[id(output)] = name, output
+            elif id(inputs[0]) in outputs:
+                pairs.append((outputs[id(inputs[0])][0], name))
 
         return module.register_forward_hook(hook)
 
@@ -116,7 +142,12 @@ def _fold(model: nn.Module, layer: str, norm: str) -> None:
 
 
 def read(model: nn.Module, example: Tensor) -> TracedNetwork:
-    """Return the layers that an input goes through. model: as `frozen` returns it. example: float [1 or more, ...]."""
+    """Return the layers that an input goes through.
+
+    model: as `frozen` returns it.
+    example: float [1 or more, ...], an input.
+    Raises Unreadable where a parameter is in a layer of another kind.
+    """
     model = copy.deepcopy(model)
     normalisations = [name for name, each in model.named_modules() if isinstance(each, nn.LocalResponseNorm)]
     for name in normalisations:
@@ -130,7 +161,7 @@ def read(model: nn.Module, example: Tensor) -> TracedNetwork:
         tuple(recorder.layers), tuple(dict.fromkeys(recorder.foreign)), recorder.branches, bool(normalisations)
     )
     learned = sum(p.numel() for p in model.parameters())
-    seen = sum(each.numel() for layer in network.layers for each in (layer.weight, layer.bias) if each is not None)
+    seen = sum(layer.parameters for layer in network.layers)
     if seen != learned:
         raise Unreadable(f"it reads {seen:,} of the {learned:,} parameters: the others are in layers of other kinds")
     return network
@@ -152,17 +183,17 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = [each for each in tree_leaves(args) if isinstance(each, Tensor)]
-        data = [each for each in given if id(each) in self._depth]
+        tensors = [each for each in tree_leaves(args) if isinstance(each, Tensor)]
+        data = [each for each in tensors if id(each) in self._depth]
         if data:
-            self._note(func.overloadpacket.__name__, args, given, data, out)
+            self._note(func.overloadpacket.__name__, args, tensors, data, out)
         return out
 
-    def _note(self, name: str, args: Any, given: list[Tensor], data: list[Tensor], out: Any) -> None:
+    def _note(self, name: str, args: Any, tensors: list[Tensor], data: list[Tensor], out: Any) -> None:
         kind = LAYERS.get(name)
         depth = max(self._depth[id(each)] for each in data) + (kind is not None)
         origins = {self._origin[id(each)] for each in data}
-        learned = [p for each in given if (p := self._parameters.get(each.untyped_storage().data_ptr())) is not None]
+        learned = [p for each in tensors if (p := self._parameters.get(each.untyped_storage().data_ptr())) is not None]
         self.branches = self.branches or len(origins) > 1
         if kind is not None:
             self.layers.append(self._layer(kind, args, learned, data[0], tree_leaves(out)[0], depth))
@@ -176,23 +207,24 @@ class _Recorder(TorchDispatchMode):
                 self._origin[id(each)] = min(origins) if name in VIEWS else self._count
 
     def _layer(self, kind: str, args: Any, learned: Sequence[Tensor], data: Tensor, out: Tensor, depth: int) -> Layer:
-        shapes = tuple(data.shape[1:]), tuple(out.shape[1:])
+        common: dict[str, Any] = {"kind": kind, "inside": tuple(data.shape[1:]), "outside": tuple(out.shape[1:])}
+        common["depth"] = depth
         if kind == "pool":
             kernel = args[1]
             stride = args[2] if len(args) > 2 and args[2] else kernel
-            return Layer(kind, None, None, *shapes, depth, _pair(kernel), _pair(stride))
+            return Layer(**common, kernel=_pair(kernel), stride=_pair(stride))
         weights = [p for p in learned if p.dim() == (4 if kind == "conv" else 2)]
         if len(weights) != 1:
             raise Unreadable(
                 "it reads linear layers and convolutions of images, each with a weight, and this network has others"
             )
-        bias = next((p for p in learned if p.dim() == 1), None)
+        common |= {"weight": weights[0], "bias": next((p for p in learned if p.dim() == 1), None)}
         if kind == "linear":
-            return Layer(kind, weights[0], bias, *shapes, depth)
+            return WeightedLayer(**common)
         stride, dilation, transposed, groups = args[3], args[5], args[6], args[8]
         if transposed or any(each != 1 for each in dilation):
             raise Unreadable("it reads convolutions that are neither transposed nor dilated")
-        return Layer(kind, weights[0], bias, *shapes, depth, _pair(weights[0].shape[2:]), _pair(stride), groups)
+        return WeightedLayer(**common, kernel=_pair(weights[0].shape[2:]), stride=_pair(stride), groups=groups)
 
 
 def _pair(sizes: Sequence[int]) -> tuple[int, int]:
@@ -203,10 +235,11 @@ def _pair(sizes: Sequence[int]) -> tuple[int, int]:
 @torch.no_grad()
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the outputs in eval mode, by batches: float [n, ...] -> float32 [n, classes]."""
-    was = model.training
+    training = model.training
     model.eval()
-    found = torch.cat([model(part).float() for part in inputs.split(BATCH)])
-    return found if not was else (model.train(), found)[1]
+    outputs = torch.cat([model(part).float() for part in inputs.split(BATCH)])
+    model.train(training)
+    return outputs
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

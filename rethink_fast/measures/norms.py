@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .measurement import Unreadable
-from .network import Layer, frozen, logits_of, margins, read
+from .network import Layer, WeightedLayer, frozen, logits_of, margins, read
 
 PERCENTILE = 0.1
 """The margin that bounds are taken at: the 10th percentile, as in Jiang et al. 2020."""
@@ -19,8 +19,12 @@ def conv_norm(weight: Tensor, size: tuple[int, int], groups: int = 1) -> float:
     """Return the largest singular value of a convolution with circular padding on images of this size.
 
     It is the largest of the kernel's two-dimensional discrete Fourier transform over all frequencies (Sedghi, Gupta and
-    Long, "The singular values of convolutional layers", ICLR 2019); that of the reshaped weight is another number.
-    weight: float [out, in / groups, h, w]. A stride can only make it less.
+    Long, "The singular values of convolutional layers", ICLR 2019); that of the reshaped weight is another number. A
+    stride can only make it less.
+
+    weight: float [out, in / groups, h, w].
+    size: height and width of the images.
+    groups: of the convolution.
     """
     norms = []
     for part in weight.double().chunk(groups):
@@ -44,9 +48,8 @@ def operator_norm(layer: Layer) -> float:
     A convolution with zero padding is part of the circular one on a grid that is larger by the kernel less 1, so that
     its norm is at most as large. A value that lies in m windows of a max-pool can move m outputs.
     """
-    if layer.kind == "pool":
+    if not isinstance(layer, WeightedLayer):
         return math.sqrt(math.prod(math.ceil(k / s) for k, s in zip(layer.kernel, layer.stride, strict=True)))
-    assert layer.weight is not None
     if layer.kind == "linear":
         return torch.linalg.matrix_norm(layer.weight.double(), ord=2).item()
     height, width = (side + k - 1 for side, k in zip(layer.inside[1:], layer.kernel, strict=True))
@@ -60,10 +63,14 @@ def positions(layer: Layer) -> int:
 
 @dataclass(frozen=True)
 class Chain:
-    """Layers one after another, with what they were at first, and the data.
+    """Layers one after another, and what a sample says of them.
 
-    norm: of the inputs, |X| / sqrt(n). gamma: the 10th percentile of the margins that are positive. below: share of
-    the margins that are at most gamma. normalised: whether a local response normalization was passed over.
+    initial: the layers before training.
+    norm: of the inputs, |X| / sqrt(n).
+    margins: float64 [n].
+    gamma: the 10th percentile of the margins that are positive.
+    below: share of the margins that are at most gamma.
+    normalised: whether a local response normalization was skipped.
     """
 
     layers: list[Layer]
@@ -82,12 +89,19 @@ class Chain:
 
 
 def chain_of(model: nn.Module, initial: nn.Module, inputs: Tensor, labels: Tensor) -> Chain:
-    """Read a network, its initial weights and its margins on a sample. Raises Unreadable."""
+    """Read a network, its initial weights and its margins on a sample.
+
+    model: the trained network.
+    initial: the same network before training.
+    inputs: float [n, ...].
+    labels: int64 [n].
+    Raises Unreadable.
+    """
     now = frozen(model, inputs[:2])
     network = read(now, inputs)
     layers, first = network.chain(), read(frozen(initial, inputs[:2]), inputs).chain()
-    found = margins(logits_of(now, inputs), labels).double()
-    positive = found[found > 0]
+    values = margins(logits_of(now, inputs), labels).double()
+    positive = values[values > 0]
     if not len(positive):
         raise Unreadable("it needs a margin above 0, and this network has every label wrong")
     gamma = positive.quantile(PERCENTILE).item()
@@ -95,9 +109,9 @@ def chain_of(model: nn.Module, initial: nn.Module, inputs: Tensor, labels: Tenso
         layers=layers,
         initial=first,
         norm=inputs.double().square().sum().div(len(inputs)).sqrt().item(),
-        margins=found,
+        margins=values,
         gamma=gamma,
-        below=(found <= gamma).double().mean().item(),
+        below=(values <= gamma).double().mean().item(),
         normalised=network.normalised,
     )
 
@@ -109,5 +123,5 @@ def perceptron(chain: Chain) -> list[tuple[Tensor, Tensor]]:
     return [
         (now.weight.double(), before.weight.double())
         for now, before in zip(chain.layers, chain.initial, strict=True)
-        if now.weight is not None and before.weight is not None
+        if isinstance(now, WeightedLayer) and isinstance(before, WeightedLayer)
     ]

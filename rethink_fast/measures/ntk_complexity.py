@@ -69,7 +69,7 @@ def ntk_complexity(inputs: Tensor, labels: Tensor, *, classes: int | None = None
 
 
 def nearest(x: Tensor) -> tuple[float, int, int]:
-    """Return the largest cosine of two different rows of norm 1, and their places."""
+    """Return the largest cosine of two different rows of norm 1, and their positions."""
     found = (-1.0, 0, 0)
     for start in range(0, len(x), ROWS):
         cosine = (x[start : start + ROWS] @ x.T).tril_(start - 1)

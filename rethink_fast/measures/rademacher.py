@@ -29,19 +29,19 @@ def mcdiarmid(draws: int, n: int, delta: float = DELTA) -> float:
 
 
 @timed
-def rademacher(trainer: Trainer, places: Tensor, inputs: Tensor, *, draws: int = DRAWS) -> Measurement:
+def rademacher(trainer: Trainer, positions: Tensor, inputs: Tensor, *, draws: int = DRAWS) -> Measurement:
     """Return the correlation with random signs that training reaches, a mean over draws.
 
     trainer: trains a network, see training.Trainer.
-    places: int64 [n], ascending, of the training samples to be taken.
+    positions: int64 [n], ascending, of the training samples to be taken.
     inputs: float [n, ...], what the network takes of them.
     draws: of signs.
     """
-    n = len(places)
+    n = len(positions)
     values = []
     for draw in range(draws):
         signs = torch.randint(0, 2, (n,), generator=torch.Generator().manual_seed(draw))
-        right = logits_of(trainer(places, signs, classes=2), inputs).argmax(1) == signs
+        right = logits_of(trainer(positions, signs, classes=2), inputs).argmax(1) == signs
         values.append(2 * right.double().mean().item() - 1)
     mean, term = sum(values) / draws, mcdiarmid(draws, n)
     least = mean - term + hoeffding(n)

@@ -36,7 +36,7 @@ def term(e_r: float, n: int, m: int, delta: float) -> float:
 @timed
 def ratt(
     trainer: Trainer,
-    places: Tensor,
+    positions: Tensor,
     labels: Tensor,
     inputs: Tensor,
     test: tuple[Tensor, Tensor],
@@ -46,7 +46,7 @@ def ratt(
     """Return the best bound of the first epochs. Every third image gets a random label.
 
     trainer: trains a network, see training.Trainer.
-    places: int64 [n], ascending, of the training samples to be taken.
+    positions: int64 [n], ascending, of the training samples to be taken.
     labels: int64 [n], 0 or 1.
     inputs: float [n, ...], what the network takes of them.
     test: network inputs and labels, 0 or 1, of test images.
@@ -65,7 +65,7 @@ def ratt(
         found = slack(e_s, e_r) + term(e_r, n, m, DELTA / epochs)
         rows.append({"epoch": epoch, "clean": e_s, "random": e_r, "bound": found, "test": tested})
 
-    trainer(places, given, classes=2, epochs=epochs, watch=watch)
+    trainer(positions, given, classes=2, epochs=epochs, watch=watch)
     best = min(rows, key=lambda row: row["bound"])
     return Measurement(
         name="ratt",

@@ -25,7 +25,7 @@ ETA = 0.05
 @timed
 def rrm(
     trainer: Trainer,
-    places: Tensor,
+    positions: Tensor,
     labels: Tensor,
     inputs: Tensor,
     test: tuple[Tensor, Tensor],
@@ -36,7 +36,7 @@ def rrm(
     """Return the sum of the three parts.
 
     trainer: trains a network, see training.Trainer.
-    places: int64 [n], ascending, of the training samples to be taken.
+    positions: int64 [n], ascending, of the training samples to be taken.
     labels: int64 [n], their labels.
     inputs: float [n, ...], what the network takes of them.
     test: network inputs and labels of test images.
@@ -50,8 +50,8 @@ def rrm(
     wrong = noisy != labels
     if not bool(wrong.any()):
         raise Unreadable(f"it needs a label that changes, and a share of {eta:g} of {len(labels)} changes none")
-    clean = trainer(places, labels, classes=classes)
-    right = logits_of(trainer(places, noisy, classes=classes), inputs).argmax(1) == labels
+    clean = trainer(positions, labels, classes=classes)
+    right = logits_of(trainer(positions, noisy, classes=classes), inputs).argmax(1) == labels
     train = (logits_of(clean, inputs).argmax(1) == labels).double().mean().item()
     tested = (logits_of(clean, test[0]).argmax(1) == test[1]).double().mean().item()
     train_eta, changed_eta = right.double().mean().item(), right[wrong].double().mean().item()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .measurement import DELTA, Measurement, hoeffding, judged, timed
+from .network import WeightedLayer
 from .norms import Chain, chain_of, operator_norm, positions
 
 
@@ -27,15 +28,15 @@ def complexity(norms: Sequence[float], distances: Sequence[float]) -> float:
 
 
 def _distances(chain: Chain) -> list[float]:
-    """b_i: the sum over the rows of each matrix of how far they are from where they were."""
-    found = []
+    """Return b_i: the sum over the rows of each matrix of their distance from initialisation; 0 for a pool."""
+    distances = []
     for now, before in zip(chain.layers, chain.initial, strict=True):
-        if now.weight is None or before.weight is None:
-            found.append(0.0)
+        if isinstance(now, WeightedLayer) and isinstance(before, WeightedLayer):
+            rows = (now.weight.double() - before.weight.double()).flatten(1)
+            distances.append(rows.norm(dim=1).sum().item() * positions(now))
         else:
-            moved = (now.weight.double() - before.weight.double()).flatten(1)
-            found.append(moved.norm(dim=1).sum().item() * positions(now))
-    return found
+            distances.append(0.0)
+    return distances
 
 
 @timed
@@ -62,8 +63,7 @@ def spectral_complexity(
     chain = chain_of(model, initial, inputs, labels)
     norms, distances = [operator_norm(layer) for layer in chain.layers], _distances(chain)
     r = complexity(norms, distances)
-    weighted = [layer for layer in chain.layers if layer.weight is not None]
-    entries = max(math.prod(layer.inside) * math.prod(layer.outside) for layer in weighted)
+    entries = max(math.prod(layer.inside) * math.prod(layer.outside) for layer in chain.layers if layer.parameters)
     covering = 9 * math.log(n) / math.sqrt(n) * math.sqrt(math.log(2 * entries))
     rademacher = 4 / n + covering * 4 / chain.gamma * chain.norm * r
     bound = chain.below + 2 * rademacher + hoeffding(n)

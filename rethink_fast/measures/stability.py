@@ -39,7 +39,7 @@ def distance(f: nn.Module, g: nn.Module) -> float:
 @timed
 def stability(
     trainer: Trainer,
-    places: Tensor,
+    positions: Tensor,
     labels: Tensor,
     inputs: Tensor,
     test: tuple[Tensor, Tensor],
@@ -50,24 +50,24 @@ def stability(
     """Return the mean difference of the test loss when one label changes, and the largest of the error at a point.
 
     trainer: trains a network, see training.Trainer.
-    places: int64 [n], ascending, of the training samples to be taken.
+    positions: int64 [n], ascending, of the training samples to be taken.
     labels: int64 [n], their labels.
     inputs: float [n, ...], what the network takes of them.
     test: network inputs and labels of test images.
     classes: of the task.
     pairs: how many labels are changed, each alone.
     """
-    n = len(places)
+    n = len(positions)
     counted: list[int] = []
-    trainer(places, labels, classes=classes, watch=lambda epoch, _: counted.append(epoch))
+    trainer(positions, labels, classes=classes, watch=lambda epoch, _: counted.append(epoch))
     epochs = len(counted)
-    first = trainer(places, labels, classes=classes, epochs=epochs)
+    first = trainer(positions, labels, classes=classes, epochs=epochs)
     before, own = logits_of(first, test[0]), logits_of(first, inputs)
     losses, changed, beta, distances = [], [], 0.0, []
     for i in torch.linspace(0, n - 1, pairs).long().tolist():
         other = labels.clone()
         other[i] = (other[i] + 1 + i % (classes - 1)) % classes
-        second = trainer(places, other, classes=classes, epochs=epochs)
+        second = trainer(positions, other, classes=classes, epochs=epochs)
         after, there = logits_of(second, test[0]), logits_of(second, inputs[i : i + 1])
         difference = F.cross_entropy(before, test[1], reduction="none") - F.cross_entropy(
             after, test[1], reduction="none"

@@ -25,6 +25,7 @@ from . import (
 )
 from .finished import FinishedRun, check_accuracy
 from .network import frozen, logits_of, read
+from .norms import positions
 
 SCHEMA = 1
 MARGINS, NTK, NOISE, ASCENT, GRADIENTS = 5000, 4000, 1000, 1024, 500
@@ -68,16 +69,12 @@ def multiply_adds(run: FinishedRun) -> int:
         layers = read(frozen(run.model, example), example).weighted
     except Unreadable:
         return sum(p.numel() for p in run.model.parameters())
-    return sum(layer.weight.numel() * _positions(layer.outside) for layer in layers if layer.weight is not None)
+    return sum(layer.weight.numel() * positions(layer) for layer in layers)
 
 
 def share_of(run: FinishedRun) -> float:
     """Return the share of its images that a measure takes which makes many passes."""
     return min(1.0, AFFORDED / multiply_adds(run))
-
-
-def _positions(shape: tuple[int, ...]) -> int:
-    return int(torch.tensor(shape[1:]).prod())
 
 
 def measure_run(run: FinishedRun, progress: Progress) -> Report:

@@ -30,23 +30,23 @@ def measure_by_training(report: Report, progress: Progress) -> Report:
 
     def samples(name: str, most: int) -> tuple[Tensor, Tensor, Tensor]:
         taken[name] = min(run.n, max(LEAST, round(most * share)))
-        places = subset(run.n, taken[name])
-        index = run.setup.dataset.train.index[places]
-        return places, run.setup.labels[index], run.inputs(run.setup.dataset.train, index)
+        positions = subset(run.n, taken[name])
+        index = run.setup.dataset.train.index[positions]
+        return positions, run.setup.labels[index], run.inputs(run.setup.dataset.train, index)
 
     def by_rademacher() -> Measurement:
-        places, _, inputs = samples("rademacher", TRAINED)
-        return rademacher(trainer, places, inputs)
+        positions, _, inputs = samples("rademacher", TRAINED)
+        return rademacher(trainer, positions, inputs)
 
     def by_halves() -> Measurement:
-        places, labels, _ = samples("disagreement", HALVES)
-        return disagreement(trainer, places, labels, test, classes=k)
+        positions, labels, _ = samples("disagreement", HALVES)
+        return disagreement(trainer, positions, labels, test, classes=k)
 
     def by_ratt() -> Measurement:
-        places, labels, inputs = samples("ratt", RATT)
+        positions, labels, inputs = samples("ratt", RATT)
         upper = (k + 1) // 2
         halves = [(each >= upper).long() for each in (labels, test[1])]
-        return ratt(trainer, places, halves[0], inputs, (test[0], halves[1]))
+        return ratt(trainer, positions, halves[0], inputs, (test[0], halves[1]))
 
     planned: dict[str, Callable[[], Measurement]] = {
         "rademacher": by_rademacher,

@@ -26,7 +26,7 @@ class Trainer(Protocol):
 
     def __call__(
         self,
-        places: Tensor,
+        positions: Tensor,
         labels: Tensor,
         *,
         classes: int,
@@ -36,7 +36,7 @@ class Trainer(Protocol):
     ) -> nn.Module:
         """Return a network trained on some training samples, in eval mode.
 
-        places: int64 [m], ascending, of the samples in the training set.
+        positions: int64 [m], ascending, of the samples in the training set.
         labels: int64 [m], theirs, below `classes`.
         classes: outputs of the network.
         seed: of the first weights.
@@ -65,7 +65,7 @@ def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Traine
     resolved = _resolved(base.run)
 
     def train(
-        places: Tensor,
+        positions: Tensor,
         labels: Tensor,
         *,
         classes: int,
@@ -73,7 +73,7 @@ def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Traine
         epochs: int | None = None,
         watch: Watch | None = None,
     ) -> nn.Module:
-        index = dataset.train.index[places]
+        index = dataset.train.index[positions]
         every = base.labels.clone()
         every[index] = labels
         part = replace(

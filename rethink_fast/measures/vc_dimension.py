@@ -39,7 +39,7 @@ def upper_bound(network: TracedNetwork) -> tuple[float, dict[str, float]]:
     depth = max(layer.depth for layer in network.layers)
     weights, units = Counter[int](), Counter[int]()
     for layer in network.layers:
-        weights[layer.depth] += sum(each.numel() for each in (layer.weight, layer.bias) if each is not None)
+        weights[layer.depth] += layer.parameters
         pairs = math.comb(math.prod(layer.kernel), 2) if layer.kind == "pool" else 1
         units[layer.depth] += math.prod(layer.outside) * pairs
     total = sum(weights.values())

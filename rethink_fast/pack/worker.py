@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..data.pack_format import checksum
-from ..data.pack_schema import BLOCK, INDEX, check_npy_places, check_rows, check_tar_places, file_of
+from ..data.pack_schema import BLOCK, INDEX, check_npy_positions, check_rows, check_tar_positions, file_of
 from ..errors import UserError
 from ..files import read_json, write_atomic
 from ..stderr import suppress_stderr
@@ -107,10 +107,10 @@ def read_record(job: ShardJob) -> dict[str, Any] | None:
         size = (job.folder / job.file).stat().st_size
         if job.format == "jpeg":
             length = size
-            check_tar_places(rows, [size], shard=job.number, first=job.start)
+            check_tar_positions(rows, [size], shard=job.number, first=job.start)
         else:
             length = job.byte_offset - job.offset + len(rows) * math.prod(job.shape)
-            check_npy_places(rows, job.shape, job.byte_offset, first=job.start)
+            check_npy_positions(rows, job.shape, job.byte_offset, first=job.start)
         part = {"file": job.file, "offset": job.offset, "bytes": length, "sha256": record["part"]["sha256"]}
         whole = record["part"] == part and job.offset + length <= size
     except (OSError, ValueError, TypeError, KeyError, OverflowError):

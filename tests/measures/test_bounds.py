@@ -123,7 +123,7 @@ def test_a_grouped_convolution_has_the_norm_of_its_largest_group() -> None:
 
 
 def test_a_pool_with_overlap_stretches_by_the_windows_that_share_a_value() -> None:
-    pool = Layer("pool", None, None, (1, 5, 5), (1, 2, 2), 1, (3, 3), (2, 2))
+    pool = Layer(inside=(1, 5, 5), outside=(1, 2, 2), depth=1, kernel=(3, 3), stride=(2, 2))
     assert operator_norm(pool) == 2
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 2, 2] = 1.0

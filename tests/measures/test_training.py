@@ -38,7 +38,7 @@ class Table(nn.Module):
 
 
 class Lookup:
-    """A Trainer that remembers its arguments. knows: which places it can; fits: what it was called with."""
+    """A Trainer that remembers its arguments. knows: which positions it can; fits: what it was called with."""
 
     def __init__(self, knows: Tensor | None = None, otherwise: Tensor | None = None) -> None:
         self.knows = torch.ones(N, dtype=torch.bool) if knows is None else knows
@@ -47,7 +47,7 @@ class Lookup:
 
     def __call__(
         self,
-        places: Tensor,
+        positions: Tensor,
         labels: Tensor,
         *,
         classes: int,
@@ -55,13 +55,13 @@ class Lookup:
         epochs: int | None = None,
         watch: Watch | None = None,
     ) -> nn.Module:
-        self.fits.append((places, labels, seed))
+        self.fits.append((positions, labels, seed))
         table = Table(classes)
         with torch.no_grad():
             if self.otherwise is not None:
                 table.outputs[PLACES, self.otherwise] = 0.5
-            known = places[self.knows[places]]
-            table.outputs[known, labels[self.knows[places]]] = 1.0
+            known = positions[self.knows[positions]]
+            table.outputs[known, labels[self.knows[positions]]] = 1.0
         for epoch in range(1, (epochs or 3) + 1):
             if watch is not None:
                 watch(epoch, table)
@@ -124,7 +124,7 @@ def test_halves_are_disjoint_and_disagree_by_count() -> None:
     truth = torch.arange(N) % CLASSES
     fit = Lookup(otherwise=(truth + 1) % CLASSES)
     found = measures.disagreement(fit, PLACES, truth, TEST, classes=CLASSES)
-    first, second = (set(places.tolist()) for places, _, _ in fit.fits)
+    first, second = (set(positions.tolist()) for positions, _, _ in fit.fits)
     assert not first & second
     assert len(first) == len(second) == N // 2
     assert fit.fits[0][2] != fit.fits[1][2], "and begin from other weights"
@@ -209,28 +209,28 @@ def test_the_engine_goes_on_as_the_run_did(run: FinishedRun) -> None:
 
 
 def test_the_engine_takes_the_labels_it_is_given(run: FinishedRun) -> None:
-    places, signs = torch.arange(100), torch.arange(100) // 3 % 2
-    model = engine(run)(places, signs, classes=2)
+    positions, signs = torch.arange(100), torch.arange(100) // 3 % 2
+    model = engine(run)(positions, signs, classes=2)
     index = run.setup.dataset.train.index[:100]
     predicted = model(run.inputs(run.setup.dataset.train, index)).argmax(1)
     assert (predicted == signs).double().mean() >= 0.99
 
 
 def test_the_pair_of_a_set_with_itself_differs_by_exactly_0(run: FinishedRun) -> None:
-    fit, places = engine(run), torch.arange(50)
+    fit, positions = engine(run), torch.arange(50)
     labels = run.setup.labels[run.setup.dataset.train.index[:50]]
-    first, again, other = (fit(places, labels, classes=10, epochs=3, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (fit(positions, labels, classes=10, epochs=3, seed=seed) for seed in (0, 0, 1))
     assert distance(first, again) == 0
     assert distance(first, other) > 0.1
 
 
 def test_exactly_so_many_epochs_and_as_many_classes(run: FinishedRun) -> None:
     seen: list[int] = []
-    places, signs = torch.arange(4), torch.arange(4) % 2
+    positions, signs = torch.arange(4), torch.arange(4) % 2
     until_it_fits: list[int] = []
-    engine(run)(places, signs, classes=2, watch=lambda epoch, _: until_it_fits.append(epoch))
+    engine(run)(positions, signs, classes=2, watch=lambda epoch, _: until_it_fits.append(epoch))
     wanted = len(until_it_fits) + 5
-    model = engine(run)(places, signs, classes=2, epochs=wanted, watch=lambda epoch, _: seen.append(epoch))
+    model = engine(run)(positions, signs, classes=2, epochs=wanted, watch=lambda epoch, _: seen.append(epoch))
     assert seen == list(range(1, wanted + 1))
     assert model(run.train_sample(3)[0]).shape == (3, 2)
     assert not model.training
