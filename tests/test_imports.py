@@ -29,7 +29,7 @@ LAYERS = (
     ("bench",),
     ("experiments",),
     ("compare",),
-    ("measures",),
+    ("measures", "memorize"),
     ("report",),
     ("cli", "__main__"),
 )

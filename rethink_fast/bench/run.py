@@ -115,7 +115,7 @@ def _run(
         stack.enter_context(deterministic(resolved.train.deterministic))
         stack.enter_context(screen)
         with ranks.raise_together():
-            dataset = _open(resolved, device, screen, stop, processes=ranks.local_world_size)
+            dataset = open_data(resolved, device, screen, stop, processes=ranks.local_world_size)
         for note in (*dataset.notes, _smaller_scale(run, device), *(folder.note for folder in owned)):
             if note:
                 screen.warn(note)
@@ -144,9 +144,11 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def _open(
+def open_data(
     run: ResolvedRun, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int
 ) -> Dataset:
+    """Open the data set of a run. processes: how many share the cores of this machine. Raises UserError."""
+
     def progress(what: str, done: int, total: int) -> None:
         stop.check()
         screen.on_load(what, done, total)

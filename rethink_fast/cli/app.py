@@ -15,6 +15,7 @@ from .compare import compare
 from .env import env
 from .evaluate import evaluate
 from .measure import measure
+from .memorize import memorize
 from .pack import pack
 from .plan import plan
 from .report import report
@@ -28,7 +29,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     result_action="return_value",
 )
-for command in (bench, measure, evaluate, reproduce, report, compare, pack, show, plan, env):
+for command in (bench, measure, evaluate, memorize, reproduce, report, compare, pack, show, plan, env):
     app.command(command)
 
 

@@ -13,7 +13,8 @@ from ..terminal import Terminal
 from ..train.distributed import Distributed
 
 
-def _section(name: str) -> Parameter:
+def section(name: str) -> Parameter:
+    """Annotates a section of config.py, whose fields are options in a group of the help."""
     return Parameter(name="*", group=name)
 
 
@@ -21,11 +22,11 @@ def bench(
     dataset: DatasetName,
     /,
     *,
-    data: Annotated[Data, _section("Data")] = Data(),
-    corruption: Annotated[Corruption, _section("Corruption")] = Corruption(),
-    model: Annotated[Model, _section("Model")] = Model(),
-    train: Annotated[Train, _section("Training")] = Train(),
-    session: Annotated[Session, _section("Output and resuming")] = Session(),
+    data: Annotated[Data, section("Data")] = Data(),
+    corruption: Annotated[Corruption, section("Corruption")] = Corruption(),
+    model: Annotated[Model, section("Model")] = Model(),
+    train: Annotated[Train, section("Training")] = Train(),
+    session: Annotated[Session, section("Output and resuming")] = Session(),
     json: bool = False,
 ) -> int:
     """Train a network on a corrupted data set until it has memorised it, and measure how fast.
