@@ -49,17 +49,17 @@ def plain(
 
 @pytest.mark.parametrize(("name", "decay"), [("mlp_1x512", 0.0), ("mlp_1x512", 1e-2), ("mlp_3x512", 1e-2)])
 def test_a_population_is_each_model_trained_alone(name: str, decay: float) -> None:
-    """Six models, an uneven number of slices; one has no sample in one of the batches, and makes no step there."""
+    """Ten models, two slices of uneven size; one has no sample in one of the batches, and makes no step there."""
     generator = torch.Generator().manual_seed(1)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     batches = [(random(8, 1, 6, 6), torch.randint(0, 10, (8,), generator=generator)) for _ in range(12)]
-    mine = torch.rand(6, 12, 8, generator=generator) < 0.7
+    mine = torch.rand(10, 12, 8, generator=generator) < 0.7
     mine[2, 5] = False
     models = []
-    for number in range(6):
+    for number in range(10):
         torch.manual_seed(number)
         models.append(build_model(name, num_classes=10, channels=1, size=(6, 6)).double())
     population = Perceptrons(models, momentum=0.9, weight_decay=decay, device=CPU, dtype=torch.float64)
@@ -68,7 +68,7 @@ def test_a_population_is_each_model_trained_alone(name: str, decay: float) -> No
     )
     alone = torch.stack([torch.stack(plain(model, batches, mine[k], 0.05, decay)) for k, model in enumerate(models)])
     assert (alone[:, -1] - alone[:, 0]).abs().max() > 0.2, "they have learnt something"
-    torch.testing.assert_close(found, alone, rtol=DOUBLE, atol=DOUBLE)
+    torch.testing.assert_close(found[mine], alone[mine], rtol=DOUBLE, atol=DOUBLE)
     some = torch.tensor([1, 4])
     inputs = batches[0][0]
     after = torch.stack([models[k](inputs).detach() for k in (1, 4)])
