@@ -51,11 +51,11 @@ def _levels(controller: str) -> Iterator[Path]:
         names, _, path = rest.partition(":")
         if names and controller not in names.split(","):
             continue
-        found = [folder for root, point in _mounts(names and controller) for folder in _above(path, root, point)]
-        if not found:
+        folders = [folder for root, point in _mounts(names and controller) for folder in _above(path, root, point)]
+        if not folders:
             usual = (CGROUP / names, CGROUP / controller) if names else (CGROUP, CGROUP / "unified")
-            found = [folder for point in usual for folder in _above(path, "/", point)]
-        yield from found
+            folders = [folder for point in usual for folder in _above(path, "/", point)]
+        yield from folders
 
 
 def _mounts(controller: str) -> Iterator[tuple[str, Path]]:

@@ -66,13 +66,13 @@ class Contention:
 
 def _threads() -> dict[str, tuple[int, int]]:
     """Nanoseconds that each thread of this process has run, and has been ready to run but waited."""
-    found = {}
+    times = {}
     with suppress(OSError):
         for thread in os.listdir(TASKS):
             with suppress(OSError, ValueError):  # it may end meanwhile
                 ran, waited, *_ = map(int, (TASKS / thread / "schedstat").read_text().split())
-                found[thread] = ran, waited
-    return found
+                times[thread] = ran, waited
+    return times
 
 
 def _switches() -> int:

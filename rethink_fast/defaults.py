@@ -158,9 +158,9 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
         "precision": "bf16" if on_gpu else "fp32",
     }
     ordered = recipe(run.train.recipe, model) if run.train.recipe else {}
-    given = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
-    changed = {name: value for name, value in ordered.items() if given.get(name, value) != value}
-    changes = tuple(f"{name} {given[name]} in place of {value}" for name, value in changed.items())
+    chosen = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
+    changed = {name: value for name, value in ordered.items() if chosen.get(name, value) != value}
+    changes = tuple(f"{name} {chosen[name]} in place of {value}" for name, value in changed.items())
     return ResolvedRun(
         run.dataset,
         ResolvedData(
@@ -168,7 +168,7 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
         ),
         ResolvedCorruption(**{**_values(run.corruption), "probability": _probability(run.corruption)}),
         ResolvedModel(**{**_values(run.model), "model": model}),
-        ResolvedTrain(**{**_values(run.train), **usual, **ordered, **given}),
+        ResolvedTrain(**{**_values(run.train), **usual, **ordered, **chosen}),
         changes,
     )
 

@@ -52,8 +52,8 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     if value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     fix = f"choose one of {', '.join(names)}.{hint}"
     raise UserError(f"{what} {value!r} is unknown", fix, option=what, value=value, allowed=tuple(names))
 

@@ -17,7 +17,7 @@ _STARTS_A_BLOCK = re.compile(r"(\d*)([-+=>.)])")
 
 def escape(text: str) -> str:
     """Return text as Markdown that shows exactly this text, on one line."""
-    return _ACTIVE.sub(lambda found: "\\" + found[0], printable(text).strip())
+    return _ACTIVE.sub(lambda match: "\\" + match[0], printable(text).strip())
 
 
 def _line(text: str) -> str:
@@ -39,8 +39,8 @@ def paragraph(text: str) -> list[str]:
 
 def bullets(lines: Iterable[str]) -> list[str]:
     """Return the lines of a list; none for an empty one."""
-    found = [f"- {_line(line)}" for line in lines]
-    return [*found, ""] if found else []
+    items = [f"- {_line(line)}" for line in lines]
+    return [*items, ""] if items else []
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -29,7 +29,7 @@ def drawing(**settings: Any) -> Iterator[None]:
     from matplotlib import rc_context
 
     text = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
-    found: Any = {**text, **{name.replace("_", ".", 1): value for name, value in settings.items()}}
-    with rc_context(found), warnings.catch_warnings():
+    options: Any = {**text, **{name.replace("_", ".", 1): value for name, value in settings.items()}}
+    with rc_context(options), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield

@@ -104,8 +104,8 @@ def read(
             also(values)
     except ValueError as error:
         raise BadFile(path, str(error), advice) from None
-    found: dict[str, Any] = values
-    return found
+    checked: dict[str, Any] = values
+    return checked
 
 
 def check(value: Any, shape: Any, key: str = "") -> None:
@@ -162,8 +162,8 @@ def _check_scalar(value: Any, shape: Any, key: str) -> None:
         _expect(fits and limits.low <= value <= limits.high, value, key, str(limits))
 
 
-def _expect(held: bool, value: Any, key: str, words: str) -> None:
-    if not held:
+def _expect(fits: bool, value: Any, key: str, words: str) -> None:
+    if not fits:
         raise ValueError(f"has {printable(key[-200:]) or 'the value'} {shown(value)}, where {words} is expected")
 
 

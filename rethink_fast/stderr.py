@@ -1,4 +1,4 @@
-"""Silence for C++ libraries that write to stderr what is said otherwise, or what nobody asked for."""
+"""Silence for C++ libraries that write to stderr what the package reports itself, or what nobody needs."""
 
 from __future__ import annotations
 

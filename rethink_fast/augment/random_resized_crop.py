@@ -2,9 +2,9 @@
 
 The paper reuses the preprocessing of the TensorFlow Inception package of 2016. That one draws a window of an aspect
 ratio (width over height) between 0.75 and 1.33 and a height between the least and the most that its limits allow, both
-uniformly; the least is where the window covers 10 % of the object's box, which is the whole image here, as no boxes are
-at hand. Where no window of that shape covers so much, it takes the whole image. It resizes by four methods in turn, one
-a thread; here it is linear.
+uniformly; the least is where the window covers 10 % of the object's box, which is the whole image here, as there are
+no boxes. Where no window of that shape covers so much, it takes the whole image. It resizes by four methods in turn,
+one a thread; here it is linear.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     if profile["overlapped"]:
         sentences.append(
             f"a profiled run is not replayed as a CUDA graph, so it may be slower than one without --profile; "
-            f"{', '.join(profile['overlapped'])} are the host's and run beside the device's stages"
+            f"{', '.join(profile['overlapped'])} are the host's and run at the same time as the device's stages"
         )
     if profile["sessions_before"]:
         sentences.append(f"this is of this session alone: the run has {profile['sessions_before']} before it")
@@ -88,8 +88,8 @@ def show(record: dict[str, Any], screen: LiveLine) -> None:
     for column in ("wall time", "seconds", "share", "us an image"):
         table.add_column(column, justify="left" if column == "wall time" else "right")
     for name, part in profile["stages"].items():
-        beside = " (beside the others)" if name in profile["overlapped"] else ""
-        table.add_row(name + beside, f"{part['seconds']:.3f}", _share(part["share"]), _us(part))
+        note = " (at the same time)" if name in profile["overlapped"] else ""
+        table.add_row(name + note, f"{part['seconds']:.3f}", _share(part["share"]), _us(part))
     images, wall = profile["images"], profile["wall_seconds"]
     whole = {"microseconds_per_image": 1e6 * wall / images if images else None}
     table.add_section()
@@ -115,23 +115,23 @@ def picture(record: dict[str, Any]) -> Figure:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=INCHES, dpi=DOTS, layout="constrained")
     axes = figure.subplots()
-    heights = {"wall": [0.0] * len(rows), "beside": [0.0] * len(rows)}
+    heights = {"wall": [0.0] * len(rows), "parallel": [0.0] * len(rows)}
     for name, colour in COLOURS.items():
         seconds = [max(0.0, row["seconds"][name]) for row in rows]
         if not any(seconds):
             continue
-        beside = name in overlapped
-        foot = heights["beside" if beside else "wall"]
+        parallel = name in overlapped
+        foot = heights["parallel" if parallel else "wall"]
         share = sum(seconds) / sum(row["wall_seconds"] for row in rows)
         axes.bar(
-            [epoch + 0.35 for epoch in epochs] if beside else epochs,
+            [epoch + 0.35 for epoch in epochs] if parallel else epochs,
             seconds,
-            width=0.2 if beside else 0.9 if not overlapped else 0.5,
+            width=0.2 if parallel else 0.9 if not overlapped else 0.5,
             bottom=list(foot),
             color=colour,
             edgecolor="#808080",
             linewidth=0.3 if len(rows) <= 100 else 0.0,
-            label=f"{name} {_share(share)}{' (beside)' if beside else ''}",
+            label=f"{name} {_share(share)}{' (at the same time)' if parallel else ''}",
         )
         foot[:] = [low + value for low, value in zip(foot, seconds, strict=True)]
     axes.set_xlabel("epoch")

@@ -62,9 +62,9 @@ class GracefulStop:
     def check_together(self) -> None:
         """Raise Interrupted, on every rank at the same call, if any of them was asked to stop."""
         if self._poll is not None:
-            found = self._poll(self.signal or 0)
-            if found:
-                self.signal = found
+            number = self._poll(self.signal or 0)
+            if number:
+                self.signal = number
                 raise Interrupted
         else:
             self.check()

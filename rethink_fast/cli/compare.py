@@ -54,6 +54,6 @@ def compare(
     from ..compare.run import run_compare
 
     options: dict[str, Any] = {"threshold": threshold, "strict": strict, "cases": cases, "out": out}
-    found, code = run_compare(old, new, **options, console=Terminal(stderr=json))
-    printed = print_json(found) if json else 0
+    comparison, code = run_compare(old, new, **options, console=Terminal(stderr=json))
+    printed = print_json(comparison) if json else 0
     return code or printed

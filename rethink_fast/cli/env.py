@@ -105,10 +105,10 @@ def _dali() -> Backend:
 
 
 def _triton() -> Backend:
-    found = _installed("Triton", "triton", "")
-    if found.usable and not torch.cuda.is_available():
+    triton = _installed("Triton", "triton", "")
+    if triton.usable and not torch.cuda.is_available():
         return Backend("Triton", False, "needs a GPU", "run on a machine with a CUDA GPU")
-    return found
+    return triton
 
 
 def _nvml() -> Backend:

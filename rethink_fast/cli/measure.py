@@ -23,7 +23,7 @@ def measure(
     train: bool = False,
     json: bool = False,
 ) -> int:
-    """Measure what bounds or follows the generalization of a finished run, beside its gap and its held-out bound.
+    """Measure what bounds or follows the generalization of a finished run, next to its gap and its held-out bound.
 
     Writes measures.json into the folder of the run. A bound says something, or is vacuous; a correlate tracks the gap
     between two runs, or does not.
@@ -33,7 +33,7 @@ def measure(
     run:
         The folder of a finished run, or of one of its seeds.
     against:
-        A second run to set beside it: the same with random labels, or with true ones.
+        A second run to compare it with: the same with random labels, or with true ones.
     train:
         Measure too what takes training more networks of the kind, on few images: minutes.
     json:
@@ -52,15 +52,15 @@ def measure(
             opened = open_run(folder, screen.on_load)
             for note in opened.setup.dataset.notes:
                 screen.warn(note)
-            report = measure_run(opened, screen.on_load)
-            return measure_by_training(report, screen.on_load) if train else report
+            measures = measure_run(opened, screen.on_load)
+            return measure_by_training(measures, screen.on_load) if train else measures
 
     if against is not None and against.resolve() == run.resolve():
         raise UserError(f"--against {against} is the run itself", "name another one", option="--against", value=against)
     ours = measured(run)
-    found = ours if against is None else compare_reports(ours, measured(against))
-    show(found, console)
-    values = found.as_dict()
+    report = ours if against is None else compare_reports(ours, measured(against))
+    show(report, console)
+    values = report.as_dict()
     with writing(run / NAME, "make room, or copy the run"):
         write_json(run / NAME, values)
     console.print(f"record: {run / NAME}", soft_wrap=True)

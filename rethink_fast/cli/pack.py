@@ -61,12 +61,12 @@ def pack(
     if verify is not None:
         if src is not None:
             raise UserError(f"--verify {verify} only checks a pack", f"omit {src}", option="--verify", value=verify)
-        made = check(verify, workers=processes, screen=screen)
+        packed = check(verify, workers=processes, screen=screen)
     elif src is None or dest is None:
         raise UserError("pack needs SRC and DEST", "give both, or --verify DEST", option="DEST", value=dest)
     else:
-        made = make(src, dest, format=format, size=size, workers=processes, screen=screen)
-    return print_json(as_dict(made)) if json else 0
+        packed = make(src, dest, format=format, size=size, workers=processes, screen=screen)
+    return print_json(as_dict(packed)) if json else 0
 
 
 def make(src: Path, dest: Path, *, format: str, size: int | None, workers: int, screen: LiveLine) -> Pack:

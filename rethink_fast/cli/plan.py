@@ -156,10 +156,10 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
     ]
     trains = options.images_per_second or known.get("model rate")
     loads = options.loader_images_per_second or known.get("loader rate")
-    given = options.images_per_second or options.loader_images_per_second
+    is_given = options.images_per_second or options.loader_images_per_second
     if trains or loads:
         limits = [rate for rate in (trains, loads) if rate]
-        single = min(limits) if given else known.get("combined rate", min(limits))
+        single = min(limits) if is_given else known.get("combined rate", min(limits))
         scored = min(rate for rate in (trains and EVALUATION_SPEED * trains, loads) if rate)
         epoch, evaluation = images / (gpus * single), both / (gpus * scored)
         seconds = epochs * epoch + evaluations * evaluation
@@ -185,16 +185,16 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
         how = f"{work:.4g} FLOP / ({gpus} x {peak / 1e12:,.4g} TFLOP/s)"
         lines.append(PlanLine("floor", "arithmetic floor", work / (gpus * peak) / 3600, "h", how))
     kept = STATE_BYTES * cost.parameters + batch * cost.kept_bytes
-    held = f"at least {network} x {STATE_BYTES} bytes + {batch} images x {cost.kept_bytes / 1e6:,.3g} MB for backward"
+    memory = f"at least {network} x {STATE_BYTES} bytes + {batch} images x {cost.kept_bytes / 1e6:,.3g} MB for backward"
     if "device bytes" in known and options.batch_size in (None, known["batch"]):
-        kept, held = known["device bytes"], "the peak of the measured run"
+        kept, memory = known["device bytes"], "the peak of the measured run"
     pixels, saved = size**2 * shape.channels, CHECKPOINT_BYTES * cost.parameters
     flight = f"{BATCHES_IN_FLIGHT} batches a GPU x {batch} x {image}"
     return [
         *lines,
         PlanLine("raw", "disk: all as raw pixels", both * pixels, "bytes", f"{both:,} x {image}"),
         PlanLine("checkpoint", "disk: a checkpoint", saved, "bytes", f"{network} x {CHECKPOINT_BYTES} bytes"),
-        PlanLine("gpu_memory", "memory of a GPU", kept, "bytes", held),
+        PlanLine("gpu_memory", "memory of a GPU", kept, "bytes", memory),
         PlanLine("host_memory", "host memory", BATCHES_IN_FLIGHT * batch * pixels, "bytes", flight),
     ], notes
 

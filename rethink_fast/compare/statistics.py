@@ -131,14 +131,14 @@ def t_quantile(probability: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan(low)
 
 
-def verdict(found: Estimate, threshold: float = THRESHOLD) -> Verdict:
+def verdict(ratio: Estimate, threshold: float = THRESHOLD) -> Verdict:
     """Return slower or faster if the whole interval lies beyond the threshold, same if within, else ambiguous."""
     beyond = 1.0 + threshold
-    if found.low > beyond:
+    if ratio.low > beyond:
         return "slower"
-    if found.high < 1.0 / beyond:
+    if ratio.high < 1.0 / beyond:
         return "faster"
-    return "same" if 1.0 / beyond <= found.low and found.high <= beyond else "ambiguous"
+    return "same" if 1.0 / beyond <= ratio.low and ratio.high <= beyond else "ambiguous"
 
 
 def sequential_test(
@@ -158,10 +158,10 @@ def sequential_test(
     values: list[float] = []
     for look in looks or doubling_schedule():
         values += more(look - len(values))
-        found = estimate(values)
-        if verdict(found, threshold) != "ambiguous":
+        ratio = estimate(values)
+        if verdict(ratio, threshold) != "ambiguous":
             break
-    return found, verdict(found, threshold)
+    return ratio, verdict(ratio, threshold)
 
 
 def doubling_schedule(first: int = FIRST_PAIRS, most: int = MOST_PAIRS) -> list[int]:

@@ -170,12 +170,12 @@ def _class_count(kind: str, dataset: Any, num_classes: int | None) -> int:
 def _per_channel(values: Sequence[float] | None, name: str) -> Tensor | None:
     if values is None:
         return None
-    made = torch.as_tensor(values, dtype=torch.float32, device="cpu")
-    if made.ndim != 1 or not made.isfinite().all():
+    tensor = torch.as_tensor(values, dtype=torch.float32, device="cpu")
+    if tensor.ndim != 1 or not tensor.isfinite().all():
         raise UserError(
-            f"{name} {made.tolist()} is not allowed",
+            f"{name} {tensor.tolist()} is not allowed",
             "give one finite number for each channel",
             option=name,
             value=values,
         )
-    return made
+    return tensor

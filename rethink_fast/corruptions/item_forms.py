@@ -31,18 +31,18 @@ def place_of(item: Any, keys: Sequence[str], position: int) -> Any:
     """
     named = isinstance(item, Mapping)
     names = list(item) if named else list(getattr(item, "_fields", ()))
-    found = [key for key in keys if key in names]
-    if len(found) > 1:
-        raise UserError(f"an item with both {found[0]!r} and {found[1]!r} is ambiguous", "keep one of them")
-    if named and not found:
+    known = [key for key in keys if key in names]
+    if len(known) > 1:
+        raise UserError(f"an item with both {known[0]!r} and {known[1]!r} is ambiguous", "keep one of them")
+    if named and not known:
         raise UserError(
             f"an item of keys {', '.join(map(repr, names))} is unknown",
             f"name one of them {', '.join(keys)}",
             value=tuple(names),
             allowed=tuple(keys),
         )
-    if found:
-        return found[0] if named else names.index(found[0])
+    if known:
+        return known[0] if named else names.index(known[0])
     if not isinstance(item, tuple | list):
         raise UserError(f"an item of type {_name(item)} is unknown", "give (image, label, ...) or a dict")
     if len(item) <= position:
@@ -60,11 +60,11 @@ def replaced(item: Any, place: Any, value: Any) -> Any:
         make = getattr(type(item), "_make", type(item))
         return make([value if k == place else element for k, element in enumerate(item)])
     try:
-        made = copy.copy(item)
-        made[place] = value
+        changed = copy.copy(item)
+        changed[place] = value
     except TypeError:
         raise UserError(f"an item of type {_name(item)} cannot be changed", "give a dict") from None
-    return made
+    return changed
 
 
 def class_of(label: Any) -> int:
@@ -95,7 +95,7 @@ def label_like(label: Any, number: int) -> Any:
     result: Any = None
     try:
         if isinstance(label, Tensor):
-            result = _as_given(torch.full_like(_plain(label), number), label)
+            result = _typed_as(torch.full_like(_plain(label), number), label)
         elif isinstance(label, np.ndarray):
             result = np.full_like(label, number, subok=False)
         else:
@@ -211,17 +211,17 @@ def _in_layout(values: Tensor, image: Tensor) -> Tensor:
     """Return values [H, W, C] with the axes, the strides, the class and the requires_grad of `image`."""
     result = torch.empty_like(_plain(image), dtype=values.dtype)
     result.copy_(values.permute(2, 0, 1) if image.ndim == 3 else values.squeeze(2))
-    return _as_given(result, image)
+    return _typed_as(result, image)
 
 
 def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().as_subclass(Tensor)
 
 
-def _as_given(result: Tensor, given: Tensor) -> Tensor:
-    if type(given) is not Tensor:
-        result = result.as_subclass(type(given))
-    return result.requires_grad_(given.requires_grad)
+def _typed_as(result: Tensor, original: Tensor) -> Tensor:
+    if type(original) is not Tensor:
+        result = result.as_subclass(type(original))
+    return result.requires_grad_(original.requires_grad)
 
 
 def _form(value: Any) -> str:

@@ -25,12 +25,12 @@ STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 def describe(task: Task) -> str:
     """Return a task in one line: network, data and what is out of the usual."""
     if isinstance(task, TheoryTask):
-        said = [task.name, task.dataset]
+        parts = [task.name, task.dataset]
         for name, value in task.options:
             if value is not None:
-                given = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
-                said.append(f"{name.replace('_', ' ')} {given}")
-        return ", ".join([*said, f"seed {task.seed}"])
+                text = " and ".join(value).replace("_", " ") if isinstance(value, tuple) else f"{value:,}"
+                parts.append(f"{name.replace('_', ' ')} {text}")
+        return ", ".join([*parts, f"seed {task.seed}"])
     corruption, train = task.corruption, task.train
     words = [
         NAMES[task.model.model] if task.model.model in NAMES else str(task.model.model),
@@ -135,9 +135,7 @@ def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
             for row in rows["rows"]:
                 for value in row["values"]:
                     counts[value["verdict"]] = counts.get(value["verdict"], 0) + 1
-        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        console.print(
-            f"{name}: {said}" + (f" ({experiment['skipped_because']})" if experiment["skipped_because"] else ""),
-            soft_wrap=True,
-        )
+        line = f"{name}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+        why = experiment["skipped_because"]
+        console.print(f"{line} ({why})" if why else line, soft_wrap=True)
     console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)

@@ -11,13 +11,13 @@ from .spec import Failed, NotRun, Results, Series
 
 def available(makers: Iterable[Callable[[], Series]]) -> list[Series]:
     """Return the series that can be made: a curve whose runs are missing or failed is skipped."""
-    made = []
+    curves = []
     for maker in makers:
         try:
-            made.append(maker())
+            curves.append(maker())
         except (NotRun, Failed):
             continue
-    return made
+    return curves
 
 
 def over_epochs(results: Results, run: Run, label: str, key: str, unit: float = 1.0) -> Series:

@@ -20,14 +20,14 @@ from .spec import ResolvedTask, Task, TheoryTask
 def parse(data: Sequence[str]) -> dict[str, str]:
     """Return the paths of --data cifar10=PATH ... by data set. Raises UserError."""
     paths = {}
-    for given in data:
-        dataset, equals, path = given.partition("=")
+    for word in data:
+        dataset, equals, path = word.partition("=")
         if not equals or not path:
             raise UserError(
-                f"--data {given} names no data set",
+                f"--data {word} names no data set",
                 "write --data cifar10=PATH, and the same for the others",
                 option="--data",
-                value=given,
+                value=word,
             )
         paths[one_of("data set", dataset, DATASETS)] = data_path(path)
     return paths
@@ -61,10 +61,10 @@ class Sources:
                 self._open[name, windows] = self._load(name, windows, progress)
             except UserError as error:
                 self._open[name, windows] = error
-        found = self._open[name, windows]
-        if isinstance(found, UserError):
-            raise found
-        return replace(found, train=_limited(found.train, limit), test=found.test and _limited(found.test, limit))
+        opened = self._open[name, windows]
+        if isinstance(opened, UserError):
+            raise opened
+        return replace(opened, train=_limited(opened.train, limit), test=opened.test and _limited(opened.test, limit))
 
     def identity(self, task: Task | ResolvedTask) -> str:
         """Return the identity of the data of a task (experiments/cache.py)."""

@@ -131,8 +131,8 @@ def _stopping_on_imagenet() -> Finding:
             label: results.mean(run, measures.best_test_accuracy) - results.mean(run, measures.test_accuracy)
             for label, run in plain.items()
         }
-        said = "; ".join(f"{gain:+.2f} {label}" for label, gain in gains.items())
-        return Check(min(gains.values()) >= IMAGENET_GAIN, said)
+        text = "; ".join(f"{gain:+.2f} {label}" for label, gain in gains.items())
+        return Check(min(gains.values()) >= IMAGENET_GAIN, text)
 
     return Finding(
         "on ImageNet without augmentation early stopping could improve the test accuracy",

@@ -22,11 +22,11 @@ def tables() -> dict[str, Any]:
 
 @cache
 def _curves() -> dict[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...]]]:
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with (FOLDER / "figure_curves.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault((row["figure"], row["series"]), []).append((float(row["x"]), float(row["y"])))
-    return {key: (tuple(x for x, _ in points), tuple(y for _, y in points)) for key, points in found.items()}
+            curves.setdefault((row["figure"], row["series"]), []).append((float(row["x"]), float(row["y"])))
+    return {key: (tuple(x for x, _ in points), tuple(y for _, y in points)) for key, points in curves.items()}
 
 
 def curve(figure: str, series: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -17,7 +17,7 @@ from .verdicts import VERDICTS
 MUST_MATCH = ("schema", "contract_version", "scale", "seeds")
 """What two reproductions must have in common to stand in one report."""
 NOT_REPORTED = ("profile", "compile")
-"""Keys of a run's record that a report leaves out."""
+"""Keys of a run's record that a report omits."""
 
 
 def describe_task(what: str, result: Result | str | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How large the runs are: `full` is the paper's, `laptop` is small enough for half an hour on two cores.
 
-What the paper leaves unsaid is chosen here, once, under a name.
+What the paper does not state is chosen here, once, under a name.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ LAPTOP = Scale(
 )
 """By single runs on two free cores of an AMD EPYC, random labels, evaluated every epoch: Inception 28 s, AlexNet 32 s,
 MLP 1x512 on 5,000 images 9 s. Batches and the learning rate of Inception are smaller with the data, so that an epoch
-still has enough steps. AlexNet's times tell true labels from random ones on 2,000 images, hardly on 1,000."""
+still has enough steps. AlexNet's times differ between true and random labels on 2,000 images, hardly on 1,000."""
 
 SCALES = {scale.name: scale for scale in (FULL, LAPTOP)}
 

@@ -1,6 +1,6 @@
 """What an experiment is made of: tasks to be carried out, and tables, plots and findings that are judged from them.
 
-An experiment is a value: it names its tasks and holds small functions of what they found. Nothing here runs anything.
+An experiment is a value: it names its tasks and holds small functions of their results. Nothing here runs anything.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class Results:
 
     def all(self, task: Task) -> list[Result]:
         """Return the results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
-        found = [self._results.get(with_seed(task, number)) for number in range(self._seeds)]
-        usable = [result for result in found if isinstance(result, Result)]
+        seeds = [self._results.get(with_seed(task, number)) for number in range(self._seeds)]
+        usable = [result for result in seeds if isinstance(result, Result)]
         if usable:
             return usable
-        for result in found:
+        for result in seeds:
             if isinstance(result, str):
                 raise Failed(result)
         raise NotRun

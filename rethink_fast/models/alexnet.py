@@ -1,7 +1,7 @@
 """Small Alexnet: two (convolution 5x5 -> max-pool 3x3 -> local-response-normalization) modules, then two fully
 connected layers of 384 and 192 units and the linear classifier (Zhang et al. 2017, appendix A).
 
-The paper leaves out channels, strides, padding and the constants. 64 channels, SAME padding and stride 2 in the
+The paper does not give channels, strides, padding and the constants. 64 channels, SAME padding and stride 2 in the
 pooling are what its parameter count implies; the constants are those of TensorFlow's CIFAR-10 tutorial.
 """
 

@@ -62,7 +62,7 @@ class InceptionModule(nn.Module):
 
 
 class DownsampleModule(nn.Module):
-    """A convolution of stride 2 beside a max-pool: [B, channels, H, W] -> [B, out + channels, ~H/2, ~W/2]."""
+    """A convolution of stride 2 next to a max-pool: [B, channels, H, W] -> [B, out + channels, ~H/2, ~W/2]."""
 
     def __init__(self, channels: int, out: int, batch_norm: bool) -> None:
         super().__init__()

@@ -57,15 +57,15 @@ def _label_cells(tokens: Sequence[Token]) -> None:
     columns: list[str] = []
     place = 0
     for token, following in itertools.pairwise(tokens):
-        said = "".join(child.content for child in following.children or ())
+        text = "".join(child.content for child in following.children or ())
         if token.type == "thead_open":
             columns = []
         elif token.type == "th_open":
-            columns.append(said)
+            columns.append(text)
         elif token.type == "tr_open":
             place = 0
         elif token.type == "td_open":
             token.attrSet("data-label", columns[place])
             if columns[place] == "verdict":
-                token.attrSet("class", f"verdict {VERDICTS.get(said.split(' ')[0], '')}".strip())
+                token.attrSet("class", f"verdict {VERDICTS.get(text.split(' ')[0], '')}".strip())
             place += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def picture(plot: dict[str, Any]) -> Figure:
     figure = Figure(figsize=INCHES, layout="constrained")
     axes = figure.subplots()
     labels = list(dict.fromkeys(series["label"] for series in (*plot["paper"], *plot["ours"])))
-    colours = {label: COLOURS[place % len(COLOURS)] for place, label in enumerate(labels)}
+    colours = dict(zip(labels, itertools.cycle(COLOURS), strict=False))
     for series in plot["paper"]:
         axes.plot(series["x"], _numbers(series["y"]), "--", color=colours[series["label"]], linewidth=1.1, alpha=0.75)
     for series in plot["ours"]:

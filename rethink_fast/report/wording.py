@@ -10,8 +10,8 @@ from ..text import number
 
 def paper(value: dict[str, Any]) -> str:
     """Return the paper's number or words."""
-    given = value["paper"]
-    return "-" if given is None else given if isinstance(given, str) else number(given)
+    reference = value["paper"]
+    return "-" if reference is None else reference if isinstance(reference, str) else number(reference)
 
 
 def ours(value: dict[str, Any]) -> str:
@@ -27,10 +27,10 @@ def ours(value: dict[str, Any]) -> str:
 
 def difference(value: dict[str, Any]) -> str:
     """Return ours less the paper's."""
-    found = value["difference"]
-    if found is None:
+    gap = value["difference"]
+    if gap is None:
         return "-"
-    return f"{'+' if found >= 0 else '-'}{number(abs(found))}"
+    return f"{'+' if gap >= 0 else '-'}{number(abs(gap))}"
 
 
 def tolerance(value: dict[str, Any]) -> str:
@@ -49,8 +49,8 @@ def caption(plot: dict[str, Any]) -> str:
 
 def reasons(table: dict[str, Any]) -> dict[str, str]:
     """Return a letter for each reason of a tolerance in a table, in their order in the table."""
-    found = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
-    return {reason: string.ascii_lowercase[place] if place < 26 else str(place) for place, reason in enumerate(found)}
+    order = dict.fromkeys(value["reason"] for row in table["rows"] for value in row["values"] if value["reason"])
+    return {reason: string.ascii_lowercase[k] if k < 26 else str(k) for k, reason in enumerate(order)}
 
 
 def runs_seconds(record: dict[str, Any]) -> float:
@@ -95,7 +95,7 @@ def total_seconds(values: dict[str, Any]) -> float:
 
 def machines(values: dict[str, Any]) -> list[dict[str, str]]:
     """Return each machine and set of versions that the runs were made with, once."""
-    found: dict[str, dict[str, str]] = {}
+    tables: dict[str, dict[str, str]] = {}
     for run in values["runs"].values():
         if run["record"] is None:
             continue
@@ -111,16 +111,16 @@ def machines(values: dict[str, Any]) -> list[dict[str, str]]:
             "corruption contract": f"version {facts['contract_version']}",
             "git": f"{(git['revision'] or '-')[:12]}{' with local changes' if git['dirty'] else ''}",
         }
-        found["|".join(lines.values())] = lines
-    return list(found.values())
+        tables["|".join(lines.values())] = lines
+    return list(tables.values())
 
 
 def deviations(values: dict[str, Any]) -> list[str]:
     """Return how the runs differ from the paper's: by their scale, and where one is not of the recipe, each once."""
-    found = dict.fromkeys(values["scale"]["deviations"])
+    sentences = dict.fromkeys(values["scale"]["deviations"])
     for run in values["runs"].values():
         record = run["record"]
         changes = (record.get("recipe") or {}).get("overrides") if record is not None else None
         if changes:
-            found[f"{record['model']}: {', '.join(changes)}."] = None
-    return list(found)
+            sentences[f"{record['model']}: {', '.join(changes)}."] = None
+    return list(sentences)

@@ -1,4 +1,4 @@
-"""The report of a reproduction, written beside it: report.html, report.md and a picture of each plot."""
+"""The report of a reproduction, written into its folder: report.html, report.md and a picture of each plot."""
 
 from __future__ import annotations
 

@@ -39,20 +39,20 @@ class Cholesky:
         """
         x = right.to(self.dtype, copy=True)
         for number, panel in enumerate(self.panels):
-            top, below, here, rest = self._parts(number, panel, x)
-            here.copy_(torch.linalg.solve_triangular(top, here, upper=False))
-            rest.addmm_(below, here, alpha=-1)
+            top, below, own, rest = self._parts(number, panel, x)
+            own.copy_(torch.linalg.solve_triangular(top, own, upper=False))
+            rest.addmm_(below, own, alpha=-1)
         for number, panel in reversed(list(enumerate(self.panels))):
-            top, below, here, rest = self._parts(number, panel, x)
-            here.addmm_(below.T, rest, alpha=-1)
-            here.copy_(torch.linalg.solve_triangular(top.T, here, upper=True))
+            top, below, own, rest = self._parts(number, panel, x)
+            own.addmm_(below.T, rest, alpha=-1)
+            own.copy_(torch.linalg.solve_triangular(top.T, own, upper=True))
         return x.to(right.dtype)
 
     def _parts(self, number: int, panel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the triangle of a panel, what is below it, and the rows of x that belong to each."""
         columns = panel.shape[1]
-        here = x[number * self.width :]
-        return panel[:columns], panel[columns:], here[:columns], here[columns:]
+        own = x[number * self.width :]
+        return panel[:columns], panel[columns:], own[:columns], own[columns:]
 
 
 def bytes_needed(n: int, dtype: torch.dtype, width: int = WIDTH) -> int:

@@ -34,7 +34,7 @@ BLOCK = 1024
 PART = 20
 """Images whose responses to them do: half a second's work of one core."""
 TILE = 1024
-"""Rows and columns of a product of features, likewise."""
+"""Rows and columns of a product of features that is computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -150,20 +150,20 @@ def random_convolution_gram(
 
     for start in range(0, filters, BLOCK):
         some, tick = slice(start, min(start + BLOCK, filters)), partial(check, start)
-        mine, other = (responses(images, patches, some, tick) for images in (train, test))
-        for columns in blocks(mine.shape[1], TILE):
-            deviation, mean = torch.std_mean(mine[:, columns], dim=0, correction=0)
-            for part in (mine, other):
+        trained, tested = (responses(images, patches, some, tick) for images in (train, test))
+        for columns in blocks(trained.shape[1], TILE):
+            deviation, mean = torch.std_mean(trained[:, columns], dim=0, correction=0)
+            for part in (trained, tested):
                 part[:, columns].sub_(mean).div_(deviation.clamp_min(1e-6))
             tick()
         for columns in blocks(len(train), TILE):
-            right = mine[columns].to(torch.float64).T
+            right = trained[columns].to(torch.float64).T
             for rows in blocks(len(train), TILE):
                 if rows.start >= columns.start:
-                    gram[rows, columns].addmm_(mine[rows].to(torch.float64), right)
+                    gram[rows, columns].addmm_(trained[rows].to(torch.float64), right)
                     tick()
             for rows in blocks(len(test), TILE):
-                cross[rows, columns].addmm_(other[rows].to(torch.float64), right)
+                cross[rows, columns].addmm_(tested[rows].to(torch.float64), right)
                 tick()
         check(some.stop)
     for columns in blocks(len(train), TILE):

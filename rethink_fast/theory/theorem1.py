@@ -66,9 +66,9 @@ def run_theorem1(dataset: Dataset, seed: int, progress: Progress | None = None) 
     if progress is not None:
         progress("building the network of theorem 1", 0, len(points))
     started = time.perf_counter()
-    found = fit(points, labels, seed)
+    fitted = fit(points, labels, seed)
     built = time.perf_counter()
-    outputs = found.network(points, progress)
+    outputs = fitted.network(points, progress)
     deviation = float((outputs - labels).abs().max())
     evaluated = time.perf_counter()
     return Theorem1Result(
@@ -77,15 +77,11 @@ def run_theorem1(dataset: Dataset, seed: int, progress: Progress | None = None) 
         seed=seed,
         n=len(points),
         d=points.shape[1],
-        weights=found.network.weights,
+        weights=fitted.network.weights,
         labels_reproduced=int((outputs.round() == labels).sum()),
         deviation=deviation,
-        exact_deviation=found.deviation,
-        rounding=found.rounding,
-        smallest_gap=found.smallest_gap,
-        spread=found.spread,
-        duplicates=found.duplicates,
-        tries=found.tries,
+        exact_deviation=fitted.deviation,
+        **{name: getattr(fitted, name) for name in ("rounding", "smallest_gap", "spread", "duplicates", "tries")},
         build_seconds=built - started,
         evaluate_seconds=evaluated - built,
         device=str(points.device),

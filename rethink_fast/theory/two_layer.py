@@ -71,11 +71,11 @@ class TwoLayerNetwork:
         hidden = outputs.new_empty(ROWS, NEURONS)
         z = project(points, self.a)
         for row in range(0, len(points), ROWS):
-            here = z[row : row + ROWS, None]
+            block_z = z[row : row + ROWS, None]
             for neuron in range(0, len(self.b), NEURONS):
                 b, w = self.b[neuron : neuron + NEURONS], self.w[neuron : neuron + NEURONS]
-                block = hidden.flatten()[: len(here) * len(b)].view(len(here), len(b))
-                torch.sub(here, b, out=block).clamp_(min=0)
+                block = hidden.flatten()[: len(block_z) * len(b)].view(len(block_z), len(b))
+                torch.sub(block_z, b, out=block).clamp_(min=0)
                 outputs[row : row + ROWS].addmv_(block, w)
             if progress is not None:
                 progress("evaluating the network of theorem 1", min(row + ROWS, len(points)), len(points))
@@ -148,7 +148,7 @@ def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
     largest = float(values.abs().max())
     if not largest <= LARGEST_VALUE:
         raise ValueError(f"values must be finite and at most {LARGEST_VALUE:g} in size, not {largest:g}")
-    found = None
+    fitted = None
     for attempt in range(TRIES):
         a = projection(points.shape[1], seed, attempt, points.device)
         z, order = project(points, a).sort(stable=True)
@@ -160,7 +160,7 @@ def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
         network = TwoLayerNetwork(a, b, w)
         rounding = float((w.abs() * (z[-1] - b)).sum()) * 2.0**-53
         gaps = z[new].diff()
-        found = InterpolatingFit(
+        fitted = InterpolatingFit(
             network,
             smallest_gap=float(gaps.min()) if len(gaps) else math.inf,
             spread=float(z[-1] - z[0]),
@@ -170,12 +170,12 @@ def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
             tries=attempt + 1,
         )
         if rounding <= LARGEST_ROUNDING * max(1.0, largest):
-            return found
-    if found is None:
+            return fitted
+    if fitted is None:
         raise UserError(f"{TRIES} random projections all put different images on one point", "choose another seed")
     raise UserError(
-        f"in {TRIES} random projections some images come within {found.smallest_gap:.3g} of each other over "
-        f"a range of {found.spread:.3g}: float64 could miss a label by {found.rounding:.2g}",
+        f"in {TRIES} random projections some images come within {fitted.smallest_gap:.3g} of each other over "
+        f"a range of {fitted.spread:.3g}: float64 could miss a label by {fitted.rounding:.2g}",
         "choose another seed or fewer images",
     )
 
@@ -183,8 +183,8 @@ def fit(points: Tensor, values: Tensor, seed: int) -> InterpolatingFit:
 def _same_points_only(points: Tensor, values: Tensor, order: Tensor, new: Tensor) -> bool:
     """Return whether only equal points share a projection. Raises UserError for equal points with different values."""
     after = (~new).nonzero().flatten()
-    for place in after.tolist():
-        first, second = int(order[place - 1]), int(order[place])
+    for position in after.tolist():
+        first, second = int(order[position - 1]), int(order[position])
         if not torch.equal(points[first], points[second]):
             return False
         if values[first] != values[second]:
@@ -202,23 +202,23 @@ def _substitute(z: Tensor, values: Tensor) -> tuple[Tensor, Tensor, float]:
     z: ascending projections, multiples of 4.
     values: one for each.
     """
-    places = [int(place) for place in z.tolist()]
-    first_step = max(QUARTER, (places[-1] - places[0]) // (QUARTER * len(places)) * QUARTER)
-    before = places[0] - first_step
+    positions = [int(position) for position in z.tolist()]
+    first_step = max(QUARTER, (positions[-1] - positions[0]) // (QUARTER * len(positions)) * QUARTER)
+    before = positions[0] - first_step
     biases: list[int] = []
     weights: list[float] = []
     value = slope = worst = 0
-    for place, wanted in zip(places, values.tolist(), strict=True):
-        bias = before + (place - before) // QUARTER
+    for position, wanted in zip(positions, values.tolist(), strict=True):
+        bias = before + (position - before) // QUARTER
         goal = int(math.ldexp(wanted, SCALE))
-        value += slope * (place - before)
+        value += slope * (position - before)
         # The quotient of two whole numbers is rounded once, to the weight's float64; below 2^-SCALE it is cut.
-        weight = int((goal - value) / (place - bias))
-        value += weight * (place - bias)
+        weight = int((goal - value) / (position - bias))
+        value += weight * (position - bias)
         slope += weight
         worst = max(worst, abs(value - goal))
         biases.append(bias)
         weights.append(math.ldexp(weight, -SCALE))
-        before = place
+        before = position
     b = torch.tensor(biases, dtype=torch.float64, device=z.device)
     return b, torch.tensor(weights, dtype=torch.float64, device=z.device), math.ldexp(worst, -SCALE)

@@ -21,13 +21,12 @@ from rethink_fast.data.npy_images import MappedFile, MemmapImages, PinnedMemmapI
 from rethink_fast.data.source import InMemoryImages, SupportsCrops
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import build_run
-from tests.pack.test_pack import CLASSES, cache, flip, made, tree
+from tests.pack.helpers import CLASSES, flip, made, tree
 from tests.train.test_loop import run_of, train
 
 pytest.importorskip("nvidia.dali")
 
 CPU = torch.device("cpu")
-__all__ = ["cache"]  # the fixture: every test has a cache of its own
 
 
 def opened(path: Path, dataset: str = "imagenet", size: int = 14, **changes: Any) -> Dataset:
