@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from .text import duration, printable
@@ -53,6 +54,14 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError, where rich would end the process."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def number_table(first: str, *others: str) -> Table:
+    """Return a table whose first column is text, and whose other columns are numbers, aligned to the right."""
+    table = Table(first, header_style="bold")
+    for column in others:
+        table.add_column(column, justify="right")
+    return table
 
 
 class LiveLine:

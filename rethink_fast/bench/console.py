@@ -7,12 +7,11 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from .. import kernels
 from ..contention import overloaded
 from ..corruptions import KINDS
-from ..terminal import LiveLine
+from ..terminal import LiveLine, number_table
 from ..text import duration
 from ..train.loop import StepProgress
 from ..train.setup import RunContext
@@ -122,17 +121,13 @@ class ConsoleProgress(LiveLine):
         if record["stop_reason"] == "non_finite_loss":
             self.print(f"the loss became NaN or infinite at step {record['first_non_finite_step']}")
         self.print(_verdict(record))
-        table = Table(header_style="bold")
-        for column in ("time to memorize", "seconds", "epochs", "steps"):
-            table.add_column(column, justify="left" if column == "time to memorize" else "right")
+        table = number_table("time to memorize", "seconds", "epochs", "steps")
         for name, moment in record["time_to_memorize"].items():
             cells = [f"{moment['seconds']:.2f}", str(moment["epochs"]), str(moment["steps"])] if moment else ["-"] * 3
             table.add_row(_milestone(name), *cells)
         self.console.print(table)
         rate = record["images_per_second"]
-        self.print(
-            f"{rate:,.0f} images/s in training" if rate else "no step was made",
-        )
+        self.print(f"{rate:,.0f} images/s in training" if rate else "no step was made")
         self.print(
             f"training {duration(record['train_seconds'])} (waiting for data {percent(record['data_wait_fraction'])}), "
             f"evaluation {duration(record['eval_seconds'])}, compilation {duration(record['compile_seconds'])}, "
@@ -155,9 +150,7 @@ class ConsoleProgress(LiveLine):
         """
         seeds = len(record["seeds"])
         self.print(f"{record['memorized']} of {seeds} runs memorized every label")
-        table = Table(header_style="bold")
-        for column in (f"over {seeds} seeds", "n", "mean", "std", "least", "most"):
-            table.add_column(column, justify="left" if column.startswith("over") else "right")
+        table = number_table(f"over {seeds} seeds", "n", "mean", "std", "least", "most")
         for name, values in record["summary"].items():
             cells = [f"{values[key]:,.4g}" for key in ("mean", "std", "min", "max")]
             table.add_row(name.replace("_", " "), str(values["n"]), *cells)

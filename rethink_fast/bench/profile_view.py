@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..files import write_atomic
 from ..plotting import drawing
-from ..terminal import LiveLine
+from ..terminal import LiveLine, number_table
 from ..text import printable
 
 if TYPE_CHECKING:
@@ -84,9 +82,7 @@ def _joules(value: float | None) -> str:
 def show(record: dict[str, Any], screen: LiveLine) -> None:
     """Print the table of stages and the lines."""
     profile = record["profile"]
-    table = Table(header_style="bold")
-    for column in ("wall time", "seconds", "share", "us an image"):
-        table.add_column(column, justify="left" if column == "wall time" else "right")
+    table = number_table("wall time", "seconds", "share", "us an image")
     for name, part in profile["stages"].items():
         note = " (at the same time)" if name in profile["overlapped"] else ""
         table.add_row(name + note, f"{part['seconds']:.3f}", _share(part["share"]), _us(part))

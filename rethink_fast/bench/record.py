@@ -34,16 +34,10 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "device": ("str", "cpu or cuda:N"),
     "world_size": ("int", "processes that shared every batch, in the last session"),
     "batch_size": ("int", "images in a step, over all ranks"),
-    "recipe": (
-        "dict",
-        "name (paper, fast or null) and overrides: options given that differ from it, in words",
-    ),
+    "recipe": ("dict", "name (paper, fast or null) and overrides: options given that differ from it, in words"),
     "eval_interval": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
     "compile": ("dict", "enabled (bool), and the reason"),
-    "backend": (
-        "dict",
-        "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch",
-    ),
+    "backend": ("dict", "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch"),
     "deterministic": ("bool", "whether deterministic algorithms alone were used"),
     "n_sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
     "started_at": ("str", "UTC time at which the first session began, ISO 8601"),
@@ -78,6 +72,9 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "environment": ("dict", "versions, processor, threads, GPU, git state, contention (whether the machine was busy)"),
 }
 """Every key of result.json: its type (a question mark where it may be null) and what it means."""
+
+SCORES = ("train_accuracy", "train_top5_accuracy", "train_loss", "test_accuracy", "test_top5_accuracy")
+"""Keys of the record that are those of the last full pass."""
 
 COUNT, AMOUNT, FRACTION = Number(0, 2**63, whole=True), Number(0, 1e30), Number(0, 1)
 SHAPES = {"int": COUNT, "float": AMOUNT, "str": str, "bool": bool, "dict": Each()}
@@ -185,11 +182,7 @@ def result(
         "ended_at": utc_now(),
         "epochs": len(outcome.rows),
         "steps": outcome.steps,
-        "train_accuracy": last.train_accuracy if last else None,
-        "train_top5_accuracy": last.train_top5_accuracy if last else None,
-        "train_loss": last.train_loss if last else None,
-        "test_accuracy": last.test_accuracy if last else None,
-        "test_top5_accuracy": last.test_top5_accuracy if last else None,
+        **{name: getattr(last, name, None) for name in SCORES},
         "best_test_accuracy": best.test_accuracy if best else None,
         "best_test_epoch": best.epoch if best else None,
         "best_test_top5_accuracy": best_top5.test_top5_accuracy if best_top5 else None,

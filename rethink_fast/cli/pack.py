@@ -17,7 +17,7 @@ from ..env import cores
 from ..errors import UserError, in_range
 from ..output import print_json
 from ..pack import write
-from ..terminal import LiveLine, Terminal
+from ..terminal import LiveLine, Terminal, number_table
 from ..text import duration, format_bytes
 
 LISTED = 10
@@ -143,9 +143,7 @@ def as_dict(pack: Pack) -> dict[str, object]:
 
 
 def _table(pack: Pack) -> Table:
-    table = Table("split", header_style="bold")
-    for column in ("samples", "quarantined", "files", "bytes"):
-        table.add_column(column, justify="right")
+    table = number_table("split", "samples", "quarantined", "files", "bytes")
     for name, split in (("train", pack.train), ("test", pack.test)):
         if split is not None:
             count = sum(part.bytes for part in split.parts)

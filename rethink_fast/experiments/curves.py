@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable
 
+from ..bench.seeds import spread
 from ..config import Run
 from .spec import Failed, NotRun, Results, Series
 
@@ -35,6 +35,6 @@ def over_epochs(results: Results, run: Run, label: str, key: str, unit: float = 
             if value is not None and epoch is not None:
                 columns.setdefault(epoch, []).append(value)
     epochs = tuple(sorted(columns))
-    means = tuple(statistics.fmean(columns[epoch]) for epoch in epochs)
-    spread = tuple(statistics.stdev(columns[epoch]) if len(columns[epoch]) > 1 else 0.0 for epoch in epochs)
-    return Series(label, tuple(epoch / unit for epoch in epochs), means, spread if len(seeds) > 1 else ())
+    over = [spread(columns[epoch]) for epoch in epochs]
+    x, y, std = (epoch / unit for epoch in epochs), (each["mean"] for each in over), (each["std"] for each in over)
+    return Series(label, tuple(x), tuple(y), tuple(std) if len(seeds) > 1 else ())

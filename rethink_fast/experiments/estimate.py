@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from ..data.loader import Batch, Loader
 from ..defaults import ResolvedRun
+from ..terminal import number_table
 from ..text import duration
 from ..train.setup import RunContext, build_run
 from ..train.step import synchronize
@@ -97,9 +97,7 @@ def show_plan(
         seconds of the others.
     stopped: for experiments that cannot run, whole or in part: why.
     """
-    table = Table("experiment", header_style="bold")
-    for column in ("tasks", "cached or shared", "to run", "expected"):
-        table.add_column(column, justify="right")
+    table = number_table("experiment", "tasks", "cached or shared", "to run", "expected")
     total = 0.0
     for name, experiment in experiments.items():
         tasks, ready, seconds = expected(experiment)

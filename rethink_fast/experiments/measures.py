@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .spec import Result
+from .spec import Measure, Result
 
 FITTED = "loss<=0.05"
 """The milestone that Figures 1a and 1b agree with: mean train loss of at most 0.05 at the end of an epoch."""
@@ -12,34 +12,23 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def train_accuracy(result: Result) -> float | None:
-    """Return the accuracy on the training set in %, of a full pass at the end, un-augmented."""
-    return _percent(result.record["train_accuracy"])
+def _percentage(key: str) -> Measure:
+    """Return the measure that is this key of the record, in %."""
+    return lambda result: _percent(result.record[key])
 
 
-def train_top5(result: Result) -> float | None:
-    """Return the top-5 accuracy on the training set in %; None with 10 classes or fewer."""
-    return _percent(result.record["train_top5_accuracy"])
-
-
-def test_accuracy(result: Result) -> float | None:
-    """Return the accuracy on the test set in %, at the end."""
-    return _percent(result.record["test_accuracy"])
-
-
-def test_top5(result: Result) -> float | None:
-    """Return the top-5 accuracy on the test set in %, at the end; None with 10 classes or fewer."""
-    return _percent(result.record["test_top5_accuracy"])
-
-
-def best_test_accuracy(result: Result) -> float | None:
-    """Return the accuracy on the test set in %, at its best epoch: the most that early stopping could give."""
-    return _percent(result.record["best_test_accuracy"])
-
-
-def best_test_top5(result: Result) -> float | None:
-    """Return the top-5 accuracy on the test set in %, at its best epoch."""
-    return _percent(result.record["best_test_top5_accuracy"])
+train_accuracy = _percentage("train_accuracy")
+"""Accuracy on the training set, of a full pass at the end, un-augmented."""
+train_top5 = _percentage("train_top5_accuracy")
+"""Top-5 accuracy on the training set; None with 10 classes or fewer."""
+test_accuracy = _percentage("test_accuracy")
+"""Accuracy on the test set at the end."""
+test_top5 = _percentage("test_top5_accuracy")
+"""Top-5 accuracy on the test set at the end; None with 10 classes or fewer."""
+best_test_accuracy = _percentage("best_test_accuracy")
+"""Accuracy on the test set at its best epoch: the most that early stopping could give."""
+best_test_top5 = _percentage("best_test_top5_accuracy")
+"""Top-5 accuracy on the test set at its best epoch."""
 
 
 def online_accuracy(result: Result) -> float | None:

@@ -5,11 +5,11 @@ An experiment is a value: it names its tasks and holds small functions of their 
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..bench.seeds import spread
 from ..config import DatasetName, Run
 from ..defaults import ResolvedRun
 
@@ -119,8 +119,8 @@ class Results:
             values = [one - other for one, other in zip(values, others, strict=False) if other is not None]
         if not values:
             raise Failed("not reached")
-        std = statistics.stdev(values) if len(values) > 1 else 0.0
-        return Spread(len(values), len(results), statistics.fmean(values), std, min(values), max(values))
+        over = spread(values)
+        return Spread(len(values), len(results), over["mean"], over["std"], over["min"], over["max"])
 
     def mean(self, task: Task, measure: Measure) -> float:
         """Return the mean of a measure over the seeds. Raises NotRun or Failed."""

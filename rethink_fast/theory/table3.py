@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.source import Dataset, Progress, Split, subset
 from ..env import peak_memory
-from ..errors import UserError, one_of
+from ..errors import UserError, in_range, one_of
 from .gabor import as_bytes, gabor
 from .interpolation import interpolate, predict
 from .kernel_matrix import ExplicitGram, Gaussian, Kernel
@@ -128,14 +128,7 @@ def run_table3(
             "use the whole data set",
             value=dataset.data_source,
         )
-    if filters < 1:
-        raise UserError(
-            f"filters {filters} is out of range",
-            "choose at least 1",
-            option="filters",
-            value=filters,
-            allowed="at least 1",
-        )
+    in_range("filters", filters, 1, 2**31)
     train, labels = _training(dataset.train, n_train)
     test, test_labels = images_and_labels(dataset.test)
     results: list[KernelResult] = []
@@ -185,14 +178,8 @@ def run_table3(
 
 def _training(split: Split, n_train: int | None) -> tuple[Tensor, Tensor]:
     images, labels = images_and_labels(split)
-    if n_train is not None and not 1 <= n_train <= len(labels):
-        raise UserError(
-            f"n_train {n_train} is out of range",
-            f"choose one in [1, {len(labels)}]",
-            option="n_train",
-            value=n_train,
-            allowed=f"[1, {len(labels)}]",
-        )
+    if n_train is not None:
+        in_range("n_train", n_train, 1, len(labels))
     chosen = subset(len(labels), n_train).to(images.device)
     return images[chosen], labels[chosen]
 

@@ -48,7 +48,7 @@ def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
             elif option == "data" and name != "reproduce":
                 assert DATA in converters, f"{name} --{option}"
                 seen.add((name, option))
-    assert len(seen) == 14, seen
+    assert {("bench", "data"), ("bench", "resume"), ("pack", "dest"), ("compare", "out")} <= seen
 
 
 @pytest.mark.parametrize(
