@@ -151,7 +151,7 @@ def ours(setup: RunContext) -> Batches:
     loader = setup.train
     for epoch in itertools.count():
         for batch in loader.epoch(epoch):
-            yield len(loader.prepared(batch, epoch).inputs)
+            yield len(loader.preprocess(batch, epoch).inputs)
 
 
 def per_core(batches: Batches, seconds: float) -> float:

@@ -52,7 +52,7 @@ def compare(engine: Engine, model: ModelName, seconds: float) -> dict[str, Any]:
     steps = endless(ReferenceLoop(model, images, labels, workers=workers, device=device))
     next(steps)  # as the engine's short first slice
     step_flops, step_images = training_flops(setup)
-    flops, dtype = step_flops / step_images, setup.train.how.dtype
+    flops, dtype = step_flops / step_images, setup.train.preprocessing.dtype
     theirs, ours, matrix = [], [], []
     for _ in range(PAIRS):
         theirs.append(rate(steps, seconds / (2 * PAIRS), device))

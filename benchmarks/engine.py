@@ -102,16 +102,16 @@ class SameBatch(Loader):
     """A loader with nothing to do: in training, every batch is the first one of epoch 0, prepared once."""
 
     def __init__(self, of: Loader) -> None:
-        super().__init__(of.split, of.labels, of.corrupted, of.how, batch_size=of.batch_size, base=of.base)
+        super().__init__(of.split, of.labels, of.corrupted, of.preprocessing, batch_size=of.batch_size, base=of.base)
         self._batch = next(of.epoch(0))
-        self._prepared = of.prepared(self._batch, 0)
+        self._prepared = of.preprocess(self._batch, 0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for _ in range(start, len(self)):
             yield self._batch
 
-    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
-        return self._prepared if epoch is not None else super().prepared(batch, None)
+    def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
+        return self._prepared if epoch is not None else super().preprocess(batch, None)
 
 
 def make_setup(

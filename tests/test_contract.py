@@ -26,7 +26,7 @@ from rethink_fast.corruptions import (
 )
 from rethink_fast.data import DataOptions, damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, preprocess
 from rethink_fast.data.source import InMemoryImages, Split
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.theory import random_convolution, two_layer
@@ -292,7 +292,7 @@ def test_prepared_input_is_the_contract_stage_by_stage(stages: dict, kind: str, 
     """
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **stages)
     images, index = pictures(4, 16, 18), [4, 0, 2**62 + 1, 7]
-    made = prepare(torch.from_numpy(images), torch.arange(4), torch.tensor(index), how, epoch=epoch)
+    made = preprocess(torch.from_numpy(images), torch.arange(4), torch.tensor(index), how, epoch=epoch)
     bound = (contract.rotation_bound(12, 12) + contract.random_resized_crop_bound(12, 12) + 60e-5 + 1e-3) / 127.5
     if how.color_jitter:
         bound = 64 * bound + contract.color_jitter_bound(12, 12) / 127.5

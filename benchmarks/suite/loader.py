@@ -15,7 +15,7 @@ from rethink_fast import kernels, rng
 from rethink_fast.config import Corruption, CorruptionName, Data, Model, ModelName, Run
 from rethink_fast.corruptions import KINDS, PIXEL_KINDS
 from rethink_fast.data import DataOptions, Dataset, load_dataset
-from rethink_fast.data.preprocess import prepare_reference
+from rethink_fast.data.preprocess import preprocess_reference
 from rethink_fast.data.source import InMemoryImages
 from rethink_fast.defaults import resolve
 from rethink_fast.train.setup import RunContext, build_run
@@ -68,20 +68,20 @@ def make_batch(corruption: CorruptionName) -> PreparedCase:
     """Order, read, corrupt, whiten, and the labels: a batch as the network takes it, beside the plain reference."""
     loader = setup_of(corruption).train
     batch = next(iter(loader.epoch(0)))
-    how, stored = loader.how, batch.images
+    stages, stored = loader.preprocessing, batch.images
 
     def plain() -> torch.Tensor:
-        stages = (how.crop, how.flip, how.rotation, None, how.normalisation, how.dtype)
-        given = (stored, batch.rows, batch.index, list(how.window), how.corruption, how.seed, how.mean, how.std)
-        return prepare_reference(*given, list(how.size), *stages)
+        s = stages
+        moved = (stored, batch.rows, batch.index, list(s.window), s.corruption, s.seed, s.mean, s.std, list(s.size))
+        return preprocess_reference(*moved, s.crop, s.flip, s.rotation, None, s.normalisation, s.dtype)
 
     def wrong() -> str:
-        off = (loader.prepared(batch, None).inputs - plain()).abs().max().item()
+        off = (loader.preprocess(batch, None).inputs - plain()).abs().max().item()
         # whitened values are below 56 and float32 sums over 2352 of them agree to 2^-17 of that
         return "" if off <= 1e-3 else f"off by {off:.1e}"
 
-    size = stored[0].numel() * BATCH + 4 * BATCH * how.size[0] * how.size[1] * 3
-    return PreparedCase(partial(loader.prepared, batch, None), wrong, plain, "reference", bytes=size)
+    size = stored[0].numel() * BATCH + 4 * BATCH * stages.size[0] * stages.size[1] * 3
+    return PreparedCase(partial(loader.preprocess, batch, None), wrong, plain, "reference", bytes=size)
 
 
 @functools.cache

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rethink_fast import corruptions, kernels, rng
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data import preprocess as data_preprocess
+from rethink_fast.data.preprocess import Preprocessing
 
 from ..gpu_cases import REFERENCES, SEED, arguments, difference, smaller
 from ..gpu_cases import Case as Op
@@ -19,6 +20,8 @@ from ..timing import PreparedCase
 from . import Case
 
 KINDS = ("", *corruptions.PIXEL_KINDS)
+# older revisions call it prepare
+preprocess = getattr(data_preprocess, "preprocess", None) or data_preprocess.prepare  # type: ignore[attr-defined]
 ORDERED, IMAGENET = 100_000, 1_281_167
 
 
@@ -31,8 +34,8 @@ def public(op: Op, given: tuple) -> Callable[[], Tensor]:
     if op.op == "prepare":
         images, rows, index, window, corruption, seed, mean, std, size, _, _, _, _, normalisation, dtype = given
         stages = {"normalisation": normalisation, "mean": mean, "std": std, "dtype": dtype}
-        how = Preprocessing(tuple(window), corruption, seed, tuple(size), **stages)
-        return partial(prepare, images, rows, index, how, epoch=None)
+        preprocessing = Preprocessing(tuple(window), corruption, seed, tuple(size), **stages)
+        return partial(preprocess, images, rows, index, preprocessing, epoch=None)
     if op.op == "gaussian":
         index, height, width, mean, std, seed = given
         images = torch.empty(len(index), height, width, len(mean), dtype=torch.uint8)
@@ -75,7 +78,7 @@ def make_order(n: int) -> PreparedCase:
 def make_single() -> PreparedCase:
     """One small image with every augmentation: mostly what a call itself costs."""
     images, one = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.tensor([2])
-    how = Preprocessing((0, 0, 32, 32), "", SEED, (28, 28), crop=True, flip=True, normalisation="unit_range")
+    preprocessing = Preprocessing((0, 0, 32, 32), "", SEED, (28, 28), crop=True, flip=True, normalisation="unit_range")
 
     def plain() -> Tensor:
         from rethink_fast.augment import random_crop, random_flip, unit_range
@@ -83,7 +86,7 @@ def make_single() -> PreparedCase:
         cropped = random_crop(images[one], one, (28, 28), seed=SEED, epoch=3)
         return unit_range(random_flip(cropped, one, seed=SEED, epoch=3)).permute(0, 3, 1, 2)
 
-    call = partial(prepare, images, one, one, how, epoch=3)
+    call = partial(preprocess, images, one, one, preprocessing, epoch=3)
     return PreparedCase(call, lambda: "" if torch.equal(call(), plain()) else "another image", plain, "reference")
 
 

@@ -23,7 +23,7 @@ from torch.utils.dlpack import from_dlpack
 from rethink_fast.data import DataOptions, dali, layout, load_dataset
 from rethink_fast.data.image_files import ImageFiles
 from rethink_fast.data.jpeg_images import JpegImages
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, preprocess
 from rethink_fast.data.source import Images
 from rethink_fast.data.tree import FolderTree
 from rethink_fast.pack import write
@@ -185,8 +185,10 @@ def copied(folder: Path) -> Read:
 
 def prepared(folder: Path, way: Way) -> Read:
     """Every batch is prepared for the network."""
-    read, how = way(folder), Preprocessing((0, 0, SIZE, SIZE), "", 0, (SIZE, SIZE), normalisation="unit_range")
-    return lambda: ((prepare(images, rows, rows, how, epoch=None), torch.arange(len(rows))) for images, rows in read())
+    read, stages = way(folder), Preprocessing((0, 0, SIZE, SIZE), "", 0, (SIZE, SIZE), normalisation="unit_range")
+    return lambda: (
+        (preprocess(images, rows, rows, stages, epoch=None), torch.arange(len(rows))) for images, rows in read()
+    )
 
 
 def make(folder: Path, ours: Way, baseline: Way, name: str, reference: Way | None) -> PreparedCase:

@@ -19,7 +19,7 @@ from ..data.loader import Batch, Loader
 from ..defaults import DEFAULTS, ResolvedRun, resolve
 from ..errors import UserError, in_range
 from ..terminal import Terminal
-from ..train.setup import preparation, source_crops, wants_windows
+from ..train.setup import make_preprocessing, source_crops, wants_windows
 from . import show_view
 from .show_view import Sheet, SheetRow
 
@@ -122,7 +122,9 @@ def make_sheet(run: Run, corruptions: list[Corruption], samples: int, screen: Co
 
 def _row(run: ResolvedRun, dataset: Dataset, index: Tensor) -> SheetRow:
     # Whitening cannot be undone from its output: here images are only scaled, and all else is as in the run.
-    how = replace(preparation(run, dataset, torch.device("cpu")), normalisation="unit_range", dtype=torch.float32)
+    preprocessing = replace(
+        make_preprocessing(run, dataset, torch.device("cpu")), normalisation="unit_range", dtype=torch.float32
+    )
     chance, seed = run.corruption.probability, run.corruption.seed
     original = dataset.train.labels
     all_indices = torch.arange(len(original))
@@ -133,13 +135,13 @@ def _row(run: ResolvedRun, dataset: Dataset, index: Tensor) -> SheetRow:
         replace(dataset.train, index=index),
         labels,
         corrupted_mask(all_indices, probability=chance, seed=seed),
-        how,
+        preprocessing,
         batch_size=len(index),
         crops=source_crops(run, dataset),
     )
 
     def pixels(batch: Batch, epoch: int | None) -> np.ndarray:
-        inputs = loader.prepared(batch, epoch).inputs[batch.index.argsort()]
+        inputs = loader.preprocess(batch, epoch).inputs[batch.index.argsort()]
         return ((inputs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
     def class_names(classes: Tensor) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """From a split to batches, and from a batch to what the network takes: the one way of the data.
 
-    source -> Batch(images uint8 NHWC, rows, index) -> prepare -> ModelInput(inputs, labels, corrupted)
+    source -> Batch(images uint8 NHWC, rows, index) -> preprocess -> ModelInput(inputs, labels, corrupted)
 
 The order of an epoch is the contract's function of (seed, epoch). The sample index rides along, so that every
-stage can be done again for any one sample. The second half, `Loader.prepared`, is a function of tensors on the device
+stage can be done again for any one sample. The second half, `Loader.preprocess`, is a function of tensors on the device
 and part of the step.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import kernels
 from ..stages import stage
-from .preprocess import Preprocessing, prepare
+from .preprocess import Preprocessing, preprocess
 from .source import Split, SupportsCrops
 
 EVALUATION_BATCH = 500
@@ -28,9 +28,12 @@ EVALUATION_BATCH = 500
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [M, H, W, C]; rows, index: int64 [B]; all on the device. The image of index[k] is images[rows[k]].
+    """The samples of one step, as they are stored: the image of index[k] is images[rows[k]].
 
-    index is the sample's permanent index. total: where several ranks share a batch, how many samples all of them have.
+    images: uint8 [M, H, W, C] on the device.
+    rows: int64 [B] on the device.
+    index: int64 [B] on the device, the permanent sample indices.
+    total: the samples that all ranks have of a shared batch; None for one that is not shared.
     """
 
     images: Tensor
@@ -40,6 +43,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.index) if self.total is None else self.total
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a CUDA graph of a step takes, of which Batch(*tensors) is the batch again."""
+        return self.images, self.rows, self.index
 
 
 class BatchShard(NamedTuple):
@@ -80,7 +87,7 @@ class Loader:
         split: Split,
         labels: Tensor,
         corrupted: Tensor,
-        how: Preprocessing,
+        preprocessing: Preprocessing,
         *,
         batch_size: int,
         base: int = 0,
@@ -90,7 +97,7 @@ class Loader:
         self.split = split
         self.labels = labels
         self.corrupted = corrupted
-        self.how = how
+        self.preprocessing = preprocessing
         self.batch_size = batch_size
         self.base = base
         self.crops = crops
@@ -118,7 +125,7 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield every sample once, in the order of this epoch, without the first `start` batches."""
         with stage("order"):
-            order = kernels.order(self.how.seed, epoch, len(self.split.index))
+            order = kernels.order(self.preprocessing.seed, epoch, len(self.split.index))
             samples = self.split.index[order]
         return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
 
@@ -137,11 +144,11 @@ class Loader:
         loader.share = FULL_BATCH
         return loader
 
-    def prepared(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
+    def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
         """Return what the network takes. epoch: keys the random augmentation; None omits it (evaluation)."""
         index = batch.index
         keyed = index + self.base if self.base else index
-        inputs = prepare(batch.images, batch.rows, keyed, self.how, epoch=epoch)
+        inputs = preprocess(batch.images, batch.rows, keyed, self.preprocessing, epoch=epoch)
         return ModelInput(inputs, self.labels[index], self.corrupted[index])
 
     def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
@@ -159,7 +166,7 @@ class Loader:
             read = source.read(wanted)
         else:
             assert isinstance(source, SupportsCrops)
-            read = source.read_crops(wanted, seed=self.how.seed, epoch=crops_of)
+            read = source.read_crops(wanted, seed=self.preprocessing.seed, epoch=crops_of)
         for part, total in zip(parts, totals, strict=True):
             before = time.perf_counter()
             with stage("load"):

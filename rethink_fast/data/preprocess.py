@@ -38,7 +38,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything `prepare` must know, the same for a whole run.
+    """Everything `preprocess` must know, the same for a whole run.
 
     window: (top, left, height, width) of the fixed crop.
     corruption: one of PIXEL_KINDS, or "" for none.
@@ -86,8 +86,10 @@ class Preprocessing:
             raise ValueError("gaussian needs the mean and std of the training set, one float for each channel")
 
 
-def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, epoch: int | Tensor | None) -> Tensor:
-    """Return the network input for the samples `index`: how.dtype [B, C, *how.size], channels_last.
+def preprocess(
+    images: Tensor, rows: Tensor, index: Tensor, preprocessing: Preprocessing, *, epoch: int | Tensor | None
+) -> Tensor:
+    """Return the network input for the samples `index`: preprocessing.dtype [B, C, *preprocessing.size], channels_last.
 
     images: uint8 [M, H, W, C].
     rows: int64 [B], where each sample is stored in `images`.
@@ -99,38 +101,58 @@ def prepare(images: Tensor, rows: Tensor, index: Tensor, how: Preprocessing, *, 
     height, width, channels = check_images(images).shape[1:]
     if images.dtype != torch.uint8:
         raise ValueError(f"images of {images.dtype} are not allowed: give uint8")
-    top, left = how.window[0], how.window[1]
-    if top + how.window[2] > height or left + how.window[3] > width:
-        raise ValueError(f"window {how.window} is out of range: it must lie in images of {height} x {width}")
+    top, left = preprocessing.window[0], preprocessing.window[1]
+    if top + preprocessing.window[2] > height or left + preprocessing.window[3] > width:
+        raise ValueError(f"window {preprocessing.window} is out of range: it must lie in images of {height} x {width}")
     rows = check_rows(rows, images)
     index = check_index(index, len(rows), images.device)
     mean = std = None
-    if how.corruption == "gaussian" and how.mean is not None and how.std is not None:
-        mean = check_statistics(how.mean, channels, images.device, "mean")
-        std = check_statistics(how.std, channels, images.device, "std")
-    given = (images, rows, index, how.window, how.corruption, how.seed, mean, std, how.size)
+    if preprocessing.corruption == "gaussian" and preprocessing.mean is not None and preprocessing.std is not None:
+        mean = check_statistics(preprocessing.mean, channels, images.device, "mean")
+        std = check_statistics(preprocessing.std, channels, images.device, "std")
+    arguments = (
+        images,
+        rows,
+        index,
+        preprocessing.window,
+        preprocessing.corruption,
+        preprocessing.seed,
+        mean,
+        std,
+        preprocessing.size,
+    )
     now = _epoch_on(images.device, epoch)
-    if now is None or not (how.random_resized_crop or how.color_jitter):
+    if now is None or not (preprocessing.random_resized_crop or preprocessing.color_jitter):
         return torch.ops.rethink_fast.prepare(
-            *given, how.crop, how.flip, how.rotation, now, how.normalisation, how.dtype
+            *arguments,
+            preprocessing.crop,
+            preprocessing.flip,
+            preprocessing.rotation,
+            now,
+            preprocessing.normalisation,
+            preprocessing.dtype,
         )
     # what follows a resized crop cannot come before it
-    stages = (False, False, False) if how.random_resized_crop else (how.crop, how.flip, how.rotation)
-    scaled = torch.ops.rethink_fast.prepare(*given, *stages, now, "unit_range", torch.float32)
-    return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, how, now)
+    stages = (
+        (False, False, False)
+        if preprocessing.random_resized_crop
+        else (preprocessing.crop, preprocessing.flip, preprocessing.rotation)
+    )
+    scaled = torch.ops.rethink_fast.prepare(*arguments, *stages, now, "unit_range", torch.float32)
+    return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, preprocessing, now)
 
 
-def _distorted(x: Tensor, index: Tensor, how: Preprocessing, epoch: Tensor) -> Tensor:
+def _distorted(x: Tensor, index: Tensor, preprocessing: Preprocessing, epoch: Tensor) -> Tensor:
     """The stages that the op does not have, on pixels float32 [B, H, W, C], and those that come after them."""
-    if how.random_resized_crop:
-        x = random_resized_crop(x, index, seed=how.seed, epoch=epoch)
-        if how.flip:
-            x = random_flip(x, index, seed=how.seed, epoch=epoch)
-        if how.rotation:
-            x = random_rotation(x, index, seed=how.seed, epoch=epoch)
-    if how.color_jitter:
-        x = color_jitter(x, index, seed=how.seed, epoch=epoch)
-    return _network_input(x, how.normalisation, how.dtype)
+    if preprocessing.random_resized_crop:
+        x = random_resized_crop(x, index, seed=preprocessing.seed, epoch=epoch)
+        if preprocessing.flip:
+            x = random_flip(x, index, seed=preprocessing.seed, epoch=epoch)
+        if preprocessing.rotation:
+            x = random_rotation(x, index, seed=preprocessing.seed, epoch=epoch)
+    if preprocessing.color_jitter:
+        x = color_jitter(x, index, seed=preprocessing.seed, epoch=epoch)
+    return _network_input(x, preprocessing.normalisation, preprocessing.dtype)
 
 
 def _network_input(x: Tensor, normalisation: str, dtype: torch.dtype) -> Tensor:
@@ -154,7 +176,7 @@ def _epoch_on(device: torch.device, epoch: int | Tensor | None) -> Tensor | None
 
 
 @kernels.reference("prepare")
-def prepare_reference(
+def preprocess_reference(
     images: Tensor,
     rows: Tensor,
     index: Tensor,

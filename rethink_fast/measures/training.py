@@ -85,7 +85,7 @@ def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Traine
         options = resolved.train if epochs is None else replace(resolved.train, epochs=epochs, target_loss=0.0)
         setup = build_run(replace(resolved, train=options), part, CPU)
         # The statistics of the whole training set, where the corruption has any.
-        setup.train.how = replace(base.train.how, dtype=torch.float32)
+        setup.train.preprocessing = replace(base.train.preprocessing, dtype=torch.float32)
         if seed:
             torch.manual_seed(resolved.corruption.seed + seed)
             setup.step.restart(_like(run, classes))
@@ -113,7 +113,7 @@ def _like(run: FinishedRun, classes: int) -> nn.Module:
         base.run.model.model,
         num_classes=classes,
         channels=base.dataset.train.images.shape[2],
-        size=base.train.how.size,
+        size=base.train.preprocessing.size,
         dropout=base.run.model.dropout,
         aux_head=base.run.model.aux_head,
     )

@@ -54,7 +54,7 @@ class CudaGraphCall:
         restore: Callable[[], None],
         by_stage: bool = False,
     ) -> None:
-        self._inputs = [given if stays else given.clone() for given, stays in zip(inputs, fixed, strict=True)]
+        self._inputs = [tensor if stays else tensor.clone() for tensor, stays in zip(inputs, fixed, strict=True)]
         device = inputs[0].device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -71,9 +71,9 @@ class CudaGraphCall:
     def __call__(self, *inputs: Tensor) -> None:
         """Replay on these inputs, without waiting for the device."""
         with stage("copy"):
-            for mine, given in zip(self._inputs, inputs, strict=True):
-                if mine.data_ptr() != given.data_ptr():
-                    mine.copy_(given, non_blocking=True)
+            for captured, tensor in zip(self._inputs, inputs, strict=True):
+                if captured.data_ptr() != tensor.data_ptr():
+                    captured.copy_(tensor, non_blocking=True)
         for name, graph in self._graphs:
             with nullcontext() if name == _WHOLE else stage(name):
                 graph.replay()

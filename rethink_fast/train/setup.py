@@ -83,7 +83,7 @@ class RunContext:
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
             loader = self.train.unsharded()
-            optimizer.fit(loader.prepared(batch, None).inputs for batch in loader.epoch(0))
+            optimizer.fit(loader.preprocess(batch, None).inputs for batch in loader.epoch(0))
             # Its last bits depend on the processor, and must not on the rank.
             self.ranks.broadcast_(optimizer.matrix)
 
@@ -110,7 +110,7 @@ def build_run(
     train = run.train
     set_backends(deterministic=train.deterministic)
     check_ranks(run, ranks)
-    how = preparation(run, dataset, device)
+    preprocessing = make_preprocessing(run, dataset, device)
 
     seed, probability = run.corruption.seed, run.corruption.probability
     original = dataset.train.labels
@@ -125,7 +125,7 @@ def build_run(
         run.model.model,
         num_classes=dataset.num_classes,
         channels=dataset.train.images.shape[2],
-        size=how.size,
+        size=preprocessing.size,
         dropout=run.model.dropout,
         aux_head=run.model.aux_head,
     )
@@ -150,7 +150,7 @@ def build_run(
         dataset.train,
         labels.to(device),
         corrupted.to(device),
-        how,
+        preprocessing,
         batch_size=batch_size,
         crops=source_crops(run, dataset),
         share=ranks.share,
@@ -162,7 +162,7 @@ def build_run(
             dataset.test,
             dataset.test.labels.to(device),
             clean,
-            how,
+            preprocessing,
             batch_size=batch_size,
             base=rng.TEST_INDEX,
             share=ranks.share,
@@ -202,7 +202,7 @@ def source_crops(run: ResolvedRun, dataset: Dataset) -> bool:
     return wants_windows(run) and isinstance(dataset.train.images, SupportsCrops)
 
 
-def preparation(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Preprocessing:
+def make_preprocessing(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Preprocessing:
     """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
     height, width, channels = dataset.train.images.shape
     size = run.data.size

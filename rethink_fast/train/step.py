@@ -1,9 +1,9 @@
-"""The step: preparation, forward, loss, backward, update and the counters, with nothing read back from the device.
+"""The step: preprocessing, forward, loss, backward, update and the counters, with nothing read back from the device.
 
 On a GPU each of the two functions below runs as one CUDA graph, replayed by the host:
 
-    train   images, rows, index -> inputs, labels -> loss -> gradients -> weights; counters of the epoch
-    score   images, rows, index -> inputs, labels -> loss and hits, added to the scores
+    train   Batch -> ModelInput -> loss -> gradients -> weights; counters of the epoch
+    score   Batch -> ModelInput -> loss and hits, added to the scores
 
 With several ranks each has its share of the batch, gradients and counters are those of the whole, and nothing is
 captured: DistributedDataParallel in a graph needs warm-ups and its own streams, and is not tried here.
@@ -63,8 +63,8 @@ class Step:
         self.seen = 0
         self._graphs: dict[tuple[str, int, int], CudaGraphCall] = {}
         self._lead: list[torch.cuda.Event] = []
-        self._glance: tuple[Tensor, torch.cuda.Event, int] | None = None
-        self._glanced = math.nan, False
+        self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
+        self._polled = math.nan, False
 
         def counter(dtype: torch.dtype, *shape: int) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -96,7 +96,7 @@ class Step:
             value.zero_()
         self.steps.zero_()
         self.first_non_finite_step.fill_(-1)
-        self._forget_glances()
+        self._reset_poll()
 
     def begin_epoch(self, epoch: int) -> None:
         """Reset the counters for an epoch; `epoch` keys its augmentation."""
@@ -134,11 +134,9 @@ class Step:
         if len(batch.index):
             self._run("score", self._score, loader, batch)
 
-    def _run(self, name: str, function: Callable[..., None], loader: Loader, batch: Batch) -> None:
-        if self.ranks.is_distributed:
-            return function(loader, batch.images, batch.rows, batch.index, len(batch))
-        if self.device.type != "cuda":
-            return function(loader, batch.images, batch.rows, batch.index)
+    def _run(self, name: str, function: Callable[[Loader, Batch], None], loader: Loader, batch: Batch) -> None:
+        if self.ranks.is_distributed or self.device.type != "cuda":
+            return function(loader, batch)
         self._wait_for_lead()
         key = (name, id(loader), len(batch.index))
         if key not in self._graphs:
@@ -150,13 +148,13 @@ class Step:
 
             self.optimizer.zero_grad(set_to_none=True)
             self._graphs[key] = CudaGraphCall(
-                lambda *tensors: function(loader, *tensors),
-                (batch.images, batch.rows, batch.index),
+                lambda *tensors: function(loader, Batch(*tensors)),
+                batch.tensors(),
                 fixed=(resident, False, False),
                 restore=restore,
                 by_stage=is_profiling() and name == "train",
             )
-        self._graphs[key](batch.images, batch.rows, batch.index)
+        self._graphs[key](*batch.tensors())
         self._lead[-1].record()
 
     def _wait_for_lead(self) -> None:
@@ -180,10 +178,10 @@ class Step:
         """Drop what was captured: for loaders that are replaced."""
         self._graphs.clear()
 
-    def _train(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
+    def _train(self, loader: Loader, batch: Batch) -> None:
         with stage("corruption and augmentation"):
-            inputs, labels, _ = loader.prepared(Batch(images, rows, index), self.epoch)
-        self.update(inputs, labels, total)
+            inputs, labels, _ = loader.preprocess(batch, self.epoch)
+        self.update(inputs, labels, batch.total)
 
     def update(self, inputs: Tensor, labels: Tensor, total: int | None = None) -> None:
         """The network's part of a training step. total: samples of the batch over all ranks, where there are several.
@@ -207,17 +205,17 @@ class Step:
                 count_step_(self._counters, loss_sum, right)
 
     @torch.no_grad()
-    def _observe(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
-        inputs = loader.prepared(Batch(images, rows, index), None).inputs
+    def _observe(self, loader: Loader, batch: Batch) -> None:
+        inputs = loader.preprocess(batch, None).inputs
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False)
-        with self.statistics.adding(len(index) if total is None else total), half:
+        with self.statistics.adding(len(batch)), half:
             self.model(inputs)
 
     @torch.no_grad()
-    def _score(self, loader: Loader, images: Tensor, rows: Tensor, index: Tensor, total: int | None = None) -> None:
-        inputs, labels, corrupted = loader.prepared(Batch(images, rows, index), None)
-        losses, right, *near = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
-        counted = (right, corrupted & right, corrupted, torch.ones_like(right), *near)
+    def _score(self, loader: Loader, batch: Batch) -> None:
+        inputs, labels, corrupted = loader.preprocess(batch, None)
+        losses, right, *top5 = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
+        counted = (right, corrupted & right, corrupted, torch.ones_like(right), *top5)
         self.score_loss += losses.double().sum()
         self.score_counts += torch.stack([each.sum() for each in counted])
 
@@ -233,21 +231,21 @@ class Step:
         """
         if self.device.type != "cuda":
             return self.online()[0], self.first_non_finite_step.item() >= 0
-        if self._glance is None:
+        if self._copy is None:
             values, event = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event()
         else:
-            values, event, seen = self._glance
+            values, event, seen = self._copy
             if not event.query():
-                return self._glanced
-            self._glanced = values[0].item() / seen, values[1].item() >= 0
+                return self._polled
+            self._polled = values[0].item() / seen, values[1].item() >= 0
         values[0:1].copy_(self.loss_sum[None], non_blocking=True)
         values[1:2].copy_(self.first_non_finite_step[None].double(), non_blocking=True)
         event.record()
-        self._glance = values, event, max(1, self.seen)
-        return self._glanced
+        self._copy = values, event, max(1, self.seen)
+        return self._polled
 
-    def _forget_glances(self) -> None:
-        self._glance, self._glanced = None, (math.nan, False)
+    def _reset_poll(self) -> None:
+        self._copy, self._polled = None, (math.nan, False)
 
     def _named(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
@@ -272,7 +270,7 @@ class Step:
         for name, value in self._named().items():
             value.copy_(state[name])
         self.seen = int(state["counter.seen"])
-        self._forget_glances()
+        self._reset_poll()
         torch.set_rng_state(state["generator.cpu"].cpu())
         if self.device.type == "cuda" and "generator.cuda" in state:  # not in what a CPU left
             torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)

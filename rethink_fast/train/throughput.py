@@ -86,7 +86,7 @@ def restore_after(setup: RunContext) -> Iterator[None]:
 def _prepared(setup: RunContext) -> tuple[Tensor, Tensor]:
     loader = setup.train
     batch = loader.warmup_batch(loader.sizes(loader.batch_size)[0])
-    inputs, labels, _ = loader.prepared(batch, setup.step.epoch)
+    inputs, labels, _ = loader.preprocess(batch, setup.step.epoch)
     setup.step.model.train()
     return inputs, labels
 
@@ -126,7 +126,7 @@ def loader_rate(setup: RunContext) -> float:
     loader, seen, start = setup.train, 0, 0.0
     with restore_after(setup):
         for batch in itertools.chain.from_iterable(loader.epoch(0) for _ in itertools.count()):
-            loader.prepared(batch, setup.step.epoch)
+            loader.preprocess(batch, setup.step.epoch)
             if not start:
                 synchronize(setup.device)
                 start = time.perf_counter()

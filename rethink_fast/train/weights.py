@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..corruptions import PIXEL_KINDS
-from ..data.preprocess import NORMALISATIONS, Preprocessing, prepare
+from ..data.preprocess import NORMALISATIONS, Preprocessing, preprocess
 from ..errors import UserError
 from ..files import read_bytes, user_path, write_atomic, write_json
 from ..models import build_model
@@ -64,7 +64,7 @@ def save_weights(folder: Path, setup: RunContext, outcome: TrainState) -> None:
 
 
 def _description(setup: RunContext, outcome: TrainState) -> dict[str, Any]:
-    run, how, dataset = setup.run, setup.train.how, setup.dataset
+    run, preprocessing, dataset = setup.run, setup.train.preprocessing, setup.dataset
     last = outcome.evaluated
     return {
         "format": FORMAT,
@@ -73,18 +73,18 @@ def _description(setup: RunContext, outcome: TrainState) -> dict[str, Any]:
             "name": run.model.model,
             "num_classes": dataset.num_classes,
             "channels": dataset.train.images.shape[2],
-            "size": list(how.size),
+            "size": list(preprocessing.size),
             "dropout": run.model.dropout,
             "aux_head": run.model.aux_head,
         },
         "preprocessing": {
             "image_shape": list(dataset.train.images.shape),
-            "window": list(how.window),
-            "corruption": how.corruption,
-            "seed": how.seed,
-            "mean": None if how.mean is None else how.mean.tolist(),
-            "std": None if how.std is None else how.std.tolist(),
-            "normalisation": how.normalisation,
+            "window": list(preprocessing.window),
+            "corruption": preprocessing.corruption,
+            "seed": preprocessing.seed,
+            "mean": None if preprocessing.mean is None else preprocessing.mean.tolist(),
+            "std": None if preprocessing.std is None else preprocessing.std.tolist(),
+            "normalisation": preprocessing.normalisation,
         },
         "precision": run.train.precision,
         "classes": list(dataset.classes),
@@ -124,7 +124,7 @@ def load_model(folder: str | Path) -> nn.Module:
     try:
         with torch.device("meta"):
             expected = _built(about).state_dict()
-        how = _preparation(about)
+        preprocessing = _preprocessing_of(about)
     except UserError as error:
         raise UserError(f"{folder / MODEL}: {error}", value=folder / MODEL) from None
     except (ValueError, RuntimeError, OverflowError) as error:
@@ -136,7 +136,7 @@ def load_model(folder: str | Path) -> nn.Module:
         model = _built(about)
     model.load_state_dict(weights)
     shape = tuple(about["preprocessing"]["image_shape"])
-    model.preprocess = partial(_preprocess, how, shape)  # type: ignore[assignment]
+    model.preprocess = partial(_preprocess, preprocessing, shape)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -172,11 +172,11 @@ def _built(about: dict[str, Any]) -> nn.Module:
     return build_model(options.pop("name"), **{**options, "size": tuple(options["size"])})
 
 
-def _preparation(about: dict[str, Any]) -> Preprocessing:
-    network, how = about["architecture"], about["preprocessing"]
-    mean, std = (None if how[name] is None else torch.tensor(how[name]) for name in ("mean", "std"))
-    height, width, channels = how["image_shape"]
-    top, left, *window = how["window"]
+def _preprocessing_of(about: dict[str, Any]) -> Preprocessing:
+    network, stored = about["architecture"], about["preprocessing"]
+    mean, std = (None if stored[name] is None else torch.tensor(stored[name]) for name in ("mean", "std"))
+    height, width, channels = stored["image_shape"]
+    top, left, *window = stored["window"]
     fits = {
         "classes": len(about["classes"]) == network["num_classes"],
         "channels": channels == network["channels"],
@@ -186,23 +186,27 @@ def _preparation(about: dict[str, Any]) -> Preprocessing:
     if not all(fits.values()):
         raise ValueError(f"its {next(name for name, held in fits.items() if not held)} cannot belong to the rest")
     return Preprocessing(
-        window=tuple(how["window"]),
-        corruption=how["corruption"],
-        seed=how["seed"],
+        window=tuple(stored["window"]),
+        corruption=stored["corruption"],
+        seed=stored["seed"],
         size=tuple(network["size"]),
-        normalisation=how["normalisation"],
+        normalisation=stored["normalisation"],
         mean=mean,
         std=std,
     )
 
 
-def _preprocess(how: Preprocessing, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None) -> Tensor:
+def _preprocess(
+    preprocessing: Preprocessing, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None
+) -> Tensor:
     if tuple(images.shape[1:]) != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"images of {list(images.shape)} are not allowed: give uint8 [B, {wanted}]")
-    if index is None and how.corruption in ("random_pixels", "gaussian"):
-        raise ValueError(f"{how.corruption} is a function of the sample index: give index, int64 [B]")
-    if how.mean is not None and how.std is not None:
-        how = replace(how, mean=how.mean.to(images.device), std=how.std.to(images.device))
+    if index is None and preprocessing.corruption in ("random_pixels", "gaussian"):
+        raise ValueError(f"{preprocessing.corruption} is a function of the sample index: give index, int64 [B]")
+    if preprocessing.mean is not None and preprocessing.std is not None:
+        preprocessing = replace(
+            preprocessing, mean=preprocessing.mean.to(images.device), std=preprocessing.std.to(images.device)
+        )
     rows = torch.arange(len(images), device=images.device)
-    return prepare(images, rows, rows if index is None else index, how, epoch=None)
+    return preprocess(images, rows, rows if index is None else index, preprocessing, epoch=None)

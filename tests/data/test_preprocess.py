@@ -22,7 +22,7 @@ from rethink_fast.augment import (
     random_rotation,
 )
 from rethink_fast.corruptions import PIXEL_KINDS, gaussian, random_pixels, shuffled_pixels
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, preprocess
 
 KINDS = ("", *PIXEL_KINDS)
 SEED = 41
@@ -73,7 +73,7 @@ def normalised(pixels: torch.Tensor, normalisation: str) -> tuple[torch.Tensor, 
 @pytest.mark.parametrize("normalisation", ["whiten", "unit_range"])
 def test_training_input_is_the_composition(kind: str, normalisation: str) -> None:
     how = replace(AUGMENTED, corruption=kind, normalisation=normalisation)
-    made = prepare(STORED, ROWS, INDEX, how, epoch=5)
+    made = preprocess(STORED, ROWS, INDEX, how, epoch=5)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)
     x = random_crop(x, INDEX, (9, 8), seed=SEED, epoch=5)
     x = random_rotation(random_flip(x, INDEX, seed=SEED, epoch=5), INDEX, seed=SEED, epoch=5)
@@ -91,7 +91,7 @@ def test_what_imagenet_adds_is_the_composition(kind: str, stages: tuple[str, ...
     test_imagenet.py."""
     changes: dict[str, Any] = dict.fromkeys(stages, True)
     how = replace(PLAIN, corruption=kind, normalisation="unit_range", **changes)
-    made = prepare(STORED, ROWS, INDEX, how, epoch=5)
+    made = preprocess(STORED, ROWS, INDEX, how, epoch=5)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)
     for stage in ("random_resized_crop", "flip", "rotation", "color_jitter"):
         if stage in stages:
@@ -111,7 +111,7 @@ STAGES = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_takes_the_centre_crop_and_nothing_random(kind: str) -> None:
     """A 9x8 window out of 12x12 is centred at (1, 2); the corruption is the same as in training."""
-    made = prepare(STORED, ROWS, INDEX, replace(AUGMENTED, corruption=kind, color_jitter=True), epoch=None)
+    made = preprocess(STORED, ROWS, INDEX, replace(AUGMENTED, corruption=kind, color_jitter=True), epoch=None)
     x = corrupted(fixed_crop(STORED[ROWS], (2, 3, 12, 12)), INDEX, kind)[:, 1:10, 2:10]
     expected, bound = normalised(x, "whiten")
     assert (made - expected).abs().max().item() < bound
@@ -119,33 +119,33 @@ def test_evaluation_takes_the_centre_crop_and_nothing_random(kind: str) -> None:
 
 def test_training_without_a_random_crop_takes_the_centre_one() -> None:
     how = replace(PLAIN, size=(9, 8))
-    assert torch.equal(prepare(STORED, ROWS, INDEX, how, epoch=3), prepare(STORED, ROWS, INDEX, how, epoch=None))
+    assert torch.equal(preprocess(STORED, ROWS, INDEX, how, epoch=3), preprocess(STORED, ROWS, INDEX, how, epoch=None))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_corruption_is_fixed_across_epochs(kind: str) -> None:
     how = replace(PLAIN, corruption=kind)
-    first, later, evaluated = (prepare(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 60, None))
+    first, later, evaluated = (preprocess(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 60, None))
     assert torch.equal(first, later)
     assert torch.equal(first, evaluated)
     if kind:
-        assert not torch.equal(first, prepare(STORED, ROWS, INDEX, PLAIN, epoch=0))
+        assert not torch.equal(first, preprocess(STORED, ROWS, INDEX, PLAIN, epoch=0))
 
 
 @pytest.mark.parametrize("option", ["crop", "random_resized_crop", "flip", "rotation", "color_jitter"])
 def test_each_augmentation_acts_alone_and_by_epoch(option: str) -> None:
     changes: dict[str, Any] = {option: True}
     how = replace(PLAIN, size=(9, 8), **changes)
-    first, second = (prepare(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 1))
+    first, second = (preprocess(STORED, ROWS, INDEX, how, epoch=epoch) for epoch in (0, 1))
     assert not torch.equal(first, second)
-    assert not torch.equal(first, prepare(STORED, ROWS, INDEX, replace(PLAIN, size=(9, 8)), epoch=0))
+    assert not torch.equal(first, preprocess(STORED, ROWS, INDEX, replace(PLAIN, size=(9, 8)), epoch=0))
 
 
 @pytest.mark.parametrize("epoch", [0, 5, 2**32 + 1, rng.LARGEST])
 def test_an_epoch_may_be_an_int_or_a_tensor(epoch: int) -> None:
     assert torch.equal(
-        prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch),
-        prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=torch.tensor(epoch)),
+        preprocess(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch),
+        preprocess(STORED, ROWS, INDEX, AUGMENTED, epoch=torch.tensor(epoch)),
     )
 
 
@@ -153,14 +153,14 @@ def test_compiled_once_for_every_epoch() -> None:
     counter = CompileCounterWithBackend("aot_eager")
 
     def inputs(images: torch.Tensor, index: torch.Tensor, epoch: torch.Tensor) -> torch.Tensor:
-        return prepare(images, ROWS, index, AUGMENTED, epoch=epoch) + 0
+        return preprocess(images, ROWS, index, AUGMENTED, epoch=epoch) + 0
 
     compiled = torch.compile(inputs, fullgraph=True, backend=counter)
     made = [compiled(STORED, INDEX, torch.tensor(epoch)) for epoch in (0, 1, 7)]
     torch.compiler.reset()
     assert counter.frame_count == 1
     for epoch, ours in zip((0, 1, 7), made, strict=True):
-        assert torch.equal(ours, prepare(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch))
+        assert torch.equal(ours, preprocess(STORED, ROWS, INDEX, AUGMENTED, epoch=epoch))
 
 
 def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
@@ -169,7 +169,7 @@ def test_the_host_reads_nothing_of_what_is_on_a_gpu() -> None:
         index = torch.empty(6, dtype=torch.int64, device="cuda:0")
         on_device = torch.empty((), dtype=torch.int64, device="cuda:0")
         for epoch in (None, 3, on_device):
-            made = prepare(images, index, index, AUGMENTED, epoch=epoch)
+            made = preprocess(images, index, index, AUGMENTED, epoch=epoch)
             assert made.device == images.device
             assert made.shape == (6, 3, 9, 8)
         with pytest.raises(RuntimeError):  # what a read would do here
@@ -180,7 +180,7 @@ def test_what_imagenet_adds_reads_nothing_back() -> None:
     """On the meta device, where no value can be read: on a GPU that would wait, and break a captured graph."""
     how = replace(PLAIN, random_resized_crop=True, flip=True, rotation=True, color_jitter=True)
     images, index, epoch = STORED.to("meta"), INDEX.to("meta"), torch.tensor(3, device="meta")
-    made = prepare(images, index, index, how, epoch=epoch)
+    made = preprocess(images, index, index, how, epoch=epoch)
     assert made.device.type == "meta"
     assert made.shape == (6, 3, 12, 12)
 
@@ -190,27 +190,27 @@ def test_what_imagenet_adds_reads_nothing_back() -> None:
 def test_a_captured_graph_reads_the_epoch_anew() -> None:
     how = replace(AUGMENTED, rotation=False, normalisation="unit_range")  # exact on every device
     images, rows, index, epoch = (x.to("cuda") for x in (STORED, ROWS, INDEX, torch.tensor(0)))
-    prepare(images, rows, index, how, epoch=epoch)  # the kernels are compiled before the capture
+    preprocess(images, rows, index, how, epoch=epoch)  # the kernels are compiled before the capture
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        made = prepare(images, rows, index, how, epoch=epoch)
+        made = preprocess(images, rows, index, how, epoch=epoch)
     for now in (0, 5):
         epoch.fill_(now)
         graph.replay()
-        assert torch.equal(made.cpu(), prepare(STORED, ROWS, INDEX, how, epoch=now))
+        assert torch.equal(made.cpu(), preprocess(STORED, ROWS, INDEX, how, epoch=now))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layout_and_type(dtype: torch.dtype) -> None:
-    made = prepare(STORED, ROWS, INDEX, replace(PLAIN, dtype=dtype), epoch=0)
+    made = preprocess(STORED, ROWS, INDEX, replace(PLAIN, dtype=dtype), epoch=0)
     assert made.dtype == dtype
     assert made.shape == (6, 3, 12, 12)
     assert made.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(made, prepare(STORED, ROWS, INDEX, PLAIN, epoch=0).to(dtype))
+    assert torch.equal(made, preprocess(STORED, ROWS, INDEX, PLAIN, epoch=0).to(dtype))
 
 
 def test_one_channel_and_one_image() -> None:
-    made = prepare(STORED[..., :1], ROWS[:1], INDEX[:1], PLAIN, epoch=0)
+    made = preprocess(STORED[..., :1], ROWS[:1], INDEX[:1], PLAIN, epoch=0)
     expected, bound = normalised(STORED[4:5, 2:14, 3:15, :1], "whiten")
     assert (made - expected).abs().max().item() < bound
     assert made.is_contiguous(memory_format=torch.channels_last)
@@ -232,7 +232,7 @@ def test_two_batch_sizes_give_the_same_pixels(
     how = replace(AUGMENTED if augmented else PLAIN, corruption=kind)
 
     def whole(rows: torch.Tensor, batch: int) -> torch.Tensor:
-        return torch.cat([prepare(STORED, some, some, how, epoch=epoch) for some in rows.split(batch)])
+        return torch.cat([preprocess(STORED, some, some, how, epoch=epoch) for some in rows.split(batch)])
 
     shuffled = torch.tensor(order)
     assert torch.equal(whole(torch.arange(10), batch)[shuffled], whole(shuffled, other))

@@ -170,15 +170,15 @@ def test_pixels_are_corrupted_before_anything_random(
     dataset = load_dataset("imagenet", DataOptions(str(tree), size=32, random_windows=from_the_file, workers=1))
     loader, without = build_run(augmented, dataset, CPU).train, build_run(plain, dataset, CPU).train
     assert loader.crops == from_the_file
-    assert loader.how.random_resized_crop != from_the_file
+    assert loader.preprocessing.random_resized_crop != from_the_file
     batch, fixed = next(loader.epoch(0)), next(without.epoch(0))
     assert torch.equal(batch.index, fixed.index)
     assert torch.equal(batch.images, fixed.images) != from_the_file
-    assert not torch.equal(loader.prepared(batch, 0).inputs, without.prepared(fixed, 0).inputs)
-    assert loader.how.corruption == ("" if from_the_file else corruption.replace("-", "_"))
-    assert (loader.how.corruption in PIXEL_KINDS) != from_the_file
+    assert not torch.equal(loader.preprocess(batch, 0).inputs, without.preprocess(fixed, 0).inputs)
+    assert loader.preprocessing.corruption == ("" if from_the_file else corruption.replace("-", "_"))
+    assert (loader.preprocessing.corruption in PIXEL_KINDS) != from_the_file
     swept, plainly = next(loader.eval_batches()), next(without.eval_batches())
-    assert torch.equal(loader.prepared(swept, None).inputs, without.prepared(plainly, None).inputs)
+    assert torch.equal(loader.preprocess(swept, None).inputs, without.preprocess(plainly, None).inputs)
 
 
 @pytest.mark.parametrize("corruption", ["random", "random-pixels"])

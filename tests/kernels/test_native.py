@@ -21,7 +21,7 @@ from rethink_fast.augment import center_window, fixed_crop, random_crop, random_
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
-from rethink_fast.data.preprocess import prepare_reference
+from rethink_fast.data.preprocess import preprocess_reference
 
 STATUS = kernels.native.load("_native")
 pytestmark = pytest.mark.skipif(not STATUS.usable, reason=f"{STATUS.why}; {STATUS.do}")
@@ -275,7 +275,7 @@ def test_prepare(shape: tuple[int, ...], corruption: str) -> None:
                 # the kernel rounds the float32 that the other call returns
                 assert torch.equal(half, made.bfloat16())
                 if normalisation == "unit_range" and corruption != "gaussian" and not (rotation and epoch is not None):
-                    assert torch.equal(made, prepare_reference(*given, normalisation, torch.float32))
+                    assert torch.equal(made, preprocess_reference(*given, normalisation, torch.float32))
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])

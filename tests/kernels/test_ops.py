@@ -28,7 +28,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, preprocess
 
 PACKAGE = Path(rethink_fast.__file__).parent
 SOURCES = PACKAGE.parent / "csrc"
@@ -101,7 +101,7 @@ def noise(index: Tensor = INDEX, mean: Tensor = MEAN, std: Tensor = MEAN, seed: 
 def prepared(
     images: Tensor = IMAGES, rows: Tensor = INDEX, index: Tensor = INDEX, epoch: int | Tensor = 0, **changes: Any
 ) -> Tensor:
-    return prepare(images, rows, index, replace(HOW, **changes), epoch=epoch)
+    return preprocess(images, rows, index, replace(HOW, **changes), epoch=epoch)
 
 
 META = torch.arange(4, device="meta")

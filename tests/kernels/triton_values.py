@@ -22,7 +22,7 @@ from rethink_fast.corruptions.gaussian import gaussian_reference
 from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
-from rethink_fast.data.preprocess import prepare_reference
+from rethink_fast.data.preprocess import preprocess_reference
 from rethink_fast.kernels import (
     triton_gaussian,
     triton_partially_corrupted_labels,
@@ -181,13 +181,15 @@ def prepare_both(
     given = (some_images(*shape), rows, INDEX[-3:][:batch], window, corruption, 2**63 - 1, mean, std, size, *stages)
     keyed = None if epoch is None else torch.tensor(epoch)
     out = triton_preprocess.prepare(*given, keyed, normalisation, dtype)
-    expected = cast(prepare_reference(*given, keyed, normalisation, torch.float32), dtype)
+    expected = cast(preprocess_reference(*given, keyed, normalisation, torch.float32), dtype)
     assert out.shape == expected.shape
     assert out.dtype == expected.dtype
     assert out.stride() == expected.stride()
     if normalisation == "unit_range" and corruption != "gaussian" and not stages[2]:
         return out, expected
-    _assert_near(out, prepare_reference(*given, keyed, "unit_range", torch.float32), expected, stages[2], normalisation)
+    _assert_near(
+        out, preprocess_reference(*given, keyed, "unit_range", torch.float32), expected, stages[2], normalisation
+    )
     return expected, expected
 
 
@@ -271,10 +273,10 @@ def test_the_epoch_is_read_by_the_kernels_alone(size: int) -> None:
         epoch.fill_(now)
         with NothingRead():
             out = triton_preprocess.prepare(*given)
-        assert torch.equal(out, prepare_reference(*given))
+        assert torch.equal(out, preprocess_reference(*given))
         assert torch.equal(out, first) == (now == 0)
     with pytest.raises(AssertionError, match="read on the host"), NothingRead():
-        prepare_reference(*given)
+        preprocess_reference(*given)
 
 
 def test_prepare_an_empty_batch() -> None:
@@ -297,6 +299,6 @@ def test_every_byte_is_scaled_as_torch_does() -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
     zero, whole = torch.zeros(1, dtype=torch.int64), [0, 0, 16, 16]
     given = (images, zero, zero, whole, "", 0, None, None, [16, 16], False, False, False, None, "unit_range")
-    expected = prepare_reference(*given, torch.float32)
+    expected = preprocess_reference(*given, torch.float32)
     for dtype in (torch.float32, torch.bfloat16):
         assert torch.equal(triton_preprocess.prepare(*given, dtype), cast(expected, dtype))

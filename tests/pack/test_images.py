@@ -272,7 +272,7 @@ how = Preprocessing((0, 0, 64, 64), "random_pixels", 0, (64, 64))
 loader = Loader(data, data.labels, torch.zeros(len(data.labels), dtype=torch.bool), how, batch_size=64)
 for epoch in range(50):
     for batch in loader.epoch(epoch):
-        loader.prepared(batch, epoch)
+        loader.preprocess(batch, epoch)
     trim_heap(cpu)
     if epoch in (4, 49):
         status = open("/proc/self/status").read()

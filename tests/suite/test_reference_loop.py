@@ -13,7 +13,7 @@ import torch
 from benchmarks import bench_engine, engine, reference_loop
 from benchmarks.reference_loop import SIZE, ImageDataset, ReferenceLoop, random_labels, train
 from rethink_fast.augment import center_window
-from rethink_fast.data.preprocess import Preprocessing, prepare
+from rethink_fast.data.preprocess import Preprocessing, preprocess
 from rethink_fast.train import throughput
 
 
@@ -28,7 +28,9 @@ def test_a_prepared_sample_is_the_packages_own() -> None:
     images[2, 2:30, 2:30] = 0  # whatever is outside the crop must not count
     index = torch.arange(len(images))
     window = center_window(32, 32, (SIZE, SIZE))
-    expected = prepare(torch.from_numpy(images), index, index, Preprocessing(window, "", 0, (SIZE, SIZE)), epoch=None)
+    expected = preprocess(
+        torch.from_numpy(images), index, index, Preprocessing(window, "", 0, (SIZE, SIZE)), epoch=None
+    )
     dataset = ImageDataset(images, np.arange(len(images)))
     # In units of 2^-24, the relative error of one float32 operation: x = value / 255 <= 1 carries 1 on each side. The
     # sums over 2352 elements are either exact or by halves, so that the mean carries at most 12 (log2 of 2352, rounded
@@ -131,13 +133,13 @@ def test_the_batch_that_is_there_already_is_the_engines_first(small_cifar10: Pat
     dataset = reference_loop.open_cifar10(str(small_cifar10), cpu)
     loader = engine.make_setup(dataset, "mlp_1x512", "random-pixels", cpu).train
     same = engine.SameBatch(loader)
-    first = loader.prepared(next(loader.epoch(0)), 0)
+    first = loader.preprocess(next(loader.epoch(0)), 0)
     batches = list(same.epoch(3))
     assert len(batches) == len(loader)
     for batch in batches:
-        for a, b in zip(same.prepared(batch, 3), first, strict=True):
+        for a, b in zip(same.preprocess(batch, 3), first, strict=True):
             assert torch.equal(a, b)
-    assert len(same.prepared(next(same.eval_batches()), None).inputs) == 50
+    assert len(same.preprocess(next(same.eval_batches()), None).inputs) == 50
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def work(model: str, ranks: Distributed) -> dict[str, Any]:
     torch.set_default_dtype(torch.float32)
     setup.model.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     step, loader = setup.step, setup.train
-    fed = [(batch.index, *loader.prepared(batch, 0)) for batch in loader.epoch(0)]
+    fed = [(batch.index, *loader.preprocess(batch, 0)) for batch in loader.epoch(0)]
     asked = list(images.asked)
     losses, before = [], 0.0
     for epoch in range(EPOCHS):

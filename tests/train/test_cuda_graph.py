@@ -161,11 +161,11 @@ def test_stopped_in_an_epoch_and_resumed(stop: int, cuda: Moved, tmp_path: Any) 
 
 
 def test_seeds_in_a_row(cuda: Moved) -> None:
-    """One step for all of them: neither counters, graphs nor what was glanced at stay from the one before."""
+    """One step for all of them: neither counters, graphs nor what was polled stay from the one before."""
     expected = [numbers(trained(rates_as_tensors(made(seed=seed)))) for seed in (0, 1)]
     first = cuda(made(seed=0))
     rows = [numbers(trained(first))]
-    first.step._glanced = math.inf, True
+    first.step._polled = math.inf, True
     second = replace(made(seed=1, like=first), device=first.device)
     assert not second.step.poll_loss()[1]
     rows.append(numbers(trained(second)))

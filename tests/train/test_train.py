@@ -115,7 +115,7 @@ def test_a_sample_has_the_same_input_label_and_mask_in_every_batch_size() -> Non
     for batch_size in (4, 9):
         part = loader(batch_size=batch_size)
         for batch in part.epoch(0):
-            inputs, labels, corrupted = part.prepared(batch, None)
+            inputs, labels, corrupted = part.preprocess(batch, None)
             for row, index in enumerate(batch.index.tolist()):
                 assert labels[row] == index % 10
                 assert bool(corrupted[row]) == (index % 3 == 0)
@@ -131,7 +131,7 @@ def test_a_test_image_shares_no_permutation_with_the_training_image_of_its_place
     mask = torch.zeros(23, dtype=torch.bool)
     train = Loader(data, data.labels, mask, how, batch_size=5)
     test = Loader(data, data.labels, mask, how, batch_size=5, base=rng.TEST_INDEX)
-    inputs = [part.prepared(next(iter(part.eval_batches())), None).inputs for part in (train, test)]
+    inputs = [part.preprocess(next(iter(part.eval_batches())), None).inputs for part in (train, test)]
     same = [torch.equal(a, b) for a, b in zip(*inputs, strict=True)]
     assert not any(same)
 
@@ -153,7 +153,7 @@ def test_evaluation_counts_every_sample_and_each_subset() -> None:
     step = a_step(model, lr=0.1)
     for _ in range(2):
         scores = evaluate(step, part, lambda: None)
-        inputs, labels, corrupted = part.prepared(next(iter(part.eval_batches())), None)
+        inputs, labels, corrupted = part.preprocess(next(iter(part.eval_batches())), None)
         logits = model.eval()(inputs).detach()
         right = logits.argmax(1) == labels
         assert scores.accuracy == right.double().mean().item()
@@ -172,7 +172,7 @@ def test_top_5_accuracy_is_counted_where_it_is_asked_for() -> None:
     scores = evaluate(a_step(model, lr=0.1, top5=True), part, lambda: None)
     logits, labels = [], []
     for batch in part.eval_batches():
-        inputs, label, _ = part.prepared(batch, None)
+        inputs, label, _ = part.preprocess(batch, None)
         logits.append(model.eval()(inputs).detach())
         labels.append(label)
     seen, own = torch.cat(logits), torch.cat(labels)

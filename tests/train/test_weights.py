@@ -95,7 +95,7 @@ def test_the_accuracy_of_the_network_that_is_loaded_is_the_records(case: str, tm
     assert torch.equal(torch.get_rng_state(), before), "the caller's generator is left alone"
     assert not model.training
     assert json.loads((tmp_path / MODEL).read_text())["train_accuracy"] == accuracy
-    how = replace(preparation(model), dtype=setup.train.how.dtype)
+    how = replace(preparation(model), dtype=setup.train.preprocessing.dtype)
     assert scored(model, how, setup, precision=precision) == accuracy
 
 
