@@ -91,11 +91,7 @@ def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
 
 
 def _of_batches(
-    form: str,
-    source: Path,
-    files: dict[str, tuple[str, bytes]],
-    options: DataOptions,
-    place: Path,
+    form: str, source: Path, files: dict[str, tuple[str, bytes]], options: DataOptions, place: Path
 ) -> Dataset:
     read: Callable[[str, bytes], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
     ending = FORMS[form][1]

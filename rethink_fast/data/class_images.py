@@ -45,10 +45,7 @@ def load(tree: Tree, options: DataOptions) -> Dataset:
 
 
 def _decode(
-    tree: Tree,
-    files: Sequence[str],
-    index: Tensor,
-    options: DataOptions,
+    tree: Tree, files: Sequence[str], index: Tensor, options: DataOptions
 ) -> tuple[Tensor, Tensor, tuple[tuple[str, str], ...]]:
     """The samples that can be decoded, their images uint8 [n, H, W, 3], and what was skipped."""
     path, samples = tree.path, index.tolist()

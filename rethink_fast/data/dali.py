@@ -149,11 +149,7 @@ class Decoder:
         def pipeline() -> Any:
             dtypes = [dali.types.UINT8, dali.types.INT64, dali.types.INT32, dali.types.INT32]
             encoded, index, *window = dali.fn.external_source(
-                source=source,
-                num_outputs=inputs,
-                batch=True,
-                dtype=dtypes[:inputs],
-                ndim=[1, 0, 1, 1][:inputs],
+                source=source, num_outputs=inputs, batch=True, dtype=dtypes[:inputs], ndim=[1, 0, 1, 1][:inputs]
             )
             return graph(encoded, *window), index
 

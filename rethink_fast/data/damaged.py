@@ -119,11 +119,7 @@ def describe(reason: str) -> tuple[str, str]:
 
 
 def drop_samples(
-    root: Path,
-    files: Sequence[str] | Mapping[int, str],
-    index: Tensor,
-    damaged: list[tuple[int, str]],
-    what_to_do: str,
+    root: Path, files: Sequence[str] | Mapping[int, str], index: Tensor, damaged: list[tuple[int, str]], what_to_do: str
 ) -> tuple[Tensor, tuple[tuple[str, str], ...]]:
     """Return the samples that can be decoded, int64 [n], and (file, reason) of the others.
 

@@ -76,17 +76,9 @@ def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
             "make class folders of them, and open those as imagenet, with --size",
         )
     if len(images) != len(labels):
-        raise bad_path(
-            labels_path,
-            f"has {len(labels)} labels for the {len(images)} images of {images_path}",
-            REPLACE,
-        )
+        raise bad_path(labels_path, f"has {len(labels)} labels for the {len(images)} images of {images_path}", REPLACE)
     if int(labels.max()) >= len(CLASSES):
-        raise bad_path(
-            labels_path,
-            f"has the label {int(labels.max())}, and MNIST has the classes 0 ... 9",
-            REPLACE,
-        )
+        raise bad_path(labels_path, f"has the label {int(labels.max())}, and MNIST has the classes 0 ... 9", REPLACE)
     return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
 
@@ -118,17 +110,11 @@ def _shape(path: Path, stream: BinaryIO | gzip.GzipFile, magic: int) -> list[int
         what = f"holds {TYPES[header[2]]} of {header[3]} dimensions where uint8 of {dimensions} are needed"
         raise bad_path(path, f"{what} (magic number {magic:#010x})", REPLACE)
     if len(header) < 4 + 4 * dimensions or int.from_bytes(header[:4], "big") != magic:
-        raise bad_path(
-            path,
-            f"is no IDX file of this kind, with the magic number {magic:#010x}",
-            REPLACE,
-        )
+        raise bad_path(path, f"is no IDX file of this kind, with the magic number {magic:#010x}", REPLACE)
     shape = [int.from_bytes(header[4 * i : 4 * i + 4], "big") for i in range(1, dimensions + 1)]
     if math.prod(shape) > MAX_BYTES:
         raise bad_path(
-            path,
-            f"is damaged (its header promises {' x '.join(map(str, shape))} bytes, too many for MNIST)",
-            REPLACE,
+            path, f"is damaged (its header promises {' x '.join(map(str, shape))} bytes, too many for MNIST)", REPLACE
         )
     return shape
 
@@ -140,9 +126,5 @@ def _content(path: Path, stream: BinaryIO | gzip.GzipFile, length: int) -> bytea
     if len(content) != length:
         found = f"{len(content)} bytes" if len(content) < length else "more bytes"
         what = "truncated" if len(content) < length else "too long"
-        raise bad_path(
-            path,
-            f"is {what} ({found} after its header, which promises {length})",
-            REPLACE,
-        )
+        raise bad_path(path, f"is {what} ({found} after its header, which promises {length})", REPLACE)
     return content

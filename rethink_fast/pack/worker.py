@@ -1,7 +1,7 @@
-"""One part of a pack, made in its own process: read, decode whole, encode, write, move into place.
+"""One shard of a pack, made in a separate process: read, decode whole, encode, write, move into place.
 
-A part is as many samples as a shard holds. It is finished once its record is there, which is moved into place after the
-bytes it speaks of are on the disk; a part that was begun and not finished is made again, and comes out the same.
+A shard is finished once its record is there, which is moved into place after its bytes are on the disk. One that was
+begun and not finished is made again, and comes out the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import signal
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,10 +38,12 @@ RECORDS = "parts"
 
 @dataclass(frozen=True)
 class ShardJob:
-    """A part to be made. folder: of the unfinished pack. start: sample index of its first image.
+    """A shard to be made.
 
-    shape: height, width and channels of every image, of the npy format; () of jpeg. byte_offset: where the part
-    begins in the .npy.
+    folder: of the unfinished pack.
+    start: the sample index of its first image.
+    shape: height, width and channels of every image in npy format; () in jpeg format.
+    byte_offset: where its first image begins in the .npy.
     """
 
     folder: Path
@@ -56,21 +58,22 @@ class ShardJob:
 
     @property
     def file(self) -> str:
+        """The name of the file it is in."""
         return file_of(self.format, self.split, self.number)
 
     @property
     def offset(self) -> int:
-        """From which byte of its file on it is the part: the header of a .npy goes with its first part."""
+        """Where it begins in its file: the header of a .npy belongs to its first shard."""
         return 0 if self.format == "jpeg" or self.number == 0 else self.byte_offset
 
     @property
     def record(self) -> Path:
-        """Where the part's record stands once it is finished."""
+        """The file of its record, which is there once it is finished."""
         return self.folder / RECORDS / f"{self.split}-{self.number:05}.json"
 
 
 def begin_process() -> None:
-    """For each process at its start: leave the stopping to the parent, and end with it, however it ends."""
+    """Leave Ctrl-C to the parent process, and end this one when the parent ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow() -> None:
@@ -82,11 +85,12 @@ def begin_process() -> None:
 
 
 def make_part(job: ShardJob) -> int:
-    """Make one part and its record; returns its samples. Raises OSError where the disk takes no more."""
-    write = _write_npy if job.format == "npy" else _write_tar
-    rows, quarantine, sha256, length = write(job)
+    """Make one shard and its record, and return its number of samples. Raises OSError where the disk is full."""
+    path = job.folder / job.file
+    file = _HashedFile()
+    rows, quarantine = (_write_npy if job.format == "npy" else _write_tar)(job, path, file)
     record: dict[str, Any] = {
-        "part": {"file": job.file, "offset": job.offset, "bytes": length, "sha256": sha256},
+        "part": {"file": job.file, "offset": job.offset, "bytes": file.bytes, "sha256": file.sha256.hexdigest()},
         "rows": rows,
         "quarantine": quarantine,
     }
@@ -96,7 +100,7 @@ def make_part(job: ShardJob) -> int:
 
 
 def read_record(job: ShardJob) -> dict[str, Any] | None:
-    """Return the record of a part that is finished, its rows as INDEX; None of anything else that stands there."""
+    """Return the record of a finished shard, its rows as INDEX; None where there is none, or anything else."""
     try:
         record = read_json(job.record)
         if record["sha256"] != checksum(record):
@@ -123,30 +127,29 @@ Image = tuple[np.ndarray, tuple[int, int], str]
 """Pixels uint8 [H, W, 3], empty where they are not needed; height and width; why it cannot be decoded, or ""."""
 
 
-def images(job: ShardJob) -> Iterator[tuple[int, np.ndarray, Image]]:
-    """For each sample in order: its position in the source, its bytes, and the image."""
-    source = job.source
+def images(source: EncodedSplit, format: str, size: int | None) -> Iterator[tuple[int, np.ndarray, Image]]:
+    """Yield for each sample in order its position in the source, its bytes (uint8 [n]) and the image."""
     for first in range(0, len(source), BATCH):
         samples = range(first, min(first + BATCH, len(source)))
         encoded = [source.read(k) for k in samples]
         known = [source.quarantined.get(k, ("", ""))[1] for k in samples]
-        yield from zip(samples, encoded, _decoded(encoded, known, job.format, job.size), strict=True)
+        yield from zip(samples, encoded, _decoded(encoded, known, format, size), strict=True)
 
 
 def _decoded(encoded: list[np.ndarray], known: list[str], format: str, size: int | None) -> list[Image]:
-    made: list[Image] = []
+    decoded: list[Image] = []
     with suppress_stderr():  # what the decoders write on stderr is in the quarantine
         examined = _examiner(format, size).decode_one_by_one(encoded)
         for (reason, _, _, output), quarantined in zip(examined, known, strict=True):
             if output is None:
-                made.append((NO_PIXELS, (0, 0), quarantined or reason or ""))
+                decoded.append((NO_PIXELS, (0, 0), quarantined or reason or ""))
             elif format == "jpeg" and size is None:
                 shape = np.asarray(output)
-                made.append((NO_PIXELS, (int(shape[0]), int(shape[1])), ""))
+                decoded.append((NO_PIXELS, (int(shape[0]), int(shape[1])), ""))
             else:
                 pixels = np.array(output) if size is None else _resized(output, size)
-                made.append((pixels, (pixels.shape[0], pixels.shape[1]), ""))
-    return made
+                decoded.append((pixels, (pixels.shape[0], pixels.shape[1]), ""))
+    return decoded
 
 
 def _resized(output: Any, size: int) -> np.ndarray:
@@ -171,7 +174,7 @@ def _examiner(format: str, size: int | None) -> Any:
 
 
 def jpeg_of(pixels: np.ndarray) -> bytes:
-    """An image uint8 [H, W, 3] as JPEG."""
+    """Return an image uint8 [H, W, 3] as JPEG."""
     from PIL import Image as PillowImage
 
     file = io.BytesIO()
@@ -179,92 +182,94 @@ def jpeg_of(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class _ShardFile:
-    """What is written and hashed piece by piece."""
+class _HashedFile:
+    """Counts and hashes what is written to `file`."""
 
-    def __init__(self, file: Any) -> None:
-        self._file, self._seen, self.bytes = file, hashlib.sha256(), 0
+    file: BinaryIO
+
+    def __init__(self) -> None:
+        self.sha256, self.bytes = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._seen.update(data)
+        self.file.write(data)
+        self.sha256.update(data)
         self.bytes += len(data)
 
-    def sha256(self) -> str:
-        return self._seen.hexdigest()
+
+Rows = tuple[list[tuple[int, int, int, int, int, int]], list[tuple[int, str, str]]]
+"""Rows of INDEX; and (sample index, file, reason) of each quarantined sample."""
 
 
-Rows = list[tuple[int, int, int, int, int, int]]
-Written = tuple[Rows, list[tuple[int, str, str]], str, int]
-"""Rows of INDEX, (sample index, file, reason) of the quarantined, checksum and bytes."""
+def _write_tar(job: ShardJob, path: Path, file: _HashedFile) -> Rows:
+    rows: Rows = [], []
 
-
-def _write_tar(job: ShardJob) -> Written:
-    rows: Rows = []
-    quarantine = []
-    sha256, length = "", 0
+    def store(k: int, encoded: np.ndarray, pixels: np.ndarray) -> tuple[int, int]:
+        data = jpeg_of(pixels) if pixels.size else encoded.tobytes()
+        ending = "png" if data.startswith(b"\x89PNG") else "jpg"
+        offset = file.bytes + BLOCK
+        file.write(member(f"{job.start + k:09}.{ending}", data))
+        file.write(member(f"{job.start + k:09}.cls", str(int(job.source.labels[k])).encode()))
+        return offset, len(data)
 
     def fill(opened: BinaryIO) -> None:
-        nonlocal sha256, length
-        file = _ShardFile(opened)
-        for k, encoded, (pixels, shape, reason) in images(job):
-            label = int(job.source.labels[k])
-            if reason:
-                quarantine.append((job.start + k, _named(job.source, k), reason))
-                rows.append((job.number, 0, 0, label, 0, 0))
-                continue
-            data = jpeg_of(pixels) if pixels.size else encoded.tobytes()
-            ending = "png" if data.startswith(b"\x89PNG") else "jpg"
-            offset = file.bytes + BLOCK
-            file.write(member(f"{job.start + k:09}.{ending}", data))
-            file.write(member(f"{job.start + k:09}.cls", str(label).encode()))
-            rows.append((job.number, offset, len(data), label, *shape))
+        nonlocal rows
+        file.file = opened
+        rows = _store_all(job, file, job.number, store)
         file.write(bytes(2 * BLOCK))  # the end of a tar
-        sha256, length = file.sha256(), file.bytes
 
-    write_atomic(job.folder / job.file, fill)
-    return rows, quarantine, sha256, length
+    write_atomic(path, fill)
+    return rows
 
 
 def member(name: str, data: bytes) -> bytes:
-    """One file of a tar: header, content, and zeros up to a whole block. Nothing in it depends on when or where."""
+    """Return one file of a tar: header, content, and zeros up to a whole block. It does not depend on time or place."""
     header = tarfile.TarInfo(name)
     header.size = len(data)
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
 
 
-def _write_npy(job: ShardJob) -> Written:
+def _write_npy(job: ShardJob, path: Path, file: _HashedFile) -> Rows:
     """Into the .npy, whose header and length are there already."""
-    rows: Rows = []
-    quarantine = []
-    row = int(np.prod(job.shape))
-    with (job.folder / job.file).open("r+b") as opened:
+    row = math.prod(job.shape)
+
+    def store(k: int, _: np.ndarray, pixels: np.ndarray) -> tuple[int, int]:
+        if pixels.shape != job.shape:
+            name = job.source.root / job.source.files[k]
+            raise UserError(
+                f"{name} is {pixels.shape[1]}x{pixels.shape[0]} pixels and other images are "
+                f"{job.shape[1]}x{job.shape[0]}",
+                "give a --size, to which all are resized",
+                option="--size",
+                value=name,
+            )
+        file.write(pixels.tobytes())
+        return job.byte_offset + k * row, row
+
+    with path.open("r+b") as opened:
+        file.file = opened
         header = opened.read(job.byte_offset) if job.number == 0 else b""
         opened.seek(job.byte_offset - len(header))
-        file = _ShardFile(opened)
         file.write(header)
-        for k, _, (pixels, shape, reason) in images(job):
-            label = int(job.source.labels[k])
-            if reason:
-                quarantine.append((job.start + k, _named(job.source, k), reason))
-                rows.append((0, 0, 0, label, 0, 0))
-                file.write(bytes(row))
-                continue
-            if pixels.shape != job.shape:
-                raise UserError(
-                    f"{job.source.root / job.source.files[k]} is {shape[1]}x{shape[0]} pixels and other images are "
-                    f"{job.shape[1]}x{job.shape[0]}",
-                    "give a --size, to which all are resized",
-                    option="--size",
-                    value=job.source.root / job.source.files[k],
-                )
-            rows.append((0, job.byte_offset + k * row, row, label, *shape))
-            file.write(pixels.tobytes())
+        rows = _store_all(job, file, 0, store, blank=bytes(row))
         opened.flush()
         os.fsync(opened.fileno())
-    return rows, quarantine, file.sha256(), file.bytes
+    return rows
 
 
-def _named(source: EncodedSplit, k: int) -> str:
-    known = source.quarantined.get(k)
-    return known[0] if known is not None else source.files[k]
+Store = Callable[[int, np.ndarray, np.ndarray], tuple[int, int]]
+"""(position in the source, bytes, pixels) -> the offset and the length at which the image was written."""
+
+
+def _store_all(job: ShardJob, file: _HashedFile, shard: int, store: Store, blank: bytes = b"") -> Rows:
+    """Write every image in order. blank: what is written for one that cannot be decoded."""
+    rows, quarantine = [], []
+    for k, encoded, (pixels, shape, reason) in images(job.source, job.format, job.size):
+        offset = length = 0
+        if reason:
+            name, _ = job.source.quarantined.get(k, (job.source.files[k], ""))
+            quarantine.append((job.start + k, name, reason))
+            file.write(blank)
+        else:
+            offset, length = store(k, encoded, pixels)
+        rows.append((shard, offset, length, int(job.source.labels[k]), *shape))
+    return rows, quarantine

@@ -198,12 +198,7 @@ def _make_ready(setup: RunContext, outcome: TrainState, resumed: bool) -> None:
 
 
 def _train_epoch(
-    setup: RunContext,
-    epoch: int,
-    outcome: TrainState,
-    listener: Callback,
-    check: Callable[[], None],
-    saver: _Saver,
+    setup: RunContext, epoch: int, outcome: TrainState, listener: Callback, check: Callable[[], None], saver: _Saver
 ) -> None:
     step, loader = setup.step, setup.train
     if outcome.batch == 0:
