@@ -13,9 +13,9 @@ import numpy as np
 
 from ..data.pack_schema import BLOCK, INDEX, LARGEST_SIZE, PACK_FORMATS
 from ..errors import UserError, bad_path, in_range, one_of
-from . import worker
+from .decode import QUALITY, SUBSAMPLING, images, jpeg_of
 from .source import EncodedSplit, PackSource, open_tree
-from .worker import QUALITY, SUBSAMPLING, ShardJob
+from .worker import ShardJob
 
 SHARD = 1024
 """Samples of a shard: about 110 MB of ImageNet's own photographs, about 30 MB of them at 299 pixels."""
@@ -125,7 +125,7 @@ def _metadata_bytes(source: EncodedSplit) -> int:
 def _decoded(draft: PackPlan, source: EncodedSplit, number: int) -> Iterator[np.ndarray]:
     """The pixels of `number` evenly spaced images, of those that can be decoded: uint8 [H, W, 3]."""
     for k in np.unique(np.linspace(0, len(source) - 1, number, dtype=np.int64)).tolist():
-        for _, _, (pixels, _, _) in worker.images(source.part(k, k + 1), draft.format, draft.size):
+        for _, _, (pixels, _, _) in images(source.part(k, k + 1), draft.format, draft.size):
             if pixels.size:
                 yield pixels
 
@@ -142,7 +142,7 @@ def _first_shape(draft: PackPlan) -> tuple[int, ...]:
 
 def _encoded_length(draft: PackPlan, source: EncodedSplit) -> int:
     """Bytes of an encoded image: the mean of a few, and three standard errors."""
-    lengths = [len(worker.jpeg_of(pixels)) for pixels in _decoded(draft, source, ESTIMATE_SAMPLES)]
+    lengths = [len(jpeg_of(pixels)) for pixels in _decoded(draft, source, ESTIMATE_SAMPLES)]
     if not lengths:
         raise bad_path(
             source.root,

@@ -124,7 +124,8 @@ def _of_pack(pack: Pack) -> PackSource:
         raise UserError(problem, "name a folder or a pack in jpeg format", value=pack.path, allowed="jpeg")
 
     def source(split: PackSplit) -> EncodedSplit:
-        files = [split.files[shard] for shard in split.index["shard"]]
+        names = split.files
+        files = [names[shard] for shard in split.index["shard"]]
         offsets, lengths, labels = (split.index[name].copy() for name in ("offset", "length", "label"))
         known = {sample: (file, reason) for sample, file, reason in split.quarantine}
         return EncodedSplit(pack.path, files, offsets, lengths, labels, known)
