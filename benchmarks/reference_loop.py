@@ -28,7 +28,7 @@ from rethink_fast.data import Dataset as Source
 from rethink_fast.env import choose_device, cores
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS, build_model
-from rethink_fast.train.step import synchronize
+from rethink_fast.train.device import synchronize
 
 SIZE, CLASSES, BATCH = 28, 10, 128
 LEARNING_RATE, MOMENTUM = 0.01, 0.9

@@ -13,8 +13,8 @@ from ..data.loader import Batch, Loader
 from ..defaults import ResolvedRun
 from ..terminal import number_table
 from ..text import duration
+from ..train.device import synchronize
 from ..train.setup import RunContext, build_run
-from ..train.step import synchronize
 from . import Experiment, Scale
 from .datasets import Sources
 from .spec import ResolvedTask

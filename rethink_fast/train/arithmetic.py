@@ -18,8 +18,10 @@ LOOP_SHARE = 0.8
 class Rooflines:
     """What was measured before the first step.
 
-    step_flops: of a training step of step_images. matrix_rate: FLOP/s of the product that `matrix` names.
-    copy_bandwidth: bytes/s, read plus written. model_rate, loader_rate: images/s of each alone.
+    step_flops: FLOP of a training step of `step_images` images.
+    matrix_rate: FLOP/s of the product that `matrix` names.
+    copy_bandwidth: bytes/s, read plus written.
+    model_rate, loader_rate: images/s of each alone.
     """
 
     step_flops: int
@@ -31,7 +33,10 @@ class Rooflines:
     loader_rate: float
 
     def figures(self, combined: float | None) -> dict[str, Any]:
-        """For the record. combined: images/s of the run's training clock, or None where nothing was trained."""
+        """Return the figures of the record.
+
+        combined: images/s by the run's training clock; None where nothing was trained.
+        """
         flops = self.step_flops / self.step_images
         return {
             "rates": {"model": self.model_rate, "loader": self.loader_rate, "combined": combined},
@@ -62,7 +67,7 @@ class Rooflines:
 
 
 def measure_limits(setup: RunContext) -> Rooflines:
-    """Measure them, in a few seconds that leave no trace."""
+    """Return the rooflines of a run, measured in a few seconds that leave no trace."""
     dtype = torch.bfloat16 if setup.step.autocast else torch.float32
     size = MATRIX[setup.device.type]
     flops, images = training_flops(setup)

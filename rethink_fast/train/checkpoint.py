@@ -29,11 +29,11 @@ from .torch_file import describe_misfit, sealed, unsealed
 NEWEST, PREVIOUS, PARTIAL = "checkpoint.pt", "checkpoint-previous.pt", ".checkpoint.partial"
 FORMAT = 2
 ROOM = 2**28
-"""Bytes that a checkpoint may take beside the step's state: its outcome has a row for each epoch."""
+"""Bytes that a checkpoint may take besides the step's state: its outcome has a row for each epoch."""
 
 
 def identity(setup: RunContext) -> dict[str, Any]:
-    """What must be the same for a run to go on: options, the data's labels and pixels, and the contract's version."""
+    """Return what must be the same for a run to be resumed: options, labels, pixels and the contract's version."""
     run, dataset = setup.run, setup.dataset
     kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
     if run.train.schedule == "linear":
@@ -49,7 +49,7 @@ def identity(setup: RunContext) -> dict[str, Any]:
 
 
 def shared_facts(setup: RunContext) -> dict[str, Any]:
-    """What must be the same on all ranks of a run: its identity, and what decides when they do what."""
+    """Return what must be the same on all ranks of a run: its identity, and what decides when they do what."""
     return identity(setup) | affecting(setup.run, "length") | {"kind of device": setup.device.type}
 
 
@@ -60,7 +60,7 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, setup: RunContext, outcome: TrainState) -> None:
-        """Write one; the newest and the one before it stay. Raises OSError, and leaves those that are there."""
+        """Write a checkpoint, and keep the one before it. Raises OSError, and leaves those that are there."""
         content = {"format": FORMAT, "identity": identity(setup), "outcome": outcome.as_dict()}
         write_atomic(self.folder / PARTIAL, sealed(content | {"state": setup.step.state()}))
         newest = self.folder / NEWEST
@@ -69,22 +69,23 @@ class Checkpoints:
         os.replace(self.folder / PARTIAL, newest)
 
     def remove(self) -> None:
-        """Delete them all."""
+        """Delete all checkpoints."""
         for name in (NEWEST, PREVIOUS, PARTIAL):
             (self.folder / name).unlink(missing_ok=True)
 
     def load(self, setup: RunContext) -> tuple[TrainState, str | None]:
-        """Put the network back to where the newest usable checkpoint left it, which rank 0 reads for all.
+        """Load the newest usable checkpoint into the step; rank 0 reads it for all.
 
-        Returns the outcome until then, and a line about one that was passed over. Raises UserError if there is none,
-        if it is of another run, naming the difference, or if it has more epochs behind it than the run is to have.
+        Returns the outcome until then, and a line about a checkpoint that could not be used.
+        Raises UserError if there is none, if it is of another run (naming the difference), or if it has more epochs
+        than the run is to have.
         """
         outcome, state, note = setup.ranks.on_rank0(lambda: self._newest(setup))
         setup.step.load_state(state)
         return outcome, note
 
     def exist(self) -> bool:
-        """Whether there is one to try."""
+        """Return whether there is a checkpoint to try."""
         return any((self.folder / name).exists() for name in (NEWEST, PREVIOUS))
 
     def _newest(self, setup: RunContext) -> tuple[TrainState, dict[str, Tensor], str | None]:
@@ -141,9 +142,7 @@ def _identity_in(content: Any) -> dict[str, Any]:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> str:
-    names = [
-        name for name in (*ours, *(name for name in theirs if name not in ours)) if theirs.get(name) != ours.get(name)
-    ]
+    names = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
     differing = "; ".join(
         f"{printable(name.replace('_', ' '))[:60]} {shown(theirs.get(name))} there, {shown(ours.get(name))} here"
         for name in names
@@ -180,19 +179,19 @@ def _check_place(outcome: TrainState, state: dict[str, Tensor], setup: RunContex
         raise ValueError(f"has {wrong[0]} that do not fit epoch {outcome.epoch}, batch {outcome.batch} of {batches}")
 
 
-def _check_state(given: dict[Any, Any], ours: dict[str, Tensor], setup: RunContext) -> None:
+def _check_state(theirs: dict[Any, Any], ours: dict[str, Tensor], setup: RunContext) -> None:
     """Raise ValueError where tensors cannot be those of this step: by name, shape, type, counter and generator."""
     needed = set(ours) - {"generator.cuda"}  # it is absent from what a CPU wrote
-    odd = sorted(map(str, needed - set(given)))
+    odd = sorted(map(str, needed - set(theirs)))
     if odd:
         raise ValueError(f"lacks in its state {odd[0]}")
-    for name in set(ours) & set(given):
-        misfit = describe_misfit(given[name], ours[name])
+    for name in set(ours) & set(theirs):
+        misfit = describe_misfit(theirs[name], ours[name])
         if misfit is not None:
             raise ValueError(f"has {name} of {misfit}")
     for name, device in (("generator.cpu", torch.device("cpu")), ("generator.cuda", setup.device)):
-        if name in ours and name in given:
+        if name in ours and name in theirs:
             try:
-                torch.Generator(device).set_state(given[name])
+                torch.Generator(device).set_state(theirs[name])
             except RuntimeError:
                 raise ValueError(f"has {name} that is no state of a random generator") from None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 import warnings
 
+from .device import synchronize
 from .setup import CompileDecision, RunContext
-from .step import synchronize
 
 
 def choose(setup: RunContext) -> CompileDecision:
@@ -22,7 +22,7 @@ def choose(setup: RunContext) -> CompileDecision:
 
 
 def warm_up(setup: RunContext) -> float:
-    """Compile and capture for every batch size to come, leaving network and random state untouched. Returns seconds.
+    """Compile and capture for every batch size to come, leave no trace in the step, and return the seconds it took.
 
     With several ranks a step is made even where nothing is compiled: DistributedDataParallel lays out its buckets again
     after its first backward, and the sums of another layout have other last bits. The layout must be the same from the

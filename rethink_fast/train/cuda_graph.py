@@ -38,11 +38,14 @@ class _Captured:
 
 
 class CudaGraphCall:
-    """Records `function(*inputs)` once and replays it. It must return nothing and work in place.
+    """Record `function(*inputs)` once and replay it at each call.
 
-    inputs: examples, of the shapes to come; those in `fixed` are read where they lie, the others are copied into
-    its own buffers at each call. restore: undoes what the calls before the capture did. by_stage: make one graph for
-    each stage of the function, so that a profile can time them; all that it does must then be in stages.
+    function: works in place and returns nothing.
+    inputs: examples, of the shapes to come.
+    fixed: for each input whether it is always this tensor; the others are copied into buffers at each call.
+    restore: undoes what the calls before the capture did.
+    by_stage: capture one graph for each stage of the function, so that a profile can time them; everything that the
+        function does must then be in a stage.
     """
 
     def __init__(

@@ -29,10 +29,10 @@ def set_backends(*, deterministic: bool) -> None:
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """For the length of a block torch uses deterministic algorithms alone (and refuses what has none), or any.
+    """Let torch use deterministic algorithms alone in this block, or, if not `on`, any.
 
-    cuBLAS reads its setting when it is first used in the process, so this block belongs around the first use. Raises
-    UserError where an operation has no deterministic algorithm.
+    cuBLAS reads its setting when it is first used in the process, so this block belongs around the first use.
+    Raises UserError where an operation has no deterministic algorithm.
     """
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,4 +1,4 @@
-"""One run on several processes, its ranks, which torchrun starts: who they are, and what they tell each other.
+"""One run on several processes, its ranks, which torchrun starts: who they are, and how they communicate.
 
     every rank   the same network, optimizer and counters; a share of every batch (data.loader.BatchShard)
     rank 0       writes the record, the checkpoints and the screen, and decides what a clock has a part in
@@ -49,10 +49,12 @@ PEER_LOST_MESSAGES = (
 
 @dataclass(frozen=True)
 class Distributed:
-    """This process among those of a run: `rank` of `count`, `local` of `local_world_size` on this machine.
+    """This process among those of a run.
 
-    restarted: whether the launcher has started all of them again after a failure; may_restart: whether it would. group:
-    the process group of the tensors; None before `joined`, and for a process alone.
+    local_rank, local_world_size: among the ranks of this machine.
+    restarted: whether the launcher has started all ranks again after a failure.
+    may_restart: whether it would.
+    group: the process group of the tensors; None before `make_device_group`, and for a single process.
     """
 
     rank: int = 0
@@ -65,7 +67,7 @@ class Distributed:
 
     @classmethod
     def from_environment(cls) -> Distributed:
-        """As torchrun says; without it a process is alone."""
+        """Return what torchrun says in the environment; without it, a single process."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
 
@@ -88,7 +90,7 @@ class Distributed:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other ranks."""
         return self.world_size > 1
 
     @property
@@ -97,52 +99,52 @@ class Distributed:
         return BatchShard(self.rank, self.world_size)
 
     def all_reduce_sum_(self, *tensors: Tensor) -> None:
-        """Make each tensor the sum of those of all ranks, in place, without waiting for a GPU."""
+        """Replace each tensor by the sum over all ranks, without waiting for a GPU."""
         if self.is_distributed:
             for tensor in tensors:
                 dist.all_reduce(tensor, group=self.group)
 
     def broadcast_(self, tensor: Tensor) -> None:
-        """Make a tensor that of rank 0, in place."""
+        """Replace a tensor by that of rank 0."""
         if self.is_distributed:
             dist.broadcast(tensor, src=0, group=self.group)
 
     @contextmanager
     def raise_together(self) -> Iterator[None]:
-        """A block that every rank goes through: what stops one (UserError, Interrupted) stops all of them.
+        """Stop all ranks in this block, which all must enter, where one raises UserError or Interrupted.
 
-        Rank 0 raises the error of the lowest rank that has one, to be shown once; the others end with its exit code.
+        Rank 0 raises the error of the lowest rank that has one, to be shown once; the other ranks exit with its code.
         """
         if not self.is_distributed:
             yield
             return
-        mine: UserError | Interrupted | None = None
+        raised: UserError | Interrupted | None = None
         try:
             yield
         except (UserError, Interrupted) as error:
-            mine = error
+            raised = error
         errors: list[UserError | Interrupted | None] = [None] * self.world_size
-        dist.all_gather_object(errors, mine)
-        for rank, theirs in enumerate(errors):
-            if isinstance(theirs, Interrupted):
-                raise theirs
-            if theirs is not None:
+        dist.all_gather_object(errors, raised)
+        for rank, first in enumerate(errors):
+            if isinstance(first, Interrupted):
+                raise first
+            if first is not None:
                 if not self.is_rank0:
                     raise SystemExit(2)
                 if rank:
-                    theirs.args = (f"rank {rank}: {theirs}",)  # its fields stay
-                raise theirs
+                    first.args = (f"rank {rank}: {first}",)  # its fields stay
+                raise first
 
     def on_rank0(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, the only one to call it, for every rank; its UserError likewise."""
-        box: list[Any] = [None]
+        """Return on every rank what `make` returns on rank 0, which alone calls it; its UserError stops all ranks."""
+        values: list[Any] = [None]
         with self.raise_together():
             if self.is_rank0:
-                box[0] = make()
+                values[0] = make()
         if self.is_distributed:
-            dist.broadcast_object_list(box, src=0)
-        made: T = box[0]
-        return made
+            dist.broadcast_object_list(values, src=0)
+        value: T = values[0]
+        return value
 
     def assert_same(self, facts: dict[str, Any]) -> None:
         """Raise UserError where a rank's facts differ from those of rank 0, naming the difference."""
@@ -161,26 +163,26 @@ SINGLE_PROCESS = Distributed()
 
 
 class DelayedMax:
-    """Tells every rank at the same call what any of them gave at the call before: nobody waits for it."""
+    """The largest of the values that the ranks passed at the call before, so that no call waits for another rank."""
 
     def __init__(self) -> None:
-        self._given = torch.zeros(1, dtype=torch.int64)
+        self._values = torch.zeros(1, dtype=torch.int64)
         self._work: Any = None
 
     def __call__(self, value: int) -> int:
-        """The largest value that a rank gave at the call before; 0 at first, and again after one above 0."""
-        found = 0
+        """Return the largest value that a rank passed at the call before; 0 at first, and after one above 0."""
+        largest = 0
         if self._work is not None:
             self._work.wait()
-            self._work, found = None, int(self._given)
-        if not found:
-            self._given = torch.tensor([value])
-            self._work = dist.all_reduce(self._given, dist.ReduceOp.MAX, async_op=True)
-        return found
+            self._work, largest = None, int(self._values)
+        if not largest:
+            self._values = torch.tensor([value])
+            self._work = dist.all_reduce(self._values, dist.ReduceOp.MAX, async_op=True)
+        return largest
 
 
 def device_for_rank(ranks: Distributed, name: str) -> torch.device:
-    """The device of this rank for --device: on GPUs each rank of a machine has its own. Raises UserError."""
+    """Return the device of this rank for --device `name`: each rank of a machine has one GPU. Raises UserError."""
     if not ranks.is_distributed:
         return choose_device(name)
     if ":" in name:
@@ -207,7 +209,7 @@ def device_for_rank(ranks: Distributed, name: str) -> torch.device:
 
 @contextmanager
 def init_process_group(ranks: Distributed) -> Iterator[None]:
-    """Be in touch with the other ranks for the length of a block, and leave only when all have come to its end."""
+    """Connect the ranks for this block, which ends when all ranks have reached its end."""
     if not ranks.is_distributed:
         yield
         return
@@ -222,7 +224,7 @@ def init_process_group(ranks: Distributed) -> Iterator[None]:
 
 
 def make_device_group(ranks: Distributed, device: torch.device) -> Distributed:
-    """The ranks with the group that their tensors on this kind of device go through."""
+    """Return `ranks` with the process group for tensors on this kind of device: Gloo on a CPU, NCCL on a GPU."""
     if not ranks.is_distributed:
         return ranks
     if device.type == "cpu":
@@ -231,8 +233,8 @@ def make_device_group(ranks: Distributed, device: torch.device) -> Distributed:
     return replace(ranks, group=dist.new_group(backend="nccl", timeout=TIMEOUT))
 
 
-def shared(model: nn.Module, ranks: Distributed) -> nn.Module:
-    """The network as it is called in training: with several ranks its gradients are averaged over them."""
+def wrap_ddp(model: nn.Module, ranks: Distributed) -> nn.Module:
+    """Return what is called in training: with several ranks, DistributedDataParallel, which averages the gradients."""
     if not ranks.is_distributed:
         return model
     network = DistributedDataParallel(model, process_group=ranks.group)
@@ -243,14 +245,14 @@ def shared(model: nn.Module, ranks: Distributed) -> nn.Module:
 
 @contextmanager
 def exit_on_lost_rank(ranks: Distributed) -> Iterator[None]:
-    """End this process with code 1 and one line where another rank is gone: torch's own threads may hang on to it."""
+    """Exit with code 1 and one line where another rank is gone: torch's threads may keep the process alive."""
     try:
         yield
     except RuntimeError as error:
         if not ranks.is_distributed or not any(word in str(error) for word in PEER_LOST_MESSAGES):
             raise
         # torch puts the place in its sources before the reason, and advice after it
-        said = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).split(". ")[0]
-        line = f"rethink-fast: rank {ranks.rank} lost another rank and stops ({said}): what was written is kept"
+        reason = re.sub(r"^\[.*?\] ", "", str(error).strip().splitlines()[0]).split(". ")[0]
+        line = f"rethink-fast: rank {ranks.rank} lost another rank and stops ({reason}): what was written is kept"
         print(line, file=sys.stderr, flush=True)
         os._exit(1)

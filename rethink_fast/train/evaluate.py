@@ -11,10 +11,11 @@ from .step import Step
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean cross entropy, and accuracy (fractions): of all, of the samples with their own label, of those corrupted.
+    """The mean cross entropy and the accuracies, which are fractions, of one pass over a loader.
 
-    A subset with no samples has None. top5_accuracy: of all, the label among the five most likely classes; None where
-    the step does not count it.
+    clean_accuracy, corrupted_accuracy: of the samples with their true label and of the others; None where there are
+        none.
+    top5_accuracy: the label is among the five most likely classes; None where the step does not count it.
     """
 
     loss: float
@@ -25,7 +26,7 @@ class Scores:
 
 
 def estimate_statistics(step: Step, loader: Loader, check: Callable[[], None]) -> None:
-    """Make the batch norm statistics those of the training set, with the weights as they are now.
+    """Set the batch norm statistics to those of the training set, with the weights as they are now.
 
     check: called before each batch, and may raise to stop; the next call starts over.
     """
@@ -39,7 +40,7 @@ def estimate_statistics(step: Step, loader: Loader, check: Callable[[], None]) -
 
 
 def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
-    """Score the network on every sample of a loader, each rank on its share; counters stay on the device until the end.
+    """Return the scores of the network on every sample of a loader, each rank on its share.
 
     check: called before each batch, and may raise to stop.
     """
@@ -48,12 +49,12 @@ def evaluate(step: Step, loader: Loader, check: Callable[[], None]) -> Scores:
         check()
         step.score(loader, batch)
     step.ranks.all_reduce_sum_(step.score_loss, step.score_counts)
-    right_all, right_corrupted, corrupted, total, *near = step.score_counts.tolist()
+    right_all, right_corrupted, corrupted, total, *top5 = step.score_counts.tolist()
     clean = total - corrupted
     return Scores(
         loss=step.score_loss.item() / total,
         accuracy=right_all / total,
         clean_accuracy=(right_all - right_corrupted) / clean if clean else None,
         corrupted_accuracy=right_corrupted / corrupted if corrupted else None,
-        top5_accuracy=near[0] / total if near else None,
+        top5_accuracy=top5[0] / total if top5 else None,
     )

@@ -1,4 +1,4 @@
-"""From prepared images and labels to the loss, the scores and the counters: what torch.compile is given.
+"""From preprocessed images and labels to the loss, the scores and the counters: what torch.compile is given.
 
 On a GPU the counters are part of the compiled function, where they take no kernels besides the loss's own.
 """
@@ -23,19 +23,21 @@ Loss: TypeAlias = "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]"
 
 
 def compile_function(function: Callable[..., Any], device: torch.device, *, fullgraph: bool) -> Callable[..., Any]:
-    """Compile a function for fixed shapes. In one graph, torch raises where it would go on without compiling.
+    """Return the function compiled for fixed shapes.
 
-    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has its own code,
+    fullgraph: raise where torch would go on without compiling.
+
+    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has a copy of the code,
     so that the Steps of a process do not add up. On a GPU small kernels that do not depend on each other are combined.
     """
     code = function.__code__.replace()
-    own = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
+    separate = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
     options: dict[str, Any] | None = {"combo_kernels": True} if device.type == "cuda" else None
-    return torch.compile(own, dynamic=False, fullgraph=fullgraph, options=options)
+    return torch.compile(separate, dynamic=False, fullgraph=fullgraph, options=options)
 
 
 def make_loss(network: nn.Module, device: str, autocast: bool, reduction: str) -> Loss:
-    """Return the function of a batch's loss, with the auxiliary head's."""
+    """Return the function of a batch's loss, the auxiliary head's included. reduction: "mean" or "sum"."""
 
     def loss_of(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(device, torch.bfloat16, enabled=autocast, cache_enabled=False):
@@ -63,7 +65,7 @@ def make_score(model: nn.Module, device: str, autocast: bool, top5: bool) -> Cal
 
 
 def counted(loss_of: Loss, counters: Counters) -> Loss:
-    """Return `loss_of` with each call added to the counters; its loss is a mean."""
+    """Return `loss_of`, whose loss is a mean, with each call added to the counters."""
 
     def counted_loss(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         loss, right = loss_of(inputs, labels)
@@ -75,7 +77,11 @@ def counted(loss_of: Loss, counters: Counters) -> Loss:
 
 @torch.no_grad()
 def count_step_(counters: Counters, loss_sum: Tensor, right: Tensor) -> None:
-    """Add a step to the counters. loss_sum: float64, over its samples."""
+    """Add a step to the counters.
+
+    loss_sum: float64 [], over its samples.
+    right: int64 [].
+    """
     steps, first_non_finite_step, losses, rights = counters
     steps += 1
     losses += loss_sum

@@ -1,10 +1,12 @@
-"""What NVML says of a GPU while it works: power, energy, clocks, and what holds the clocks back."""
+"""What NVML reports of a GPU while it works: power, energy, clocks, and what holds the clocks back."""
 
 from __future__ import annotations
 
 import statistics
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -22,82 +24,75 @@ REASONS = {
     "HwPowerBrakeSlowdown": "power brake",
 }
 """NVML's reasons for a lower clock, by the end of the constant's name, in words."""
-
-
-def _handle(device: torch.device) -> Any:
-    """NVML's handle of a torch device; NVML numbers devices otherwise than torch does."""
-    import pynvml
-
-    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-
-
-def gpu_state(device: torch.device) -> dict[str, Any]:
-    """Driver, clocks, temperature, power and what holds the clocks back, now; {"unavailable": reason} without NVML."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception as error:  # the package, the driver or the right to ask is missing
-        return {"unavailable": str(error)}
-    try:
-        handle = _handle(device)
-        return {
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "sm_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "celsius": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-            "watts": pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-            "power_limit_watts": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-            "throttle_reasons": hex(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)),
-        }
-    except Exception as error:
-        return {"unavailable": str(error)}
-    finally:
-        pynvml.nvmlShutdown()
-
-
 BENIGN_REASONS = ("GpuIdle", "ApplicationsClocksSetting")
 """Reasons that are no throttling: nothing to do, and clocks that somebody asked for."""
 
 
+@contextmanager
+def _nvml(device: torch.device) -> Iterator[tuple[Any, Any]]:
+    """NVML and its handle of a torch device; NVML numbers devices otherwise than torch does.
+
+    Raises ImportError or NVMLError where the package, the driver or the permission is missing.
+    """
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        yield pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _bit(nvml: Any, reason: str) -> int:
+    return int(getattr(nvml, f"nvmlClocksEventReason{reason}", 0))
+
+
+def gpu_state(device: torch.device) -> dict[str, Any]:
+    """Return driver, clocks, temperature, power and throttle reasons, now; {"unavailable": reason} without NVML."""
+    try:
+        with _nvml(device) as (nvml, handle):
+            return {
+                "driver": nvml.nvmlSystemGetDriverVersion(),
+                "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+                "memory_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+                "celsius": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+                "watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+                "power_limit_watts": nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+                "throttle_reasons": hex(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)),
+            }
+    except Exception as error:
+        return {"unavailable": str(error)}
+
+
 class ClockSampler:
-    """The clock of a GPU and what holds it back, beside each sample of a timing. Use as a context manager."""
+    """A context in which the clock of a GPU can be read, next to each sample of a timing."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._handle: Any = None
+        self._context = ExitStack()
+        self._nvml: tuple[Any, Any] | None = None
 
     def __enter__(self) -> ClockSampler:
         try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            self._handle = _handle(self._device)
-        except Exception:  # the package, the driver or the right to ask is missing
-            self._handle = None
+            self._nvml = self._context.enter_context(_nvml(self._device))
+        except Exception:
+            self._nvml = None
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
-            import pynvml
-
-            pynvml.nvmlShutdown()
+        self._context.close()
 
     def now(self) -> tuple[int | None, int | None]:
-        """MHz of the multiprocessors, and the bits of NVML's throttle reasons; None where it cannot tell."""
-        if self._handle is None:
+        """Return the MHz of the multiprocessors and NVML's throttle reasons as bits; None where NVML has no answer."""
+        if self._nvml is None:
             return None, None
-        import pynvml
-
-        harmless = 0
-        for name in BENIGN_REASONS:
-            harmless |= getattr(pynvml, f"nvmlClocksEventReason{name}", 0)
+        nvml, handle = self._nvml
         try:
-            clock = pynvml.nvmlDeviceGetClockInfo(self._handle, pynvml.NVML_CLOCK_SM)
-            reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
+            clock = nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)
+            reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
         except Exception:
             return None, None
-        return clock, reasons & ~harmless
+        return clock, reasons & ~sum(_bit(nvml, name) for name in BENIGN_REASONS)
 
 
 class PowerMonitor:
@@ -109,29 +104,23 @@ class PowerMonitor:
         self._thread = threading.Thread(target=self._watch, name="power", daemon=True)
         self._watts: list[float] = []
         self._mhz: list[int] = []
-        self._reasons = 0
+        self._reasons: set[str] = set()
         self._joules: float | None = None
         self._seconds = 0.0
         self._error: str | None = None
 
     def start(self) -> None:
+        """Begin to watch."""
         self._thread.start()
 
     def stop(self, images: int) -> dict[str, Any]:
-        """What was seen; {"unavailable": reason} where NVML cannot tell. images: trained meanwhile."""
+        """Return what was seen; {"unavailable": reason} without NVML. images: trained meanwhile."""
         self._stopped.set()
         self._thread.join()
         if self._error is not None or not self._watts:
             return {"unavailable": self._error or "no sample was taken"}
-        import pynvml
-
         integrated = statistics.fmean(self._watts) * self._seconds
         joules = integrated if self._joules is None else self._joules
-        seen = [
-            words
-            for name, words in REASONS.items()
-            if self._reasons & getattr(pynvml, f"nvmlClocksEventReason{name}", 0)
-        ]
         return {
             "seconds": self._seconds,
             "mean_watts": joules / self._seconds,
@@ -139,39 +128,30 @@ class PowerMonitor:
             "energy_from": "samples of the power" if self._joules is None else "the GPU's energy counter",
             "mean_sm_mhz": statistics.fmean(self._mhz),
             "least_sm_mhz": min(self._mhz),
-            "throttle_reasons": seen,
+            "throttle_reasons": [words for name, words in REASONS.items() if name in self._reasons],
         }
 
     def _watch(self) -> None:
         try:
-            import pynvml
-
-            pynvml.nvmlInit()
-        except Exception as error:  # the package, the driver or the right to ask is missing
-            self._error = str(error)
-            return
-        try:
-            handle = _handle(self._device)
-            start, before = time.perf_counter(), self._energy(handle)
-            while True:
-                self._watts.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
-                self._mhz.append(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
-                self._reasons |= pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-                if self._stopped.wait(SAMPLE_SECONDS):
-                    break
-            after = self._energy(handle)
-            self._seconds = time.perf_counter() - start
-            self._joules = None if before is None or after is None else after - before
+            with _nvml(self._device) as (nvml, handle):
+                start, before = time.perf_counter(), _joules(nvml, handle)
+                while True:
+                    self._watts.append(nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+                    self._mhz.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+                    bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+                    self._reasons |= {name for name in REASONS if bits & _bit(nvml, name)}
+                    if self._stopped.wait(SAMPLE_SECONDS):
+                        break
+                after = _joules(nvml, handle)
+                self._seconds = time.perf_counter() - start
+                self._joules = None if before is None or after is None else after - before
         except Exception as error:
             self._error = str(error)
-        finally:
-            pynvml.nvmlShutdown()
 
-    def _energy(self, handle: Any) -> float | None:
-        """Joules since the driver was loaded; None where the GPU does not count them."""
-        import pynvml
 
-        try:
-            return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
-        except pynvml.NVMLError:
-            return None
+def _joules(nvml: Any, handle: Any) -> float | None:
+    """Joules since the driver was loaded; None where the GPU does not count them."""
+    try:
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+    except nvml.NVMLError:
+        return None

@@ -15,12 +15,12 @@ from typing import Protocol
 from ..errors import Interrupted
 from ..stages import stage
 from .compile import choose, warm_up
+from .device import synchronize, trim_heap
 from .evaluate import Scores, estimate_statistics, evaluate
 from .milestones import TimePoint
 from .optim import set_learning_rate
 from .setup import RunContext
 from .state import EpochMetrics, StopReason, TrainState
-from .step import synchronize, trim_heap
 
 TICK_SECONDS = 0.5
 

@@ -25,10 +25,10 @@ from ..files import write_atomic
 from ..stages import STAGES
 from ..stderr import suppress_stderr
 from .arithmetic import Rooflines, measure_limits
+from .device import synchronize
 from .gpu_monitor import PowerMonitor
 from .setup import RunContext
 from .state import TrainState
-from .step import synchronize
 
 PROFILING = "profiling"
 """A separate stage, outside the wall time: measuring the limits, starting and ending the trace."""

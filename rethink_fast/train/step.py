@@ -11,8 +11,6 @@ captured: DistributedDataParallel in a graph needs warm-ups and its own streams,
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Callable
 
 import torch
@@ -21,7 +19,8 @@ from torch import Tensor, nn
 from ..data.loader import Batch, Loader
 from ..stages import is_profiling, stage
 from .cuda_graph import CudaGraphCall
-from .distributed import SINGLE_PROCESS, Distributed, shared
+from .device import LossPoll
+from .distributed import SINGLE_PROCESS, Distributed, wrap_ddp
 from .forward import compile_function, count_step_, counted, make_loss, make_score
 from .optim import init_optimizer_state, optimizer_state
 from .precise_batch_norm import BatchNormStatistics
@@ -39,8 +38,9 @@ class Step:
     """One network, its optimizer, and counters that live on the device.
 
     precision: "fp32", or "bf16" for autocast with the weights, the loss and batch norm's statistics in float32.
-    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps. top5: whether
-    the scores have hits among the five most likely classes. ranks: among whom the batches are shared.
+    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps.
+    top5: whether the scores count hits among the five most likely classes.
+    ranks: the processes that share every batch.
     """
 
     def __init__(
@@ -63,8 +63,7 @@ class Step:
         self.seen = 0
         self._graphs: dict[tuple[str, int, int], CudaGraphCall] = {}
         self._lead: list[torch.cuda.Event] = []
-        self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
-        self._polled = math.nan, False
+        self._loss_poll = LossPoll()
 
         def counter(dtype: torch.dtype, *shape: int) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
@@ -78,7 +77,7 @@ class Step:
         self.score_counts = counter(torch.int64, 5 if top5 else 4)
         self.statistics = BatchNormStatistics(model)
         init_optimizer_state(optimizer)
-        network = shared(model, ranks)
+        network = wrap_ddp(model, ranks)
         loss_of = make_loss(network, self.device.type, self.autocast, "sum" if ranks.is_distributed else "mean")
         # torch.compile takes a float64 without dimensions for a number of Python's, and loses what is written to it.
         self._counters = self.steps, self.first_non_finite_step, self.loss_sum[None], self.right
@@ -89,17 +88,17 @@ class Step:
         self._compiled_score = compile_function(self._score_of, self.device, fullgraph=True)
 
     def restart(self, model: nn.Module) -> None:
-        """Start from the weights of `model`, a network of the same kind, with everything else as at first."""
+        """Take the weights of `model`, a network of the same kind, and reset everything else."""
         self.reset_graphs()
         self.model.load_state_dict(model.state_dict())
         for value in optimizer_state(self.optimizer).values():
             value.zero_()
         self.steps.zero_()
         self.first_non_finite_step.fill_(-1)
-        self._reset_poll()
+        self._loss_poll = LossPoll()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Reset the counters for an epoch; `epoch` keys its augmentation."""
+        """Reset the counters for an epoch. epoch: keys its random augmentation."""
         self.epoch.fill_(epoch)
         self.loss_sum.zero_()
         self.right.zero_()
@@ -111,7 +110,7 @@ class Step:
         self.score_counts.zero_()
 
     def train(self, loader: Loader, batch: Batch) -> None:
-        """One update. The first step whose loss is not finite is kept in `first_non_finite_step`."""
+        """Update the weights. The first step whose loss is not finite is kept in `first_non_finite_step`."""
         if not self.model.training:
             self.model.train()
         self.seen += len(batch)
@@ -126,8 +125,9 @@ class Step:
     def score(self, loader: Loader, batch: Batch) -> None:
         """Add a batch to the scores, in eval mode.
 
-        score_loss: sum of the losses. score_counts: right, right among the corrupted, corrupted, all; with top5 also
-        those whose label is among the five most likely.
+        score_loss: float64 [], the sum of the losses.
+        score_counts: int64 [4 or 5], right, right among the corrupted, corrupted, all; with top5 also those whose label
+            is among the five most likely.
         """
         if self.model.training:
             self.model.eval()
@@ -166,7 +166,11 @@ class Step:
             self._lead[-1].synchronize()
 
     def repeatable(self, inputs: Tensor, labels: Tensor) -> Callable[[], None]:
-        """Return the update on these inputs as a run makes it, on a GPU in a graph; it leaves no trace until called."""
+        """Return the update on this batch as a run makes it, on a GPU as a CUDA graph; it changes nothing until called.
+
+        inputs: [B, C, h, w].
+        labels: int64 [B].
+        """
         if self.device.type != "cuda" or self.ranks.is_distributed:
             return lambda: self.update(inputs, labels)
         state = self.state()
@@ -175,7 +179,7 @@ class Step:
         return lambda: graph(inputs, labels)
 
     def reset_graphs(self) -> None:
-        """Drop what was captured: for loaders that are replaced."""
+        """Drop the captured graphs, for loaders that are replaced."""
         self._graphs.clear()
 
     def _train(self, loader: Loader, batch: Batch) -> None:
@@ -184,10 +188,12 @@ class Step:
         self.update(inputs, labels, batch.total)
 
     def update(self, inputs: Tensor, labels: Tensor, total: int | None = None) -> None:
-        """The network's part of a training step. total: samples of the batch over all ranks, where there are several.
+        """Make the network's part of a training step.
 
-        With them the loss is a sum over the share, and the gradient the mean over the batch: the average over the ranks
-        of (ranks / total) times their sums, whatever each one's part is.
+        inputs: [B, C, h, w].
+        labels: int64 [B].
+        total: the samples of the batch over all ranks, where there are several. The loss is then a sum over the share,
+            and the gradient the mean over the batch: the average over the ranks of (ranks / total) times their sums.
         """
         ranks = self.ranks
         # What runs compiled must do so everywhere, so that all ranks communicate in one order; empty shares cannot.
@@ -220,32 +226,18 @@ class Step:
         self.score_counts += torch.stack([each.sum() for each in counted])
 
     def online(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the batches of this epoch so far, as they were seen in training."""
+        """Return the mean loss and the accuracy over the batches of this epoch so far, as they were in training."""
         seen = max(1, self.seen)
         return self.loss_sum.item() / seen, self.right.item() / seen
 
     def poll_loss(self) -> tuple[float, bool]:
-        """Mean loss of this epoch and whether one was not finite, as far as the device has come: it is not waited for.
+        """Return the mean loss of this epoch and whether one was not finite, without waiting for the device.
 
-        On a GPU they are as old as the call before this one, and before the first they are NaN and False.
+        On a GPU they are as old as the call before this one; at first they are NaN and False.
         """
         if self.device.type != "cuda":
             return self.online()[0], self.first_non_finite_step.item() >= 0
-        if self._copy is None:
-            values, event = torch.zeros(2, dtype=torch.float64).pin_memory(), torch.cuda.Event()
-        else:
-            values, event, seen = self._copy
-            if not event.query():
-                return self._polled
-            self._polled = values[0].item() / seen, values[1].item() >= 0
-        values[0:1].copy_(self.loss_sum[None], non_blocking=True)
-        values[1:2].copy_(self.first_non_finite_step[None].double(), non_blocking=True)
-        event.record()
-        self._copy = values, event, max(1, self.seen)
-        return self._polled
-
-    def _reset_poll(self) -> None:
-        self._copy, self._polled = None, (math.nan, False)
+        return self._loss_poll(self.loss_sum, self.first_non_finite_step, max(1, self.seen))
 
     def _named(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
@@ -256,7 +248,7 @@ class Step:
         return named
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of everything the next step depends on: weights, statistics, optimizer, counters, generators."""
+        """Return a copy of all that the next step depends on: weights, statistics, optimizer, counters, generators."""
         state = {name: value.detach().clone() for name, value in self._named().items()}
         state["counter.seen"] = torch.tensor(self.seen)
         state["generator.cpu"] = torch.get_rng_state()
@@ -266,28 +258,11 @@ class Step:
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go back to a copy, in place, so that captured graphs go on with it. KeyError if it is of another network."""
+        """Restore a copy, in place, so that captured graphs stay valid. Raises KeyError if it is of another network."""
         for name, value in self._named().items():
             value.copy_(state[name])
         self.seen = int(state["counter.seen"])
-        self._reset_poll()
+        self._loss_poll = LossPoll()
         torch.set_rng_state(state["generator.cpu"].cpu())
         if self.device.type == "cuda" and "generator.cuda" in state:  # not in what a CPU left
             torch.cuda.set_rng_state(state["generator.cuda"].cpu(), self.device)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it, so that a clock can be read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def trim_heap(device: torch.device) -> None:
-    """Give back to the system the memory of batches that are freed, where torch leaves that to glibc: on a CPU.
-
-    glibc fits new aligned blocks badly into the holes of old ones, so that they pile up: 85 epochs of MNIST with an MLP
-    held 7.3 GB where 0.6 are in use.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if device.type == "cpu" else None
-    if trim is not None:
-        trim(0)

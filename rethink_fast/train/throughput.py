@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .device import synchronize
 from .setup import RunContext
-from .step import synchronize
 
 RATE_SECONDS = 1.0
 """How long each rate of images is measured, at least."""

@@ -264,7 +264,7 @@ import sys, torch
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.loader import Loader
 from rethink_fast.data.preprocess import Preprocessing
-from rethink_fast.train.step import trim_heap
+from rethink_fast.train.device import trim_heap
 torch.set_num_threads(1)
 cpu = torch.device("cpu")
 data = load_dataset("imagenet", DataOptions(sys.argv[1], size=64, cache_images="none", workers=1)).train

@@ -165,7 +165,7 @@ def test_seeds_in_a_row(cuda: Moved) -> None:
     expected = [numbers(trained(rates_as_tensors(made(seed=seed)))) for seed in (0, 1)]
     first = cuda(made(seed=0))
     rows = [numbers(trained(first))]
-    first.step._polled = math.inf, True
+    first.step._loss_poll.polled = math.inf, True
     second = replace(made(seed=1, like=first), device=first.device)
     assert not second.step.poll_loss()[1]
     rows.append(numbers(trained(second)))
