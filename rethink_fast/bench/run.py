@@ -21,7 +21,8 @@ from ..terminal import Terminal
 from ..train.checkpoint import Checkpoints, shared_facts
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed, device_for_rank, exit_on_lost_rank, init_process_group, make_device_group
-from ..train.setup import build_run, wants_windows
+from ..train.preprocessing import wants_windows
+from ..train.setup import build_run
 from .callbacks import NullCallback
 from .console import ConsoleProgress
 from .launch import after_restart, can_resume, check_launch, open_folder

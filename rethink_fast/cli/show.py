@@ -19,7 +19,7 @@ from ..data.loader import Batch, Loader
 from ..defaults import DEFAULTS, ResolvedRun, resolve
 from ..errors import UserError, in_range
 from ..terminal import Terminal
-from ..train.setup import make_preprocessing, source_crops, wants_windows
+from ..train.preprocessing import make_preprocessing, source_crops, wants_windows
 from . import show_view
 from .show_view import Sheet, SheetRow
 

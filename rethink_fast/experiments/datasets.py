@@ -12,7 +12,7 @@ from ..data import DATASETS, DataOptions, Dataset, load_dataset, search_path, su
 from ..data.source import Progress, Split
 from ..defaults import DEFAULTS
 from ..errors import UserError, one_of
-from ..train.setup import wants_windows
+from ..train.preprocessing import wants_windows
 from .cache import data_identity
 from .spec import ResolvedTask, Task, TheoryTask
 

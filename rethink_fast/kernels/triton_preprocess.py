@@ -4,7 +4,7 @@ Formula: gather -> fixed crop -> corruption -> crop -> flip -> rotation -> white
 Layout: stored uint8 [M, H, W, C]; result [B, h, w, C] in memory, seen as [B, C, h, w] channels_last. A program
 makes a part of one image; how a block gets its values is chosen when it is compiled (triton_values.py).
 Roofline, bytes of traffic an element: 1 read and 2 (bfloat16) or 4 (float32) written; gaussian reads none. Whitening
-of an image larger than WHOLE elements reads it twice (the second time mostly from L2); noise is drawn twice instead.
+of an image above WHOLE_IMAGE elements reads it twice (the second time mostly from L2); noise is drawn twice instead.
 Derived for an H200 (132 SMs, 1.755 GHz, copy at about 4.2 TB/s), not yet measured. An SM issues 128 a clock, so 85 %
 of the copy bandwidth into bfloat16 allows 25 instructions an element where bytes are read and 16.6 for gaussian.
 - true: 13.5 counted at 299 x 299 (11.6 at 224, where loads are 16 bytes wide): within reach.
@@ -29,7 +29,7 @@ from .. import rng
 from .triton_rng import key
 from .triton_values import Plan, augmentation, image_words, sources, values
 
-FULL_BATCH = 4096  # elements of an image that one program whitens from its registers
+WHOLE_IMAGE = 4096  # elements of an image that one program whitens from its registers
 BLOCK = 2048  # elements
 PIXELS = 1024  # pixels of a tile, for the permutations
 TILES = 8  # tiles a program of random_pixels: spreads the three draws of its words
@@ -194,7 +194,7 @@ def _plan(
     height, width, channels = stored
     crop = crop and window[2:] != size
     bare = Plan(height, width, channels, *window, *size, corruption, crop, flip, rotation, whiten)
-    if bare.elements <= FULL_BATCH:
+    if bare.elements <= WHOLE_IMAGE:
         block = max(16, triton.next_power_of_2(bare.elements))
         return replace(bare, block=block, pixels=triton.next_power_of_2(size[0] * size[1]))
     if bare.gathers:

@@ -22,8 +22,9 @@ from ..errors import UserError
 from ..files import read_bytes
 from ..rng import TEST_INDEX
 from ..schema import read
+from ..train.preprocessing import wants_windows
 from ..train.restore import build
-from ..train.setup import RunContext, build_run, wants_windows
+from ..train.setup import RunContext, build_run
 from ..train.weights import MODEL, load_model
 
 CPU = torch.device("cpu")

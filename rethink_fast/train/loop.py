@@ -1,7 +1,7 @@
 """The loop: epochs of steps, most followed by a full evaluation, until the labels are memorised.
 
 The training clock runs over the steps alone. Compilation comes before it, evaluation and checkpoints between; each has
-its own.
+a separate one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .state import EpochMetrics, StopReason, TrainState
 TICK_SECONDS = 0.5
 
 EVAL_EARLY_MARGIN = 0.02
-"""An epoch is evaluated out of turn once its online accuracy is so near the goal: it is a mean over the epoch, and lags
+"""An epoch is evaluated before its turn once its online accuracy is so near the goal: a mean over the epoch, it lags
 behind the accuracy at its end, by 0.4 points in the last epochs of the fast recipe of mlp_1x512."""
 
 
 FINITE_CHECK_STEPS = 50
-"""Steps after which several ranks look whether the loss is finite: each has its own clock, and all must agree."""
+"""Steps after which several ranks check that the loss is finite: their clocks differ, and all must agree."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,22 @@ class StepProgress:
 
 
 class Callback(Protocol):
-    """Somebody who wants to know how the run goes, and keeps what it found."""
+    """Follows a run, and keeps what it finds."""
 
     def on_ready(self, outcome: TrainState) -> None:
-        """Called when the step is compiled, before the training clock starts."""
+        """Take note that the step is compiled; the training clock starts next."""
         ...
 
     def on_progress(self, tick: StepProgress) -> None:
-        """Called about twice a second while training."""
+        """Show the progress; called about twice a second while training."""
         ...
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
-        """Called when an epoch has been trained, and evaluated where its turn had come."""
+        """Take note of an epoch, and of its evaluation where there was one."""
         ...
 
     def save(self, outcome: TrainState) -> None:
-        """Called to write a checkpoint: every so often, and when the run is asked to stop."""
+        """Write a checkpoint; called at the interval, and when the run is asked to stop."""
         ...
 
 
@@ -87,7 +87,7 @@ class _Clock:
         self._start = time.perf_counter()
 
     def ticks(self) -> bool:
-        """Whether it is time to tell how things stand."""
+        """Whether it is time to show the progress."""
         now = time.perf_counter()
         if now - self.last < TICK_SECONDS:
             return False
@@ -100,7 +100,7 @@ class _Clock:
 
 
 class _Saver:
-    """Asks for a checkpoint every so many seconds, on its own clock."""
+    """Asks for a checkpoint every so many seconds."""
 
     def __init__(self, listener: Callback, outcome: TrainState, every: float) -> None:
         self._listener, self._outcome, self._every = listener, outcome, every
@@ -129,10 +129,11 @@ def fit(
 ) -> TrainState:
     """Train until the train accuracy is reached, the epochs are over, the loss is not finite, or `check` says stop.
 
-    check: called before each step and each batch of evaluation; raises Interrupted to stop. What was found until
-    then is returned. outcome: where an earlier session stood, with the step's state loaded.
-    checkpoint_interval: seconds between the calls of listener.save.
-    After an error between two steps there is a last one, and the error is raised.
+    check: called before each step and each batch of evaluation; raises Interrupted to stop.
+    outcome: of an earlier session, whose state the step has loaded; None for a new run.
+    checkpoint_interval: seconds between the calls of listener.save, which is also called after an error between two
+        steps, before the error is raised.
+    Returns what was found until then.
     """
     resumed, outcome = outcome is not None, outcome or TrainState()
     epochs = setup.run.train.epochs
@@ -188,7 +189,7 @@ def _stopped(setup: RunContext, row: EpochMetrics) -> StopReason:
 
 
 def _make_ready(setup: RunContext, outcome: TrainState, resumed: bool) -> None:
-    """Compile. A resumed run goes on as it began: another choice would change the last bits of every sum."""
+    """Compile. A resumed run keeps its choice: another one would change the last bits of every sum."""
     with stage("compile"):
         if resumed:
             setup.step.compiled = outcome.compile["enabled"]
@@ -237,7 +238,7 @@ def _train_epoch(
         clock.stop()
     first_non_finite_step = int(step.first_non_finite_step.item())
     if first_non_finite_step >= 0:
-        # A clock decides when it is seen: what was made of it until then does not count.
+        # A clock decides when it is seen: the steps since then do not count.
         outcome.first_non_finite_step = outcome.steps = first_non_finite_step
 
 

@@ -17,7 +17,7 @@ PAPER_LOSS = 0.05
 
 @dataclass(frozen=True)
 class TimePoint:
-    """When: seconds of training alone (without evaluation and compilation), epochs, and steps."""
+    """A time in seconds of training alone (without evaluation and compilation), in epochs and in steps."""
 
     seconds: float
     epochs: int
@@ -32,7 +32,7 @@ class TimeToMemorize:
         self.moments[f"loss<={PAPER_LOSS}"] = None
 
     def pass_epoch(self, accuracy: float, loss: float, moment: TimePoint) -> None:
-        """Take note of the full-pass train accuracy and loss at the end of an epoch."""
+        """Note the milestones that an epoch passed. accuracy, loss: of a full pass over the training set at its end."""
         passed = {f"accuracy>={level}": accuracy >= level for level in ACCURACIES}
         passed[f"loss<={PAPER_LOSS}"] = loss <= PAPER_LOSS
         for name, reached in passed.items():
@@ -40,14 +40,14 @@ class TimeToMemorize:
                 self.moments[name] = moment
 
     def as_dict(self) -> dict[str, dict[str, Any] | None]:
-        """The milestones as plain values."""
+        """Return the milestones as plain values."""
         return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}
 
     @classmethod
     def from_dict(cls, values: Any) -> TimeToMemorize:
         """Return the milestones that `as_dict` described. Raises ValueError for anything that it cannot have given."""
-        made = cls()
-        check(values, dict.fromkeys(made.moments), "milestones")
-        for name in made.moments:
-            made.moments[name] = build(TimePoint, values[name], f"milestones.{name}") if values[name] else None
-        return made
+        milestones = cls()
+        check(values, dict.fromkeys(milestones.moments), "milestones")
+        for name in milestones.moments:
+            milestones.moments[name] = build(TimePoint, values[name], f"milestones.{name}") if values[name] else None
+        return milestones

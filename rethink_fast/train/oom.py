@@ -18,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def advice(setup: RunContext) -> str:
-    """One line for a run that ran out of memory, with the largest half, quarter, ... of the batch that trains."""
+    """Return a line for a run that ran out of memory, with the largest half, quarter, ... of the batch that trains."""
     size = setup.run.train.batch_size
     if setup.ranks.is_distributed:
         return f"--batch-size {size} does not fit in the memory of rank {setup.ranks.rank}: choose a smaller one."

@@ -15,10 +15,9 @@ BETA2 = 0.99
 
 
 def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
-    """The optimizer of a run, whose weight decay touches the weights of convolutions and linear layers alone.
+    """Return the optimizer of a run, whose weight decay applies to convolutions and linear layers alone, as TF-slim's.
 
-    TF-slim's regularizers do likewise. On a GPU the learning rate is a tensor there, so that a captured step can follow
-    its schedule.
+    On a GPU the learning rate is a tensor there, so that a captured step can follow its schedule.
     """
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -38,7 +37,7 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
 
 
 def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """Make the optimizer's state as the first step finds it, so that it can be kept, put back and captured.
+    """Make the optimizer's state before the first step, so that it can be saved, restored and captured.
 
     A step of gradients of zero at a learning rate of zero makes it, and zeros are how each kind begins: the first step
     of SGD sets its momentum to the gradient, which is what adding the gradient to zeros gives.
@@ -57,11 +56,11 @@ def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Every tensor of the optimizer's state, by the place of its parameter."""
+    """Return every tensor of the optimizer's state, by the position of its parameter."""
     shared = {"optimizer.matrix": optimizer.matrix} if isinstance(optimizer, PreconditionedAdam) else {}
     return shared | {
-        f"optimizer.{place}.{number}.{name}": value
-        for place, group in enumerate(optimizer.param_groups)
+        f"optimizer.{position}.{number}.{name}": value
+        for position, group in enumerate(optimizer.param_groups)
         for number, parameter in enumerate(group["params"])
         for name, value in optimizer.state[parameter].items()
         if isinstance(value, Tensor)
@@ -78,12 +77,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def learning_rate(run: ResolvedRun, epoch: int, batch: int = 0, *, images: int, batches: int) -> float:
-    """The learning rate of a step: batch `batch` of epoch `epoch`, both from 0.
+    """Return the learning rate of a step, by the run's schedule.
 
-    decay: the first one times `lr_decay` for every full data set seen before this epoch; images: in the training set.
-    On the full data set this is the paper's "decay factor of 0.95 per training epoch". On a subset the schedule keeps
-    its length in images, because 0.95 after every few steps would stop the training before it has begun.
-    linear: from the first one down to zero at the end of the last epoch, step by step; batches: in an epoch.
+    epoch, batch: of the step, both from 0.
+    images: in the training set.
+    batches: in an epoch.
+
+    exponential: the first rate times `lr_decay` for every full data set seen before this epoch. On the full data set
+    this is the paper's "decay factor of 0.95 per training epoch". On a subset the schedule keeps its length in images,
+    because 0.95 after every few steps would stop the training before it has begun.
+    linear: from the first rate down to zero at the end of the last epoch, step by step.
     """
     train = run.train
     if train.schedule == "linear":

@@ -46,13 +46,13 @@ class BatchNormStatistics:
         return [total.clone() for total in self._totals()]
 
     def load_state(self, state: list[Tensor]) -> None:
-        """Go back to a copy, in place."""
+        """Restore a copy, in place."""
         for total, earlier in zip(self._totals(), state, strict=True):
             total.copy_(earlier)
 
     @contextmanager
     def adding(self, images: int) -> Iterator[None]:
-        """Add the moments of the batch that is passed through the network inside this block. images: its size."""
+        """Add the moments of the batch that passes through the network in this block. images: its size."""
         momenta = [norm.momentum for norm in self._norms]
         for norm in self._norms:
             norm.training, norm.momentum = True, 1.0  # the running statistics become those of the batch
@@ -68,7 +68,7 @@ class BatchNormStatistics:
         self._count += images
 
     def finish(self) -> None:
-        """Make the network's running statistics those of all batches."""
+        """Set the network's running statistics to those of all batches."""
         for mean, variance, first, second in self._each():
             mean64 = first / self._count
             mean.copy_(mean64)

@@ -26,7 +26,8 @@ SAMPLES = 10_000
 class PreconditionedAdam(torch.optim.Adam):
     """Adam, with the gradient of the first linear layer multiplied by `matrix`, which `fit` computes.
 
-    dtype: of the product; the matrix is kept in it. Raises UserError for a network that does not begin with a linear
+    dtype: of the product and of the matrix.
+    Raises UserError for a network that does not begin with a linear
     layer on all pixels.
     """
 
@@ -46,7 +47,7 @@ class PreconditionedAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def fit(self, batches: Iterator[Tensor]) -> None:
-        """Compute the matrix from batches of inputs [B, C, h, w], of which the first 10,000 samples are used."""
+        """Compute the matrix from the first 10,000 samples. batches: of inputs [B, C, h, w]."""
         moments = torch.zeros(self.matrix.shape, device=self.matrix.device)
         seen = 0
         for inputs in batches:
@@ -62,6 +63,7 @@ class PreconditionedAdam(torch.optim.Adam):
         self.matrix.copy_((vectors * gains) @ vectors.T)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the parameters, as torch.optim.Adam.step."""
         gradient = self._first.grad
         if gradient is not None:
             self._first.grad = (gradient.to(self.matrix.dtype) @ self.matrix).to(gradient.dtype)

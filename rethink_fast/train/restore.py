@@ -1,4 +1,4 @@
-"""Dataclasses made again of the plain values in a file, which is checked by their annotations."""
+"""Dataclasses from the plain values in a file, which are checked by the annotations of the fields."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Any, key: str = "") -> T:
-    """Make a dataclass of the values that `asdict` gave.
+    """Return a dataclass of the values that `asdict` returned for it.
 
     Whole numbers and amounts are 0 or more; what is named accuracy is a fraction; a loss is any float. What is nested
-    deeper than a list or a dict is not looked at.
-    key: where the values are, for messages. Raises ValueError for anything else.
+    deeper than a list or a dict is not checked.
+    key: where the values are, for messages.
+    Raises ValueError for anything else.
     """
     hints = get_type_hints(cls)
     check(values, {name: _shape(name, hint) for name, hint in hints.items()}, key)

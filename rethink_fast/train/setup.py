@@ -9,21 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from .. import rng
-from ..augment import center_window
-from ..config import Run
-from ..corruptions import KINDS, PIXEL_KINDS, corrupted_mask, partially_corrupted_labels
+from ..corruptions import corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
-from ..data.loader import Loader, pixel_statistics
-from ..data.preprocess import Preprocessing
-from ..data.source import SupportsCrops
-from ..defaults import DEFAULTS, ResolvedRun
+from ..data.loader import Loader
+from ..defaults import ResolvedRun
 from ..errors import UserError
 from ..models import build_model
 from .determinism import set_backends
 from .distributed import SINGLE_PROCESS, Distributed
 from .optim import learning_rate, make_optimizer
 from .preconditioner import PreconditionedAdam
+from .preprocessing import make_preprocessing, source_crops
 from .step import TOP_5_ABOVE, Step
 from .sync_batch_norm import convert_sync_batchnorm
 
@@ -40,8 +37,8 @@ class CompileDecision:
 class RunContext:
     """A run ready to start.
 
-    run: complete, with size and learning rate filled in. original, labels: int64 [N] on the CPU by sample index,
-    before and after the corruption; corrupted: bool [N], True where the label was replaced.
+    original, labels: int64 [N] on the CPU by sample index, before and after the corruption.
+    corrupted: bool [N] on the CPU, True where the label was replaced.
     ranks: the processes that share every batch.
     """
 
@@ -70,16 +67,16 @@ class RunContext:
 
     @cached_property
     def pixels(self) -> str:
-        """A digest of the training images: of some of them as they are stored, or of all where they are in memory."""
+        """A digest of the training images: of some of them as they are stored, or of all that are in memory."""
         return self.dataset.sample or digest_all(self.dataset.train)
 
     def learning_rate(self, epoch: int, batch: int = 0) -> float:
-        """The learning rate of a step, epoch and batch counted from 0."""
+        """Return the learning rate of a step. epoch, batch: from 0."""
         images, batches = len(self.dataset.train.index), len(self.train)
         return learning_rate(self.run, epoch, batch, images=images, batches=batches)
 
     def fit_optimizer(self) -> None:
-        """Let an optimizer that wants it see the inputs (never the labels), in the first epoch's order."""
+        """Fit a preconditioner to the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
         if isinstance(optimizer, PreconditionedAdam):
             loader = self.train.unsharded()
@@ -95,11 +92,12 @@ def build_run(
     like: RunContext | None = None,
     ranks: Distributed = SINGLE_PROCESS,
 ) -> RunContext:
-    """Corrupt the labels, build the network from the run's seed, and lay the way of the data.
+    """Corrupt the labels, build the network from the run's seed and the loaders, and return all of it.
 
-    run: resolved (defaults.resolve). like: an earlier setup that differs in the seed alone; its network, step and what
-    was compiled for it are taken over, and it must not be used any more. Raises UserError where the data does not fit
-    the network.
+    like: an earlier context that differs in the seed alone. Its network, step and compiled code are reused, and it must
+        not be used any more.
+    ranks: the processes that share every batch.
+    Raises UserError where the data does not fit the network.
     """
     if len(dataset.train.index) < 2:
         raise UserError(
@@ -114,11 +112,11 @@ def build_run(
 
     seed, probability = run.corruption.seed, run.corruption.probability
     original = dataset.train.labels
-    everyone = torch.arange(len(original))
+    all_samples = torch.arange(len(original))
     labels = partially_corrupted_labels(
-        original, everyone, num_classes=dataset.num_classes, probability=probability, seed=seed
+        original, all_samples, num_classes=dataset.num_classes, probability=probability, seed=seed
     )
-    corrupted = corrupted_mask(everyone, probability=probability, seed=seed)
+    corrupted = corrupted_mask(all_samples, probability=probability, seed=seed)
 
     torch.manual_seed(seed)
     model = build_model(
@@ -171,7 +169,7 @@ def build_run(
 
 
 def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:
-    """Raise UserError for a run that its number of ranks would change, or leave without work."""
+    """Raise UserError for a run whose results would depend on the number of ranks, or with more ranks than samples."""
     if run.train.batch_size < ranks.world_size:
         raise UserError(
             f"--batch-size {run.train.batch_size} is that of all ranks together and "
@@ -190,60 +188,3 @@ def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:
             value=run.model.dropout,
             allowed="0",
         )
-
-
-def wants_windows(run: Run | ResolvedRun) -> bool:
-    """Whether the windows of a resized crop may come from the source: never where pixels are to be corrupted first."""
-    return "random-resized-crop" in run.train.augment and KINDS[run.corruption.corruption] not in PIXEL_KINDS
-
-
-def source_crops(run: ResolvedRun, dataset: Dataset) -> bool:
-    """Whether the source decodes the windows of a resized crop alone."""
-    return wants_windows(run) and isinstance(dataset.train.images, SupportsCrops)
-
-
-def make_preprocessing(run: ResolvedRun, dataset: Dataset, device: torch.device) -> Preprocessing:
-    """What is done to the stored images. Raises UserError where the data does not fit what is asked for."""
-    height, width, channels = dataset.train.images.shape
-    size = run.data.size
-    if size > min(height, width):
-        raise UserError(
-            f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}",
-            f"choose at most {min(height, width)}",
-            option="--size",
-            value=size,
-            allowed=f"at most {min(height, width)}",
-        )
-    crop = "crop" in run.train.augment
-    if crop and size == height == width:
-        raise UserError(
-            f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}",
-            "choose a --size below that",
-            option="--augment",
-            value="crop",
-        )
-    if "color-jitter" in run.train.augment and channels != 3:
-        raise UserError(
-            f"--augment color-jitter needs images of red, green and blue: "
-            f"those of {dataset.data_source} have {channels} channel(s)",
-            "omit it",
-            option="--augment",
-            value="color-jitter",
-        )
-    kind = KINDS[run.corruption.corruption]
-    mean, std = pixel_statistics(dataset.train, device) if kind == "gaussian" else (None, None)
-    return Preprocessing(
-        window=(0, 0, height, width) if crop else center_window(height, width, (size, size)),
-        corruption=kind if kind in PIXEL_KINDS else "",
-        seed=run.corruption.seed,
-        size=(size, size),
-        crop=crop,
-        flip="flip" in run.train.augment,
-        rotation="rotation" in run.train.augment,
-        random_resized_crop="random-resized-crop" in run.train.augment and not source_crops(run, dataset),
-        color_jitter="color-jitter" in run.train.augment,
-        normalisation=DEFAULTS[run.dataset].normalisation,
-        mean=mean,
-        std=std,
-        dtype=torch.bfloat16 if run.train.precision == "bf16" else torch.float32,
-    )

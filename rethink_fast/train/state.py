@@ -16,9 +16,10 @@ StopReason = Literal["target_reached", "max_epochs", "interrupted", "non_finite_
 class EpochMetrics:
     """One line of metrics.csv. Accuracies are fractions; train and test figures come from the evaluation pass.
 
-    They are None after an epoch that was not evaluated. train_seconds and images_per_second are of the training
-    clock; learning_rate is that of the epoch's first step; online figures are means over the epoch's batches. The top-5
-    accuracies are None too with 10 classes or fewer.
+    These are None after an epoch that was not evaluated, and the top-5 accuracies also with 10 classes or fewer.
+    train_seconds, images_per_second: by the training clock.
+    learning_rate: of the epoch's first step.
+    online_loss, online_accuracy: means over the epoch's batches.
     """
 
     epoch: int
@@ -47,9 +48,11 @@ def utc_now() -> str:
 class TrainState:
     """All that a run has found so far; complete in itself at the end of every epoch.
 
-    epoch, batch: where training stands: so many epochs are finished and evaluated, and so many batches of the next one
-    trained. sessions: processes that worked on it. started_at: when the
-    first began. busy: whether other work disturbed an earlier one.
+    epoch, batch: where training stands: the epochs that are finished and evaluated, and the batches of the next one
+        that are trained.
+    sessions: the processes that worked on it.
+    started_at: when the first began.
+    busy: whether other work disturbed an earlier one.
     compile: whether the step is compiled, and the reason.
     """
 
@@ -77,19 +80,19 @@ class TrainState:
         return next((row for row in reversed(self.rows) if row.train_accuracy is not None), None)
 
     def best(self, column: Literal["test_accuracy", "test_top5_accuracy"]) -> EpochMetrics | None:
-        """The first row where this was highest: what early stopping could have at most. None if it was not measured."""
+        """Return the first row with the highest value, the best of early stopping; None if it was not measured."""
         seen = [row for row in self.rows if getattr(row, column) is not None]
         return max(seen, key=lambda row: getattr(row, column), default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Return plain values, for a checkpoint."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "milestones")}
         return {**values, "rows": [asdict(row) for row in self.rows], "milestones": self.milestones.as_dict()}
 
     @classmethod
     def from_dict(cls, values: Any) -> TrainState:
-        """Return the outcome that `as_dict` described. Raises ValueError for anything that it cannot have given."""
-        made = build(cls, values)
-        made.rows = [build(EpochMetrics, row, f"rows[{place}]") for place, row in enumerate(values["rows"])]
-        made.milestones = TimeToMemorize.from_dict(values["milestones"])
-        return made
+        """Return the state that `as_dict` described. Raises ValueError for anything that it cannot have returned."""
+        state = build(cls, values)
+        state.rows = [build(EpochMetrics, row, f"rows[{position}]") for position, row in enumerate(values["rows"])]
+        state.milestones = TimeToMemorize.from_dict(values["milestones"])
+        return state

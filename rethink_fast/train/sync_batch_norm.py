@@ -18,7 +18,7 @@ from .distributed import Distributed
 
 
 class CompilableSyncBatchNorm(nn.BatchNorm2d):
-    """Takes the place of a BatchNorm2d, with its parameters, buffers and names. A rank's share may be empty."""
+    """Replaces a BatchNorm2d, with its parameters, buffers and names. A rank's share may be empty."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -31,7 +31,7 @@ class CompilableSyncBatchNorm(nn.BatchNorm2d):
         self._non_persistent_buffers_set = norm._non_persistent_buffers_set
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, C, H, W], the share of this rank -> the same shape, dtype and layout."""
+        """Return the normalised share of this rank, in its dtype and layout. x: float [B, C, H, W]."""
         if not self.training:
             return super().forward(x)
         out, mean, variance, count = _Normalise.apply(x, self.weight, self.bias, self.eps, self._ranks)
@@ -72,10 +72,10 @@ class _Normalise(torch.autograd.Function):
         x, mean, scale, weight, count = ctx.saved_tensors
         normal = (x.to(mean.dtype) - _each(mean)) * _each(scale)
         slope = gradient.to(mean.dtype)
-        mine = torch.stack((slope.sum((0, 2, 3)), (slope * normal).sum((0, 2, 3))))
-        level, tilt = (_add_up(mine, ctx.ranks) / count).unbind(0)
+        sums = torch.stack((slope.sum((0, 2, 3)), (slope * normal).sum((0, 2, 3))))
+        level, tilt = (_add_up(sums, ctx.ranks) / count).unbind(0)
         back = _each(scale * weight) * (slope - _each(level) - normal * _each(tilt))
-        return back.to(x.dtype), mine[1], mine[0], None, None
+        return back.to(x.dtype), sums[1], sums[0], None, None
 
 
 def _each(values: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def _add_up(tensor: Tensor, ranks: Distributed) -> Tensor:
 
 
 def convert_sync_batchnorm(model: nn.Module, ranks: Distributed) -> None:
-    """Put a CompilableSyncBatchNorm in the place of every batch norm of a network, where there are several ranks."""
+    """Replace every batch norm of a network by CompilableSyncBatchNorm, where there are several ranks."""
     if not ranks.is_distributed:
         return
     for module in list(model.modules()):

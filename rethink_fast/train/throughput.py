@@ -45,7 +45,7 @@ def _best_seconds(call: Callable[[], object], device: torch.device, clock: Clock
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter) -> float:
-    """Floating-point operations a second of a large matrix product, in this process's settings for float32.
+    """Return the FLOP/s of a large matrix product, by this process's settings for float32.
 
     On a CPU the better of the product and the convolution that is one: in float32 torch leaves them to two libraries,
     and on an AMD EPYC the first reaches 100 GFLOP/s of a core where the second reaches 240.
@@ -66,7 +66,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.pe
 
 
 def copy_bandwidth(device: torch.device, clock: Clock = time.perf_counter) -> float:
-    """Bytes a second of a large copy within the device's memory, read plus written."""
+    """Return the bytes/s of a large copy within the device's memory, read plus written."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     to = torch.ones_like(source)
     return 2 * len(source) / _best_seconds(lambda: to.copy_(source), device, clock)
@@ -74,7 +74,7 @@ def copy_bandwidth(device: torch.device, clock: Clock = time.perf_counter) -> fl
 
 @contextmanager
 def restore_after(setup: RunContext) -> Iterator[None]:
-    """Put network, optimizer, counters, generators and the loader's clock back after a block."""
+    """Restore network, optimizer, counters, generators and the loader's clock after a block."""
     state, waited = setup.step.state(), setup.train.wait_seconds
     try:
         yield
@@ -83,7 +83,7 @@ def restore_after(setup: RunContext) -> Iterator[None]:
         setup.train.wait_seconds = waited
 
 
-def _prepared(setup: RunContext) -> tuple[Tensor, Tensor]:
+def _input_of(setup: RunContext) -> tuple[Tensor, Tensor]:
     loader = setup.train
     batch = loader.warmup_batch(loader.sizes(loader.batch_size)[0])
     inputs, labels, _ = loader.preprocess(batch, setup.step.epoch)
@@ -92,13 +92,13 @@ def _prepared(setup: RunContext) -> tuple[Tensor, Tensor]:
 
 
 def training_flops(setup: RunContext) -> tuple[int, int]:
-    """Floating-point operations of one training step (matrix products and convolutions alone), and its images."""
+    """Return the FLOP of one training step (matrix products and convolutions alone), and its images."""
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton
 
     step = setup.step
     compiled = step.compiled
     with restore_after(setup):
-        inputs, labels = _prepared(setup)
+        inputs, labels = _input_of(setup)
         step.compiled = False
         with FlopCounterMode(display=False) as counter:
             step.update(inputs, labels)
@@ -107,9 +107,9 @@ def training_flops(setup: RunContext) -> tuple[int, int]:
 
 
 def model_rate(setup: RunContext) -> float:
-    """Images a second of training on one prepared batch, again and again: a loader that costs nothing."""
+    """Return the images/s of training on one batch again and again: a loader that costs nothing."""
     with restore_after(setup):
-        inputs, labels = _prepared(setup)
+        inputs, labels = _input_of(setup)
         update = setup.step.repeatable(inputs, labels)
         update()
         synchronize(setup.device)
@@ -122,7 +122,7 @@ def model_rate(setup: RunContext) -> float:
 
 
 def loader_rate(setup: RunContext) -> float:
-    """Images a second of reading and preparing batches, without the first: a network that costs nothing."""
+    """Return the images/s of reading and preprocessing batches, without the first: a network that costs nothing."""
     loader, seen, start = setup.train, 0, 0.0
     with restore_after(setup):
         for batch in itertools.chain.from_iterable(loader.epoch(0) for _ in itertools.count()):

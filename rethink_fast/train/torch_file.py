@@ -37,7 +37,7 @@ def seal(file: io.BytesIO) -> memoryview:
 
 
 def unsealed(path: Path, *, limit: int) -> Any:
-    """Return what `sealed` was given. Raises OSError, and ValueError for any other file: what is wrong with it."""
+    """Return the content that `sealed` sealed. Raises OSError, and ValueError that says what is wrong with the file."""
     data = memoryview(read_bytes(path, limit=limit))
     if bytes(data[-SEAL_BYTES : -SEAL_BYTES + len(SEAL)]) != SEAL:
         raise ValueError("is damaged, or not of this version: it does not end with its checksum")
@@ -57,10 +57,10 @@ def loaded(data: bytes | memoryview) -> Any:
         raise ValueError(f"is not as torch.save writes it: {printable(str(error))[:300]}") from None
 
 
-def describe_misfit(given: Any, expected: torch.Tensor) -> str | None:
+def describe_misfit(value: Any, expected: torch.Tensor) -> str | None:
     """Return what is wrong with a value that is to be copied into a tensor; None where it fits."""
-    if not isinstance(given, torch.Tensor) or given.layout != torch.strided or given.device.type != "cpu":
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu":
         return "no tensor of numbers"
-    if (given.shape, given.dtype) != (expected.shape, expected.dtype):
-        return f"{given.dtype} {list(given.shape)}, not {expected.dtype} {list(expected.shape)}"
+    if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+        return f"{value.dtype} {list(value.shape)}, not {expected.dtype} {list(expected.shape)}"
     return None

@@ -55,7 +55,7 @@ _SHAPE = {
 
 
 def save_weights(folder: Path, setup: RunContext, outcome: TrainState) -> None:
-    """Write the network of a run as it stands. Raises OSError."""
+    """Write model.pt and model.json, the network of a run as it is. Raises OSError."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in setup.model.state_dict().items()}
     file = io.BytesIO()
     torch.save(weights, file)
@@ -98,9 +98,10 @@ def _description(setup: RunContext, outcome: TrainState) -> dict[str, Any]:
 def load_model(folder: str | Path) -> nn.Module:
     """Return the network that a run left in its folder, on the CPU, in eval mode.
 
-    Its attribute `preprocess(images, index=None)` gives its input, as in the run's evaluation: float32 [B, C, h, w] for
-    images uint8 [B, H, W, C] as the data set stores them. index: int64 [B], the sample indices, which random_pixels and
-    gaussian need (rng.TEST_INDEX is added to those of test images).
+    folder: of a run that has ended.
+    Its attribute `preprocess(images, index=None)` returns its input, as in the run's evaluation: float32 [B, C, h, w]
+        for images uint8 [B, H, W, C] as the data set stores them. index: int64 [B], the sample indices, which
+        random_pixels and gaussian need (rng.TEST_INDEX is added to those of test images).
     Raises UserError where there is none, or it is damaged, unknown, or of another contract.
     """
     folder = user_path(str(folder))
@@ -184,7 +185,7 @@ def _preprocessing_of(about: dict[str, Any]) -> Preprocessing:
         "mean and std": all(values is None or len(values) == channels for values in (mean, std)),
     }
     if not all(fits.values()):
-        raise ValueError(f"its {next(name for name, held in fits.items() if not held)} cannot belong to the rest")
+        raise ValueError(f"its {next(name for name, fit in fits.items() if not fit)} cannot belong to the rest")
     return Preprocessing(
         window=tuple(stored["window"]),
         corruption=stored["corruption"],
@@ -200,8 +201,8 @@ def _preprocess(
     preprocessing: Preprocessing, shape: tuple[int, ...], images: Tensor, index: Tensor | None = None
 ) -> Tensor:
     if tuple(images.shape[1:]) != shape:
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"images of {list(images.shape)} are not allowed: give uint8 [B, {wanted}]")
+        allowed = ", ".join(map(str, shape))
+        raise ValueError(f"images of {list(images.shape)} are not allowed: give uint8 [B, {allowed}]")
     if index is None and preprocessing.corruption in ("random_pixels", "gaussian"):
         raise ValueError(f"{preprocessing.corruption} is a function of the sample index: give index, int64 [B]")
     if preprocessing.mean is not None and preprocessing.std is not None:

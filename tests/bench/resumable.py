@@ -13,7 +13,8 @@ from rethink_fast.defaults import resolve
 from rethink_fast.errors import Interrupted
 from rethink_fast.train.checkpoint import Checkpoints
 from rethink_fast.train.loop import StepProgress, fit
-from rethink_fast.train.setup import RunContext, build_run, wants_windows
+from rethink_fast.train.preprocessing import wants_windows
+from rethink_fast.train.setup import RunContext, build_run
 from rethink_fast.train.state import EpochMetrics, TrainState
 
 CPU = torch.device("cpu")
