@@ -40,12 +40,12 @@ def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     """
     one_of("dataset", dataset, DATASETS)
     options = options or DataOptions()
-    made = _find(dataset, options)
-    if isinstance(made.train.images, MemmapImages) or not isinstance(made.train.images, InMemoryImages):
-        made = replace(made, sample=digest_some(made.train))
-    made, plan = cache_images(made, options)
+    opened = _find(dataset, options)
+    if isinstance(opened.train.images, MemmapImages) or not isinstance(opened.train.images, InMemoryImages):
+        opened = replace(opened, sample=digest_some(opened.train))
+    opened, plan = cache_images(opened, options)
     notes = [f"images {plan}"] if plan is not None else []
-    return replace(made, notes=(*made.notes, *notes))
+    return replace(opened, notes=(*opened.notes, *notes))
 
 
 def _find(dataset: str, options: DataOptions) -> Dataset:
@@ -55,8 +55,8 @@ def _find(dataset: str, options: DataOptions) -> Dataset:
         if folder is None and options.download:
             folder = fetch(dataset, progress=options.progress)
     if folder is None:
-        made = synthetic.load(dataset, options)
-        return replace(made, notes=(_note(dataset, made),)) if options.path == "auto" else made
+        opened = synthetic.load(dataset, options)
+        return replace(opened, notes=(_note(dataset, opened),)) if options.path == "auto" else opened
     folder = user_path(str(folder))
     is_folder = is_folder_at(folder, f"name a folder or file of {dataset}, or use --data synthetic")
     if is_folder and not _entries(folder):
@@ -79,12 +79,12 @@ def _unpacking(path: Path) -> str:
     return "unpack it, and name its folder by --data" if is_archive(path.name) else "name its folder by --data"
 
 
-def _note(dataset: str, made: Dataset) -> str:
-    height, width, _ = made.train.images.shape
-    looked = ", ".join(str(place) for place in search_path.places(dataset))
+def _note(dataset: str, opened: Dataset) -> str:
+    height, width, _ = opened.train.images.shape
+    looked = ", ".join(str(folder) for folder in search_path.folders(dataset))
     return (
-        f"no {dataset} found at {looked}: using the embedded synthetic set, {len(made.train.index)} images "
-        f"of {height}x{width}, {made.num_classes} classes"
+        f"no {dataset} found at {looked}: using the embedded synthetic set, {len(opened.train.index)} images "
+        f"of {height}x{width}, {opened.num_classes} classes"
     )
 
 

@@ -71,7 +71,7 @@ class _Stream:
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a tar is read into a UserError."""
+    """Raise a UserError in place of what goes wrong while a tar is read in this block."""
     try:
         yield
     except UserError:
@@ -93,7 +93,10 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def entries(path: Path, notes: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """Each entry of a tar (plain, .gz, .bz2 or .xz) and how to read it before the next. Raises as tarfile does."""
+    """Yield each entry of a tar (plain, .gz, .bz2 or .xz), and how to read it before the next. Raises as tarfile does.
+
+    notes: gets a line about what lies behind the end.
+    """
     with files.open_regular(path) as file:
         yield from _read(path, file, notes)
 
@@ -167,15 +170,15 @@ class TarTree:
 
     kind = "tar"
 
-    def __init__(self, path: Path, wanted: Callable[[str], bool]) -> None:
-        """Read a tar. wanted: whether the content of a file of this name, without its folders, will be read."""
+    def __init__(self, path: Path, is_wanted: Callable[[str], bool]) -> None:
+        """Read a tar. is_wanted: whether the content of a file of this name, without its folders, is kept."""
         self.path = path
         self.notes: list[str] = []
         self._root: dict[str, _Node] = {}
         with reported(path):
-            self._read_targets(self._load(wanted))
+            self._read_targets(self._load(is_wanted))
 
-    def _load(self, wanted: Callable[[str], bool]) -> list[str]:
+    def _load(self, is_wanted: Callable[[str], bool]) -> list[str]:
         """Make the tree; returns the links with wanted names."""
         links: list[str] = []
         outside = 0
@@ -186,10 +189,10 @@ class TarTree:
             elif names:
                 node = self._node(number, member)
                 is_link = member.issym() or member.islnk()
-                if isinstance(node, _File) and node.odd is None and not is_link and wanted(names[-1]):
+                if isinstance(node, _File) and node.odd is None and not is_link and is_wanted(names[-1]):
                     node.content = content()
                 self._place(names, node)
-                if is_link and wanted(names[-1]):
+                if is_link and is_wanted(names[-1]):
                     links.append("/".join(names))
         if outside:
             self.notes.append(f"not used in {self.path}: {outside} entries with .. in their names")
@@ -212,19 +215,19 @@ class TarTree:
         for k, name in enumerate(names[:-1]):
             if name not in folder:
                 folder[name] = {}
-            found = self._resolve(names[: k + 1])[0]
-            if not isinstance(found, list):
+            target = self._resolve(names[: k + 1])[0]
+            if not isinstance(target, list):
                 raise bad_path(
                     self.path,
                     f"has {'/'.join(names)} below {'/'.join(names[: k + 1])}, which is no folder",
                     "pack it again",
                 )
-            folder = found[-1]
+            folder = target[-1]
         name = names[-1]
-        there = folder.get(name)
+        earlier = folder.get(name)
         if isinstance(node, dict) and isinstance(self._resolve(names)[0], list):
             return
-        if isinstance(there, dict) and there:
+        if isinstance(earlier, dict) and earlier:
             raise bad_path(self.path, f"has {'/'.join(names)} both as a folder and as a file", "pack it again")
         folder[name] = node
 
@@ -270,6 +273,7 @@ class TarTree:
                     missing[number].content = content()
 
     def listing(self, folder: str) -> Listing:
+        """Return the entries of a folder, as Tree.listing."""
         chain, why = self._resolve(folder.split("/"))
         if not isinstance(chain, list):
             raise bad_path(
@@ -277,28 +281,29 @@ class TarTree:
             )
         folders, names, odd = [], [], {}
         for name in chain[-1]:
-            found, why = self._resolve([*folder.split("/"), name])
-            if isinstance(found, list) and not (isinstance(chain[-1][name], str) and _is_in(found[-1], chain)):
+            target, why = self._resolve([*folder.split("/"), name])
+            if isinstance(target, list) and not (isinstance(chain[-1][name], str) and _is_in(target[-1], chain)):
                 folders.append(name)
                 continue
             names.append(name)
-            if isinstance(found, list):
+            if isinstance(target, list):
                 odd[name] = LOOP
-            elif found is None or found.odd is not None:
-                odd[name] = why if found is None else found.odd or ""
+            elif target is None or target.odd is not None:
+                odd[name] = why if target is None else target.odd or ""
         return Listing(tuple(sorted(folders)), tuple(sorted(names)), odd, (0, id(chain[-1])))
 
     def read(self, file: str, limit: int | None = None) -> bytes:
-        found, why = self._resolve(file.split("/"))
-        if not isinstance(found, _File):
+        """Return the bytes of a file, as Tree.read."""
+        target, why = self._resolve(file.split("/"))
+        if not isinstance(target, _File):
             raise OSError(errno.ENOENT, why or "is a folder", file)
-        if found.odd is not None:
-            raise OSError(errno.EINVAL, found.odd, file)
-        if found.content is None:
+        if target.odd is not None:
+            raise OSError(errno.EINVAL, target.odd, file)
+        if target.content is None:
             raise ValueError(f"{file} was not wanted when the archive was read")
-        if limit is not None and len(found.content) > limit:
-            raise OSError(errno.EFBIG, f"{len(found.content):,} bytes, where at most {limit:,} are expected", file)
-        return found.content
+        if limit is not None and len(target.content) > limit:
+            raise OSError(errno.EFBIG, f"{len(target.content):,} bytes, where at most {limit:,} are expected", file)
+        return target.content
 
 
 def _names(path: str) -> list[str]:

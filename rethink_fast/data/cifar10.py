@@ -30,25 +30,25 @@ FORMS = {"python": ("cifar-10-batches-py", ""), "binary": ("cifar-10-batches-bin
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 PIXELS = 3 * 32 * 32
 MAX_BATCH = 256 * 2**20
-BESIDE = ("batches.meta", "batches.meta.txt", "readme.html")
+OTHER_FILES = ("batches.meta", "batches.meta.txt", "readme.html")
 
 
 def load(path: Path, options: DataOptions) -> Dataset:
-    """CIFAR-10 from a folder or a tar, decoded to the device. Raises UserError that names what is wrong.
+    """Open CIFAR-10 from a folder or a tar, decoded to the device. Raises UserError that names what is wrong.
 
     The sample index is the position in data_batch_1 ... 5 one after another, or in the sorted order of the paths.
     """
     tree = open_tree(path)
-    found = _find(tree, levels=2)
-    if found is None and tree.kind == "folder":
+    batches_at = _find(tree, levels=2)
+    if batches_at is None and tree.kind == "folder":
         official = [name for name in ARCHIVES if name in tree.listing("").files]
         if official:
             tree = open_tree(path / official[0])
-            found = _find(tree, levels=3)
-    found = found or _find(tree, levels=3)
-    if found is None:
+            batches_at = _find(tree, levels=3)
+    batches_at = batches_at or _find(tree, levels=3)
+    if batches_at is None:
         return class_images.load(tree, options)
-    form, folder = found
+    form, folder = batches_at
     batches = {}
     for stem in TRAIN + TEST:
         file = join(folder, stem + FORMS[form][1])
@@ -57,9 +57,9 @@ def load(path: Path, options: DataOptions) -> Dataset:
                 batches[stem + FORMS[form][1]] = (file, tree.read(file, limit=MAX_BATCH))
             except OSError as error:
                 raise unreadable(tree.path / file, error) from None
-    place = tree.path / folder if tree.kind == "folder" else tree.path
-    dataset = _of_batches(form, tree.path, batches, options, place)
-    rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in BESIDE})
+    source = tree.path / folder if tree.kind == "folder" else tree.path
+    dataset = _of_batches(form, tree.path, batches, options, source)
+    rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in OTHER_FILES})
     notes = [*tree.notes, f"not used in {tree.path}: {rest}"] if str(rest) else tree.notes
     return replace(dataset, notes=tuple(notes))
 
@@ -80,12 +80,13 @@ def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
     level = [""]
     for _ in range(levels):
         for form, (preferred, ending) in FORMS.items():
-            found = [folder for folder in level if TRAIN[0] + ending in tree.listing(folder).files]
-            found = [folder for folder in found if folder.rpartition("/")[2] == preferred] or found
-            if len(found) > 1:
-                raise bad_path(tree.path, f"holds {TRAIN[0] + ending} in {found[0]} and {found[1]}", "keep one of them")
-            if found:
-                return form, found[0]
+            folders = [folder for folder in level if TRAIN[0] + ending in tree.listing(folder).files]
+            folders = [folder for folder in folders if folder.rpartition("/")[2] == preferred] or folders
+            if len(folders) > 1:
+                problem = f"holds {TRAIN[0] + ending} in {folders[0]} and {folders[1]}"
+                raise bad_path(tree.path, problem, "keep one of them")
+            if folders:
+                return form, folders[0]
         level = [join(folder, name) for folder in level for name in tree.listing(folder).visible]
     return None
 

@@ -25,7 +25,7 @@ READ_AT_ONCE = 256
 
 def load(tree: Tree, options: DataOptions) -> Dataset:
     """Open the class folders of a folder or a tar. Raises UserError."""
-    found = layout.find(tree, "CIFAR-10 batches, ")
+    images = layout.find(tree, "CIFAR-10 batches, ")
 
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         names = [join(folder_name, file) for file in files]
@@ -33,15 +33,15 @@ def load(tree: Tree, options: DataOptions) -> Dataset:
         resident = InMemoryImages(images, options.device, None if len(index) == len(files) else index)
         return Split(resident, labels, index, bad)
 
-    train = split(*found.train)
-    test = split(*found.test) if found.test is not None else None
+    train = split(*images.train)
+    test = split(*images.test) if images.test is not None else None
     if test is not None and test.images.shape != train.images.shape:
         raise bad_path(
             tree.path,
             f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}",
             "make them all one size",
         )
-    return Dataset("cifar10", f"jpeg {tree.kind} {tree.path.absolute()}", found.classes, train, test, found.notes)
+    return Dataset("cifar10", f"jpeg {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
 
 
 def _decode(

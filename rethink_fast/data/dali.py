@@ -44,8 +44,9 @@ class DecodeError(Exception):
 
 
 class Decoder:
-    """A DALI pipeline fed by Python and kept while it works; `graph` makes its output from the encoded bytes.
+    """A DALI pipeline that Python feeds, kept for all runs.
 
+    graph: makes its output from the encoded bytes.
     windows: whether the feeds hold windows, whose start and shape `graph` takes as well.
     """
 
@@ -58,33 +59,33 @@ class Decoder:
         self._pipeline: Any = None
         self._largest = 0
         self._feeds: Iterator[Feed] = iter(())
-        self._waiting: Feed | None = None
-        self._flying: deque[Feed] = deque()
-        self._turn = 0
+        self._next: Feed | None = None
+        self._in_flight: deque[Feed] = deque()
+        self._generation = 0
 
     def run(self, feeds: Iterable[Feed]) -> Iterator[tuple[Any, np.ndarray]]:
-        """The decoded batch (a DALI TensorList) and the sample indices, for each feed in turn.
+        """Yield for each feed in turn the decoded batch, a DALI TensorList, and the sample indices, int64 [B].
 
-        A run ends the one before it, wherever that one stands. Raises DecodeError.
+        A run ends the one before it. Raises DecodeError.
         """
-        self._turn += 1
-        turn = self._turn
+        self._generation += 1
+        generation = self._generation
         self._drain()
         self._feeds = iter(feeds)
         while True:
-            if self._waiting is None:
-                self._waiting = next(self._feeds, None)
-            if self._waiting is None:
+            if self._next is None:
+                self._next = next(self._feeds, None)
+            if self._next is None:
                 return
-            if self._pipeline is None or len(self._waiting[0]) > self._largest:
-                self._pipeline, self._largest = None, len(self._waiting[0])
+            if self._pipeline is None or len(self._next[0]) > self._largest:
+                self._pipeline, self._largest = None, len(self._next[0])
                 self._pipeline = self._build()
-            yield from self._decoded(turn)
+            yield from self._decoded(generation)
 
-    def _decoded(self, turn: int) -> Iterator[tuple[Any, np.ndarray]]:
+    def _decoded(self, generation: int) -> Iterator[tuple[Any, np.ndarray]]:
         """What the pipeline makes of the feeds, until they end or one is larger than it was built for."""
         while True:
-            assert turn == self._turn, "another read of these images has begun"
+            assert generation == self._generation, "another read of these images has begun"
             try:
                 with stage("decode"):
                     output, index = self._pipeline.run(self._stream())
@@ -93,12 +94,12 @@ class Decoder:
                 return
             except RuntimeError as error:
                 self._pipeline = None  # DALI: "Current pipeline object is no longer valid"
-                later = [] if self._waiting is None else [self._waiting]
-                raise DecodeError([*self._flying, *later]) from error
+                later = [] if self._next is None else [self._next]
+                raise DecodeError([*self._in_flight, *later]) from error
             except BaseException:
                 self._pipeline = None
                 raise
-            expected = self._flying.popleft()[1]
+            expected = self._in_flight.popleft()[1]
             assert np.array_equal(np.asarray(index.as_tensor()), expected), "DALI returned other samples than asked for"
             yield output, expected
 
@@ -112,7 +113,7 @@ class Decoder:
 
     def _drain(self) -> None:
         """Take out what an abandoned run left in the pipeline."""
-        self._feeds, self._waiting = iter(()), None
+        self._feeds, self._next = iter(()), None
         if self._pipeline is not None:
             try:
                 with contextlib.suppress(StopIteration):
@@ -121,17 +122,17 @@ class Decoder:
                 self._pipeline.reset()
             except RuntimeError:
                 self._pipeline = None
-        self._flying.clear()
+        self._in_flight.clear()
 
     def _next_feed(self) -> Feed:
-        if self._waiting is None:
+        if self._next is None:
             with stage("load"):  # inside "decode": DALI asks for the files as it runs
-                self._waiting = next(self._feeds)
-        feed = self._waiting
+                self._next = next(self._feeds)
+        feed = self._next
         if len(feed[0]) > self._largest:
             raise StopIteration
-        self._waiting = None
-        self._flying.append(feed)
+        self._next = None
+        self._in_flight.append(feed)
         return feed
 
     def _build(self) -> Any:
@@ -153,11 +154,11 @@ class Decoder:
             )
             return graph(encoded, *window), index
 
-        made = dali.pipeline_def(
+        built = dali.pipeline_def(
             batch_size=self._largest, num_threads=self._threads, device_id=self._device_id(), prefetch_queue_depth=2
         )(pipeline)()
-        made.build()
-        return made
+        built.build()
+        return built
 
 
 def _dali() -> Any:
@@ -169,7 +170,7 @@ def _dali() -> Any:
     except ImportError as error:
         raise UserError(
             f"reading image files needs DALI ({error})",
-            f"pip install {DALI[0]}, or {DALI[1]} beside a torch for CUDA 12, on Linux",
+            f"pip install {DALI[0]}, or {DALI[1]} with a torch for CUDA 12, on Linux",
         ) from None
     return dali
 
@@ -179,13 +180,13 @@ def dali_version() -> str:
     return str(_dali().__version__)
 
 
-def _image(encoded: Any, *, crop: bool = False, **how: Any) -> Any:
-    """Decode to RGB, upright, the whole image or its central part. how: options of DALI's decoders."""
+def _image(encoded: Any, *, crop: bool = False, **options: Any) -> Any:
+    """Decode to RGB, upright, the whole image or its central part. options: of DALI's decoders."""
     decoders, rgb = _dali().fn.decoders, _dali().types.RGB
     if not crop:
-        return decoders.image(encoded, output_type=rgb, **how)
+        return decoders.image(encoded, output_type=rgb, **options)
     start, shape = _centre()
-    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb, **how)
+    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb, **options)
 
 
 def _centre() -> tuple[tuple[float, float], tuple[float, float]]:
@@ -198,37 +199,42 @@ def _resized(image: Any, size: tuple[int, int]) -> Any:
 
 
 def whole(encoded: Any) -> Any:
-    """A graph for `Decoder`: the whole image at its own size, on the CPU."""
+    """Return the whole image at its size, on the CPU: a graph for `Decoder`."""
     return _image(encoded)
 
 
 def whole_then_centre(encoded: Any) -> Any:
-    """A graph for `Decoder`: what `JpegImages` without margin resizes, bit-exact, but with every row decoded.
+    """Return what `JpegImages` without margin resizes, bit-exact, but with every row decoded: a graph for `Decoder`.
 
-    A decoder that is asked for the centre stops below it, and does not see what is wrong further down.
+    A decoder of the centre alone stops below it, and does not see what is wrong further down.
     """
     start, shape = _centre()
     return _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
 
 
-def _window(encoded: Any, start: Any, shape: Any, **how: Any) -> Any:
+def _window(encoded: Any, start: Any, shape: Any, **options: Any) -> Any:
     """Decode a window of the upright image to RGB, and as little around it as the format allows."""
     rgb = _dali().types.RGB
-    return _dali().fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **how)
+    return _dali().fn.decoders.image_slice(
+        encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **options
+    )
 
 
-def decoding(size: tuple[int, int] | None, *, crop: bool, **how: Any) -> Callable[..., Any]:
-    """A graph for `Decoder`: the whole image or its central part; or a window of it. Resized if there is a size."""
+def decoding(size: tuple[int, int] | None, *, crop: bool, **options: Any) -> Callable[..., Any]:
+    """Return a graph for `Decoder` of the whole image or, with `crop`, its central part; or of a window, where fed.
+
+    size: height and width that the result is resized to; None for no resize.
+    """
 
     def graph(encoded: Any, *window: Any) -> Any:
-        image = _window(encoded, *window, **how) if window else _image(encoded, crop=crop, **how)
+        image = _window(encoded, *window, **options) if window else _image(encoded, crop=crop, **options)
         return image if size is None else _resized(image, size)
 
     return graph
 
 
 def shape_of(encoded: Any) -> Any:
-    """A graph for `Decoder`: height, width and channels of the upright image, by the file's header."""
+    """Return height, width and channels of the upright image, by its header: a graph for `Decoder`."""
     return _dali().fn.peek_image_shape(encoded)
 
 

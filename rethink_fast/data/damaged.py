@@ -52,10 +52,10 @@ def find_damaged(
     name = f"{_fingerprint(root, files, samples, stamps)}.json"
     with suppress(ValueError):
         return _remembered(search_path.recall(name), set(samples)), stamps
-    found = list(_check(root, files, samples, workers, progress))
-    if not any(reason.startswith(NOT_READ) for _, reason in found):  # which may change and leave the stamp as it is
-        search_path.remember(name, {"damaged": found})
-    return found, stamps
+    damaged = list(_check(root, files, samples, workers, progress))
+    if not any(reason.startswith(NOT_READ) for _, reason in damaged):  # which may change and leave the stamp as it is
+        search_path.remember(name, {"damaged": damaged})
+    return damaged, stamps
 
 
 def _remembered(values: Any, samples: set[int]) -> list[tuple[int, str]]:

@@ -104,7 +104,7 @@ class Examiner:
 
     def __init__(self, graph: Callable[..., Any]) -> None:
         """graph: as of `Decoder`."""
-        self._peek, self._decoder, self._again = (Decoder(made, threads=1) for made in (shape_of, graph, graph))
+        self._peek, self._decoder, self._again = (Decoder(output, threads=1) for output in (shape_of, graph, graph))
 
     def decode_one_by_one(self, files: Sequence[np.ndarray]) -> Iterator[Examined]:
         """Yield what became of each file, in order. An output is valid until the next is asked for."""
@@ -146,5 +146,5 @@ def find_undecodable(batches: Iterable[list[np.ndarray]], *, workers: int) -> It
             cuts = [len(batch) * k // workers for k in range(workers + 1)]
             parts = [batch[start:stop] for start, stop in itertools.pairwise(cuts)]
             with suppress_stderr():  # the decoders write on stderr what is returned here
-                found = list(pool.map(check, examiners, parts))
-            yield list(itertools.chain.from_iterable(found))
+                reasons = list(pool.map(check, examiners, parts))
+            yield list(itertools.chain.from_iterable(reasons))

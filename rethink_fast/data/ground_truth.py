@@ -36,12 +36,12 @@ NAMED = re.compile(r".*_(n\d{8})\.\w+")
 
 
 def is_list(name: str) -> bool:
-    """Whether a file of this name may hold ground truth."""
+    """Return whether a file of this name may hold ground truth."""
     return name in (KAGGLE, DEVKIT, "meta.mat", *LISTS, *TRAIN)
 
 
-def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Sequence[str], used: set[str]) -> list[int]:
-    """Return the class of each file of a flat folder, from the ground truth in the first of `places` to have one.
+def read(tree: Tree, folders: Sequence[str], files: Sequence[str], classes: Sequence[str], used: set[str]) -> list[int]:
+    """Return the class of each file of a flat folder, from the ground truth in the first of `folders` that has one.
 
     LOC_val_solution.csv (Kaggle); ILSVRC2012_validation_ground_truth.txt (the devkit's, with meta.mat next to it); a
     list with one WNID a line for the files in sorted order, or "filename WNID", or "filename class-number" with the
@@ -50,9 +50,9 @@ def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Seque
     used: the files that were read are added. Raises UserError.
     """
     number = {name: i for i, name in enumerate(classes)}
-    for place in places:
+    for above in folders:
         for below in BELOW:
-            folder = join(place, below) if below else place
+            folder = join(above, below) if below else above
             for name in (KAGGLE, *LISTS, DEVKIT):
                 path = join(folder, name)
                 if not _is_file(tree, path):
@@ -64,23 +64,25 @@ def read(tree: Tree, places: Sequence[str], files: Sequence[str], classes: Seque
                     return _in_order(tree, path, _devkit(tree, path, used), files, number)
                 return _list(tree, path, files, number)
     if named := _from_names(files):
-        return _by_name(tree, places[0], named, files, number)
+        return _by_name(tree, folders[0], named, files, number)
     raise UserError(
-        f"{tree.path / places[0]} holds {count(len(files), 'image')} without class folders and no ground "
+        f"{tree.path / folders[0]} holds {count(len(files), 'image')} without class folders and no ground "
         "truth is there or above",
         f"add one of {', '.join((KAGGLE, *LISTS, DEVKIT))}",
-        value=tree.path / places[0],
+        value=tree.path / folders[0],
         allowed=(KAGGLE, *LISTS, DEVKIT),
     )
 
 
-def flat_train(tree: Tree, at: str, places: Sequence[str], used: set[str]) -> tuple[tuple[str, ...], list[str], Tensor]:
+def flat_train(
+    tree: Tree, at: str, folders: Sequence[str], used: set[str]
+) -> tuple[tuple[str, ...], list[str], Tensor]:
     """Return the classes, the files and the labels, int64 [N], of training images without class folders.
 
     The classes are read from a file of TRAIN, or from the names of the files. Raises UserError.
     """
     files = tree.listing(at).images
-    path = next((p for place in places for name in TRAIN if _is_file(tree, p := join(place, name))), None)
+    path = next((p for folder in folders for name in TRAIN if _is_file(tree, p := join(folder, name))), None)
     names = _from_names(files) if path is None else _pairs(tree, path)
     if names is None:
         raise bad_path(
@@ -98,8 +100,8 @@ def flat_train(tree: Tree, at: str, places: Sequence[str], used: set[str]) -> tu
 
 def _from_names(files: Sequence[str]) -> dict[str, str] | None:
     """The WNIDs in the names of all files, or None."""
-    found = [NAMED.fullmatch(file) for file in files]
-    return {file: match[1] for file, match in zip(files, found, strict=True) if match} if all(found) else None
+    matches = [NAMED.fullmatch(file) for file in files]
+    return {file: match[1] for file, match in zip(files, matches, strict=True) if match} if all(matches) else None
 
 
 def _is_file(tree: Tree, path: str) -> bool:

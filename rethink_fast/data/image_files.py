@@ -51,6 +51,7 @@ class ImageFiles:
         return len(self._files)
 
     def read(self, sample: int) -> np.ndarray:
+        """Return the bytes of a sample, uint8 [n]. Raises UserError."""
         path = self.root / self._files[sample]
         try:
             data, stamp = read_image(path)
@@ -63,6 +64,7 @@ class ImageFiles:
         return data
 
     def name(self, sample: int) -> str:
+        """Return the path of a sample."""
         return str(self.root / self._files[sample])
 
 

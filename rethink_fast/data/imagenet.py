@@ -18,7 +18,7 @@ from .tree import FolderTree
 
 def load(root: Path, options: DataOptions) -> Dataset:
     """Open a folder. Raises UserError."""
-    found = layout.find(FolderTree(root))
+    images_of = layout.find(FolderTree(root))
 
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         at = root / folder_name
@@ -28,6 +28,6 @@ def load(root: Path, options: DataOptions) -> Dataset:
         images = JpegImages(ImageFiles(at, files, stamps), options)
         return Split(images, labels, index, named)
 
-    train = split(*found.train)
-    test = split(*found.test) if found.test is not None else None
-    return Dataset("imagenet", f"jpeg folder {root.absolute()}", found.classes, train, test, found.notes)
+    train = split(*images_of.train)
+    test = split(*images_of.test) if images_of.test is not None else None
+    return Dataset("imagenet", f"jpeg folder {root.absolute()}", images_of.classes, train, test, images_of.notes)

@@ -30,7 +30,8 @@ AHEAD = 2
 class JpegImages:
     """Encoded images, decoded every time they are read.
 
-    source: their bytes. options: size, crop_margin, device and threads are used.
+    source: their bytes.
+    options: size, crop_margin, device and threads are used.
     shape: the (height, width) that all images have, which are delivered unchanged. None: they are resized to
         options.image_size (antialiased linear): the central 87.5 % of each dimension, the evaluation preprocessing of
         the TensorFlow Inception package, which the paper reuses; with options.crop_margin the whole image, for a random
@@ -49,22 +50,24 @@ class JpegImages:
         self._peek = Decoder(shape_of, threads=1)
         on_gpu = self._device.type == "cuda"
         # DALI's own share for a GPU's JPEG hardware: one found by timing would change pixels from run to run.
-        how = {"device": "mixed" if on_gpu else "cpu"}
+        device = "mixed" if on_gpu else "cpu"
         size = (height, width) if on_gpu else None  # on the CPU they are resized afterwards
-        whole_or_center = decoding(size if self._resize else None, crop=self._resize and not options.crop_margin, **how)
+        whole_or_center = decoding(
+            size if self._resize else None, crop=self._resize and not options.crop_margin, device=device
+        )
         self._decoder = Decoder(whole_or_center, threads=self._workers, device=self._device)
-        windows = decoding(size, crop=False, **how)
+        windows = decoding(size, crop=False, device=device)
         self._crop_decoder = Decoder(windows, threads=self._workers, device=self._device, windows=True)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As source.Images.read, a fresh tensor each time. A read ends the one before it.
+        """Yield images and rows, as source.Images.read: a fresh tensor each time. A read ends the one before it.
 
         Raises UserError that names a file which cannot be read or decoded.
         """
         return self._read(batches, self._decoder, lambda feed: feed, self._resize)
 
     def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """As source.SupportsCrops.read_crops; nothing but the window of an image is decoded. Raises as `read`."""
+        """Yield windows, as source.SupportsCrops.read_crops; nothing else is decoded. Raises as `read`."""
 
         def with_windows(feed: Feed) -> Feed:
             encoded, index = feed
@@ -112,13 +115,13 @@ class JpegImages:
 
         Raises UserError if Pillow cannot read them either, or if there are none.
         """
-        examiner, found = Examiner(whole), False
+        examiner, repaired = Examiner(whole), False
         for encoded, index, *_ in error.batches:
             for k, examined in enumerate(examiner.decode_one_by_one(encoded)):
                 self._refuse(index[k], examined.reason)
                 if examined.by_pillow:
-                    encoded[k], self._by_pillow[index[k]], found = examined.data, True, True
-        if not found:
+                    encoded[k], self._by_pillow[index[k]], repaired = examined.data, True, True
+        if not repaired:
             raise UserError(
                 f"DALI failed on images of {self._source.root} ({error.__cause__})",
                 "check the files with rethink-fast pack",
@@ -148,7 +151,7 @@ class JpegImages:
             yield [data for data, _ in loaded], [is_known for _, is_known in loaded], index
 
     def encoded(self, index: Tensor) -> list[np.ndarray]:
-        """As digest.Encoded.encoded."""
+        """Return the encoded bytes, as digest.Encoded.encoded."""
         return [self._source.read(sample) for sample in index.tolist()]
 
     def _load(self, index: np.ndarray) -> list[tuple[np.ndarray, bool]]:

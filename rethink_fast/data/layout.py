@@ -45,22 +45,22 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def find(tree: Tree, others: str = "") -> Layout:
-    """Find the classes, the training images and the held-out images of a tree.
+def find(tree: Tree, looked_for: str = "") -> Layout:
+    """Return the classes, the training images and the held-out images of a tree.
 
-    others: what was looked for before, for the message where there is nothing.
-
+    looked_for: what was looked for before, for the message where there is nothing.
     Raises UserError where there are none, where a class would be missing, or where there is only one.
     """
-    base = _base(tree, others)
+    base = _base(tree, looked_for)
     parts = _splits(tree, base, TRAIN)
     used: set[str] = set()
-    places = _above(base)
+    folders_above = _above(base)
     if parts:
         at = parts[0] if len(parts) == 1 else base
-        found = {part: _class_images(tree, part) for part in parts}
-        folders = _merged(at, found)
-        classes, files, labels = flatten(folders) if folders else ground_truth.flat_train(tree, at, (at, *places), used)
+        class_images = {part: _class_images(tree, part) for part in parts}
+        folders = _merged(at, class_images)
+        above = (at, *folders_above)
+        classes, files, labels = flatten(folders) if folders else ground_truth.flat_train(tree, at, above, used)
     else:
         at = base
         classes, files, labels = flatten(_merged(at, {at: _class_images(tree, at)}))
@@ -72,7 +72,7 @@ def find(tree: Tree, others: str = "") -> Layout:
         )
     notes = list(tree.notes)
     taken = {join(at, file).rpartition("/")[0] for file in files}
-    test = _held_out(tree, base, places, classes, used) if parts else None
+    test = _held_out(tree, base, folders_above, classes, used) if parts else None
     if test is None:
         notes.append(f"{tree.path / base} has no validation images (looked for val/ next to train/): no test accuracy")
     else:
@@ -95,25 +95,25 @@ def _above(base: str) -> tuple[str, ...]:
     return tuple("/".join(names[:k]) for k in range(len(names), -1, -1))
 
 
-def _base(tree: Tree, others: str) -> str:
+def _base(tree: Tree, looked_for: str) -> str:
     """The folder with train/ or with class folders: the root, or else the only one on the level where some are."""
     level = [""]
     for _ in range(DEEPEST + 1):
-        found = [folder for folder in level if _is_base(tree, folder)]
-        if len(found) > 1:
+        bases = [folder for folder in level if _is_base(tree, folder)]
+        if len(bases) > 1:
             raise UserError(
-                f"{tree.path} holds images in {found[0]} and in {found[1]}: "
+                f"{tree.path} holds images in {bases[0]} and in {bases[1]}: "
                 + ("name one of them" if tree.kind == "folder" else "keep one of them in the archive")
             )
-        if found:
-            return found[0]
+        if bases:
+            return bases[0]
         level = [join(folder, name) for folder in level for name in tree.listing(folder).visible]
         if len(level) > MOST_FOLDERS:
             raise bad_path(tree.path, "holds too many folders to search them all", "name the one with train/ in it")
-    raise UserError(_nothing(tree, others))
+    raise UserError(_nothing(tree, looked_for))
 
 
-def _nothing(tree: Tree, others: str) -> str:
+def _nothing(tree: Tree, looked_for: str) -> str:
     """What was looked for in a tree without images, what is there, and what to do."""
     listing = tree.listing("")
     archives = [name for name in listing.files if is_archive(name)]
@@ -131,8 +131,8 @@ def _nothing(tree: Tree, others: str) -> str:
         if "train" in archives[0].lower() and "ILSVRC" in archives[0]:
             to_do += " into train/, and each of the 1,000 archives in it into train/WNID/"
     return (
-        f"{tree.path} holds no images: looked for {others}train/CLASS/*.JPEG, and for CLASS/*.JPEG (in any case, or "
-        f".jpg, .png, ...); found: {unused(tree, set(), set()) or 'nothing'}{to_do}"
+        f"{tree.path} holds no images: looked for {looked_for}train/CLASS/*.JPEG, and for CLASS/*.JPEG (in any case, "
+        f"or .jpg, .png, ...); found: {unused(tree, set(), set()) or 'nothing'}{to_do}"
     )
 
 
@@ -167,8 +167,8 @@ def _splits(tree: Tree, base: str, pattern: re.Pattern[str]) -> list[str]:
     chosen = [join(base, name) for name in plain or names]
     flat = all(tree.listing(part).images and not tree.listing(part).visible for part in chosen)
     if pattern is TRAIN and flat and chosen:
-        others = [name for name in listing.visible if not _is_split(name)]
-        if any(tree.listing(join(base, name)).images for name in others):
+        classes = [name for name in listing.visible if not _is_split(name)]
+        if any(tree.listing(join(base, name)).images for name in classes):
             return []
     return chosen
 
@@ -184,14 +184,14 @@ def _image_files(tree: Tree, folder: str) -> list[str]:
 def _class_images(tree: Tree, folder: str) -> dict[str, list[str]]:
     """The images of each class folder, sorted. Raises UserError where one cannot be read or would be lost."""
     listing = tree.listing(folder)
-    found = {}
+    classes = {}
     for name in listing.visible:
         images = _image_files(tree, join(folder, name))
         if images:
-            found[name] = [f"{name}/{image}" for image in images]
+            classes[name] = [f"{name}/{image}" for image in images]
     where = tree.path / folder
     for name in listing.visible:
-        if name not in found and (deeper := _first_image(tree, join(folder, name))):
+        if name not in classes and (deeper := _first_image(tree, join(folder, name))):
             raise bad_path(
                 where / name,
                 f"holds its images in folders below it (the first is {deeper})",
@@ -199,22 +199,22 @@ def _class_images(tree: Tree, folder: str) -> dict[str, list[str]]:
             )
     in_train = bool(TRAIN.fullmatch(folder.rpartition("/")[2].lower()))
     packed = [name for name in listing.files if is_archive(name) and not is_hidden(name)]
-    packed = [name for name in packed if (stem := name.split(".")[0]) not in found and (in_train or WNID.match(stem))]
-    if packed and found:
-        empty = [name for name in listing.visible if name not in found]
+    packed = [name for name in packed if (stem := name.split(".")[0]) not in classes and (in_train or WNID.match(stem))]
+    if packed and classes:
+        empty = [name for name in listing.visible if name not in classes]
         without = f", and {count(len(empty), 'folder')} without images (first: {empty[0]})" if empty else ""
         raise bad_path(
             where,
             f"holds {count(len(packed), 'archive')} not unpacked (first: {packed[0]}) next to "
-            f"{count(len(found), 'class folder')}{without}",
+            f"{count(len(classes), 'class folder')}{without}",
             "unpack each into a folder of its name, or move it away",
         )
     lost = [name for name, why in listing.odd.items() if "link" in why and "." not in name and why != "link loop"]
-    if lost and found:
+    if lost and classes:
         raise bad_path(
             where / lost[0], f"is a {listing.odd[lost[0]]}, so that a class is missing", "restore or remove it"
         )
-    return found
+    return classes
 
 
 def _first_image(tree: Tree, folder: str, depth: int = 0) -> str | None:
@@ -223,20 +223,22 @@ def _first_image(tree: Tree, folder: str, depth: int = 0) -> str | None:
     if listing.images:
         return str(tree.path / folder / listing.images[0])
     below = (join(folder, name) for name in listing.visible) if depth < DEEPEST else ()
-    return next((found for name in below if (found := _first_image(tree, name, depth + 1))), None)
+    return next((image for name in below if (image := _first_image(tree, name, depth + 1))), None)
 
 
-def _merged(at: str, found: Mapping[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+def _merged(at: str, parts: Mapping[str, dict[str, list[str]]]) -> dict[str, list[str]]:
     """The classes of several folders together, their files by the path below `at`."""
     merged: dict[str, list[str]] = {}
-    for name in sorted({name for classes in found.values() for name in classes}):
+    for name in sorted({name for classes in parts.values() for name in classes}):
         merged[name] = [
-            join(part[len(at) :].lstrip("/"), file) for part, classes in found.items() for file in classes.get(name, ())
+            join(part[len(at) :].lstrip("/"), file) for part, classes in parts.items() for file in classes.get(name, ())
         ]
     return merged
 
 
-def _held_out(tree: Tree, base: str, places: Sequence[str], classes: Sequence[str], used: set[str]) -> Files | None:
+def _held_out(
+    tree: Tree, base: str, folders_above: Sequence[str], classes: Sequence[str], used: set[str]
+) -> Files | None:
     """The images of val/, else those of test/ if it has class folders: ImageNet's own test images have no labels."""
     at = next(iter(_splits(tree, base, VALIDATION)), None)
     if at is None:
@@ -262,5 +264,5 @@ def _held_out(tree: Tree, base: str, places: Sequence[str], classes: Sequence[st
         files = listing.images or _image_files(tree, at)
         if not files:
             raise bad_path(tree.path / at, "holds no images", "put them in as CLASS/*.JPEG or *.JPEG")
-        labels = ground_truth.read(tree, (at, *places), files, classes, used)
+        labels = ground_truth.read(tree, (at, *folders_above), files, classes, used)
     return at, files, torch.tensor(labels, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""From a split to batches, and from a batch to what the network takes: the one way of the data.
+"""From a split to batches, and from a batch to what the network takes: the one path of the data.
 
     source -> Batch(images uint8 NHWC, rows, index) -> preprocess -> ModelInput(inputs, labels, corrupted)
 
@@ -50,13 +50,13 @@ class Batch:
 
 
 class BatchShard(NamedTuple):
-    """Which part of every batch is loaded here: the one of `rank` among `ranks`, in order, as even as can be."""
+    """The part of every batch that is loaded here: that of `rank` among `ranks`, in order, as even as possible."""
 
     rank: int = 0
     ranks: int = 1
 
     def of(self, batch: Tensor) -> Tensor:
-        """The samples of the share: none, where a batch is smaller than the ranks are many."""
+        """Return the samples of the share, int64 [b]; none where a batch has fewer samples than there are ranks."""
         return batch.tensor_split(self.ranks)[self.rank]
 
 
@@ -64,7 +64,12 @@ FULL_BATCH = BatchShard()
 
 
 class ModelInput(NamedTuple):
-    """inputs: [B, C, h, w] ready for the network; labels: int64 [B]; corrupted: bool [B], whose label was drawn."""
+    """What the network takes, and its labels.
+
+    inputs: float32 or bfloat16 [B, C, h, w], channels_last.
+    labels: int64 [B].
+    corrupted: bool [B], True where the label was drawn.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -134,18 +139,18 @@ class Loader:
         return self._batches(self.split.index, self.eval_batch_sizes(), 0)
 
     def warmup_batch(self, size: int) -> Batch:
-        """A batch of this size, of the first samples (again from the start where there are fewer): for warming up."""
+        """Return a batch of `size` samples, the first ones, repeated where there are fewer: for warming up."""
         samples = self.split.index[torch.arange(size) % len(self.split.index)]
         return next(self._batches(samples, [size], 0))
 
     def unsharded(self) -> Loader:
-        """The same batches, all of each."""
+        """Return a loader of the same batches, with all samples of each."""
         loader = copy.copy(self)
         loader.share = FULL_BATCH
         return loader
 
     def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
-        """Return what the network takes. epoch: keys the random augmentation; None omits it (evaluation)."""
+        """Return what the network takes. epoch: int64 [] or an int, keys the random augmentation; None omits it."""
         index = batch.index
         keyed = index + self.base if self.base else index
         inputs = preprocess(batch.images, batch.rows, keyed, self.preprocessing, epoch=epoch)
@@ -161,12 +166,12 @@ class Loader:
         if self.share.ranks > 1:
             totals = [len(part) for part in parts]
             parts = tuple(self.share.of(part) for part in parts)
-        wanted = (part for part in parts if len(part))
+        non_empty = (part for part in parts if len(part))
         if crops_of is None:
-            read = source.read(wanted)
+            read = source.read(non_empty)
         else:
             assert isinstance(source, SupportsCrops)
-            read = source.read_crops(wanted, seed=self.preprocessing.seed, epoch=crops_of)
+            read = source.read_crops(non_empty, seed=self.preprocessing.seed, epoch=crops_of)
         for part, total in zip(parts, totals, strict=True):
             before = time.perf_counter()
             with stage("load"):

@@ -32,36 +32,35 @@ CHUNK = 2**20
 
 
 def find(folder: Path) -> list[Path] | None:
-    """Find the four files (training images and labels, test images and labels) at or below a folder, or None."""
+    """Return the four files (training images and labels, test images and labels) at or below a folder, or None."""
     for below in FOLDERS:
-        found = [_variant(folder / below, name) for name in FILES]
-        if all(found):
-            return [path for path in found if path is not None]
+        variants = [_variant(folder / below, name) for name in FILES]
+        if all(variants):
+            return [path for path in variants if path is not None]
     return None
 
 
 def _variant(folder: Path, name: str) -> Path | None:
     """The file of this name, plain or .gz; else whatever else has its name, so that it is named when it is opened."""
     dotted = name.replace("-idx", ".idx")
-    candidates = [folder / n for n in (name, name + ".gz", dotted, dotted + ".gz")]
-    candidates += [folder / n / n for n in (name, dotted)]  # as Kaggle unpacks them
-    return next((p for p in candidates if os.path.isfile(p)), None) or next(
-        (p for p in candidates if os.path.lexists(p)), None
-    )
+    paths = [folder / n for n in (name, name + ".gz", dotted, dotted + ".gz")]
+    paths += [folder / n / n for n in (name, dotted)]  # as Kaggle unpacks them
+    present = [path for path in paths if os.path.lexists(path)]
+    return next(filter(os.path.isfile, present), next(iter(present), None))
 
 
 def load(folder: Path, options: DataOptions) -> Dataset:
     """Open MNIST from a folder of its four IDX files. Raises UserError that names a missing or damaged file."""
-    found = find(folder)
-    if found is None:
+    files = find(folder)
+    if files is None:
         raise UserError(
             f"{folder} holds no MNIST",
             f"put {', '.join(FILES)} there or in MNIST/raw, each plain or .gz",
             value=folder,
             allowed=FILES,
         )
-    train, test = (_split(found[i], found[i + 1], options) for i in (0, 2))
-    return Dataset("mnist", f"mnist idx {found[0].parent.absolute()}", CLASSES, train, test)
+    train, test = (_split(files[i], files[i + 1], options) for i in (0, 2))
+    return Dataset("mnist", f"mnist idx {files[0].parent.absolute()}", CLASSES, train, test)
 
 
 def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
@@ -124,7 +123,7 @@ def _content(path: Path, stream: BinaryIO | gzip.GzipFile, length: int) -> bytea
     while len(content) <= length and (chunk := stream.read(min(CHUNK, length + 1 - len(content)))):
         content += chunk
     if len(content) != length:
-        found = f"{len(content)} bytes" if len(content) < length else "more bytes"
+        size = f"{len(content)} bytes" if len(content) < length else "more bytes"
         what = "truncated" if len(content) < length else "too long"
-        raise bad_path(path, f"is {what} ({found} after its header, which promises {length})", REPLACE)
+        raise bad_path(path, f"is {what} ({size} after its header, which promises {length})", REPLACE)
     return content

@@ -1,6 +1,6 @@
 """Decoded images in a .npy, by memory map: directly on a CPU, to a GPU through pinned memory.
 
-CPU    .npy (the system's page cache)  ->  rows of it, gathered by the preparation itself: no copy is made
+CPU    .npy (the system's page cache)  ->  rows of it, gathered by the preprocessing itself: no copy is made
 GPU    .npy  ->  gather  ->  pinned buffer  ->  copy on a second stream  ->  fresh batch on the device
 """
 
@@ -70,17 +70,17 @@ class MappedFile:
             warnings.filterwarnings("ignore", "The given buffer is not writable")
             flat = torch.frombuffer(self._map, dtype=torch.uint8, offset=self._start)
         self.images = flat.view(shape)
-        self._kept = len(self._map) <= os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 2
-        self._expected = torch.zeros(shape[0], dtype=torch.bool)
+        self._fits_in_memory = len(self._map) <= os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 2
+        self._prefetched = torch.zeros(shape[0], dtype=torch.bool)
 
-    def expect(self, index: Tensor) -> None:
-        """Let the system read these rows, without waiting for it.
+    def prefetch(self, index: Tensor) -> None:
+        """Ask the system to read these rows, without waiting. index: int64 [B].
 
         Of a file that memory has room for, once: the asking takes half as long as the copying of rows that are there.
         """
-        if self._kept:
-            index = index[~self._expected[index]]
-            self._expected[index] = True
+        if self._fits_in_memory:
+            index = index[~self._prefetched[index]]
+            self._prefetched[index] = True
         for row in index.tolist():
             first = self._start + row * self._row
             page = first - first % mmap.PAGESIZE
@@ -88,7 +88,7 @@ class MappedFile:
 
 
 def open_mapped(path: Path, device: torch.device) -> Images:
-    """The images of a .npy on this device, by sample index. Raises UserError."""
+    """Return the images of a .npy on this device, by sample index. Raises UserError."""
     file = MappedFile(path)
     return PinnedMemmapImages(file, device) if device.type == "cuda" else MemmapImages(file)
 
@@ -101,11 +101,12 @@ class MemmapImages(InMemoryImages):
         self._file = file
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and rows, as source.Images.read."""
         expected: deque[Tensor] = deque()
         waiting = iter(batches)
         while True:
             for index in itertools.islice(waiting, AHEAD + 1 - len(expected)):
-                self._file.expect(index)
+                self._file.prefetch(index)
                 expected.append(index)
             if not expected:
                 return
@@ -125,19 +126,20 @@ class PinnedMemmapImages:
         self._stream: torch.cuda.Stream | None = None  # one for all reads: torch keeps freed memory apart by stream
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and rows, as source.Images.read."""
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)
         stream = self._stream
-        flying: deque[Future[tuple[Tensor, torch.cuda.Event]]] = deque()
+        in_flight: deque[Future[tuple[Tensor, torch.cuda.Event]]] = deque()
         waiting, buffers = iter(batches), itertools.cycle(self._buffers)
         with ThreadPoolExecutor(1, thread_name_prefix="stage-images") as pool:
             while True:
-                for index in itertools.islice(waiting, AHEAD + 1 - len(flying)):
-                    self._file.expect(index)
-                    flying.append(pool.submit(self._send, index, next(buffers), stream))
-                if not flying:
+                for index in itertools.islice(waiting, AHEAD + 1 - len(in_flight)):
+                    self._file.prefetch(index)
+                    in_flight.append(pool.submit(self._send, index, next(buffers), stream))
+                if not in_flight:
                     return
-                images, sent = flying.popleft().result()
+                images, sent = in_flight.popleft().result()
                 with stage("copy"):
                     current = torch.cuda.current_stream(self._device)
                     current.wait_event(sent)

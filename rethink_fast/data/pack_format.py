@@ -87,11 +87,12 @@ class Pack:
 
 
 def is_pack(path: Path) -> bool:
-    """Whether a folder is a pack, or was meant to be one."""
+    """Return whether a folder is a pack, damaged or not."""
     return os.path.lexists(path / MANIFEST)
 
 
 def digest(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -128,7 +129,7 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def read_pack(path: Path) -> Pack:
-    """Read a pack's description and index, and see that every file is there with its size. Raises UserError."""
+    """Read a pack's manifest and index, and check that every file is there with its size. Raises UserError."""
     values = read_manifest(path)
     quarantine = _whole(path / QUARANTINE, values["quarantine"], MAX_QUARANTINE_BYTES)
     try:
@@ -151,8 +152,8 @@ def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[s
     _check_sizes(path, parts)
     index = _index(_whole(path / f"{name}.index.npy", described["index"], MAX_INDEX_BYTES))
     listed = tuple((sample, file, reason) for split, sample, file, reason in bad if split == name)
-    how: dict[str, Any] = {"format": values["format"], "size": values["size"], "labels": len(values["classes"])}
-    pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **how)
+    expected: dict[str, Any] = {"format": values["format"], "size": values["size"], "labels": len(values["classes"])}
+    pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **expected)
     if values["format"] == "jpeg":
         pack_schema.check_tar_positions(index, [part.bytes for part in parts])
     else:
@@ -170,7 +171,7 @@ def _index(content: bytes) -> np.ndarray:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read and check the description of a pack. Raises UserError."""
+    """Read and check the manifest of a pack. Raises UserError."""
     content = _read(path / MANIFEST, MAX_MANIFEST_BYTES)
     try:
         values = json.loads(content)
@@ -179,11 +180,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         known, version, contract = False, None, None
     if not known:
         raise bad_path(path / MANIFEST, "does not describe a pack, or is damaged", PACK_AGAIN)
-    for what, found, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
-        if type(found) is not int or found != ours:
-            found = repr(found)[:80]
+    for what, version_read, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
+        if type(version_read) is not int or version_read != ours:
+            version_read = repr(version_read)[:80]
             raise UserError(
-                f"{path} is a pack of {what} {found}, and this program reads {ours}",
+                f"{path} is a pack of {what} {version_read}, and this program reads {ours}",
                 PACK_AGAIN,
                 value=path,
                 allowed=f"{what} {ours}",
@@ -198,7 +199,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _strange(path: Path, error: Exception) -> UserError:
-    """What has the right checksums and is not what this program writes."""
+    """The error about what has the right checksums and is not what this program writes."""
     if isinstance(error, UserError):
         return error
     return bad_path(path, f"has the right checksums and strange content ({error})", PACK_AGAIN)
@@ -238,24 +239,24 @@ def _check_sizes(path: Path, parts: tuple[Part, ...]) -> None:
     expected = {part.file: part.offset + part.bytes for part in parts}
     for file, size in expected.items():
         try:
-            found = (path / file).stat()
+            status = (path / file).stat()
         except OSError as error:
             raise unreadable(path / file, error, RESTORE) from None
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-            what = f"has {found.st_size} bytes instead of {size}" if stat.S_ISREG(found.st_mode) else "is no file"
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            what = f"has {status.st_size} bytes instead of {size}" if stat.S_ISREG(status.st_mode) else "is no file"
             raise bad_path(path / file, what, RESTORE)
 
 
 def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
-    """See that every byte is as it was packed; a UserError names the first file that is not.
+    """Check every byte of a pack, unless an earlier check passed. Raises UserError that names a damaged file.
 
-    The answer is kept in the user's cache, under every file's size and time of change.
+    The result is kept in the user's cache, under every file's size and modification time.
     """
     seen = hashlib.sha256(f"{pack.path.absolute()}\0{pack.sha256}\0".encode(errors="surrogateescape"))
     for split in pack.splits:
         for file in split.files:
-            found = (pack.path / file).stat()
-            seen.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+            status = (pack.path / file).stat()
+            seen.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     name = f"pack-{seen.hexdigest()}"
     if search_path.recall(name) is None:
         verify(pack, workers=workers, progress=progress)
@@ -263,23 +264,23 @@ def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
 
 
 def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:
-    """Read every byte and compare the checksums. Returns how many bytes; a UserError names the first damaged file."""
+    """Check every byte of a pack, and return how many it has. Raises UserError that names the first damaged file."""
     parts = [part for split in pack.splits for part in split.parts]
     total, done = sum(part.bytes for part in parts), 0
     damaged: list[Part] = []
     with ThreadPoolExecutor(workers) as pool:
-        for part, found in zip(parts, pool.map(lambda part: _sha256(pack.path, part), parts), strict=True):
-            if found != part.sha256:
+        for part, sha256 in zip(parts, pool.map(lambda part: _sha256(pack.path, part), parts), strict=True):
+            if sha256 != part.sha256:
                 damaged.append(part)
             done += part.bytes
             if progress is not None:
                 progress("checking the pack's bytes", done, total)
     if damaged:
-        others = f" and {len(damaged) - 1} more stretches are" if len(damaged) > 1 else ""
+        more = f" and {len(damaged) - 1} more stretches are" if len(damaged) > 1 else ""
         first = damaged[0]
         raise bad_path(
             pack.path / first.file,
-            f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{others} (another checksum)",
+            f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{more} (another checksum)",
             RESTORE,
         )
     return total

@@ -106,18 +106,20 @@ class PackedBytes:
         return len(self._rows)
 
     def read(self, sample: int) -> np.ndarray:
+        """Return the bytes of a sample, uint8 [n]."""
         shard, offset, length, *_ = self._rows[sample].tolist()
         # The copy costs little next to the decoding, and lets many threads wait for the disk, not the one that feeds.
         return self._maps[shard][offset : offset + length].copy()
 
     def name(self, sample: int) -> str:
+        """Return what a message calls a sample."""
         return f"sample {sample} in {self.root / self._names[self._rows[sample]['shard']]}"
 
 
 def _mapped(path: Path) -> np.ndarray:
     try:
         size = path.stat().st_size
-        made: Tensor = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        mapped: Tensor = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except (OSError, RuntimeError) as error:
         raise unreadable(path, error, RESTORE) from None
-    return made.numpy()
+    return mapped.numpy()

@@ -107,8 +107,8 @@ def check_tar_positions(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 
     before = (end - taken)[starts[:-1]]
     expected = np.where(length > 0, end - taken - before[number] + BLOCK, 0)
     _check_all(rows["offset"] == expected, rows, "offset", first)
-    found = end[starts[1:] - 1] - before + 2 * BLOCK
-    _need(found.tolist() == list(sizes), "a shard that is longer or shorter than its samples")
+    expected_sizes = end[starts[1:] - 1] - before + 2 * BLOCK
+    _need(expected_sizes.tolist() == list(sizes), "a shard that is longer or shorter than its samples")
 
 
 def check_npy_positions(rows: np.ndarray, shape: Sequence[int], start: int, *, first: int = 0) -> None:

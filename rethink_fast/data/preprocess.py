@@ -143,7 +143,7 @@ def preprocess(
 
 
 def _distorted(x: Tensor, index: Tensor, preprocessing: Preprocessing, epoch: Tensor) -> Tensor:
-    """The stages that the op does not have, on pixels float32 [B, H, W, C], and those that come after them."""
+    """The stages that the op lacks, on pixels float32 [B, H, W, C], and those that come after them."""
     if preprocessing.random_resized_crop:
         x = random_resized_crop(x, index, seed=preprocessing.seed, epoch=epoch)
         if preprocessing.flip:
@@ -193,7 +193,7 @@ def preprocess_reference(
     normalisation: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """What the op does, stage by stage in plain torch."""
+    """Return what the op `prepare` returns, stage by stage in plain torch."""
     now = None if epoch is None else check_epoch(int(epoch))
     top, left, height, width = window
     x = fixed_crop(images[rows], (top, left, height, width))

@@ -31,12 +31,18 @@ class CachePlan:
         return f"{'stay in memory' if self.stay else 'stream'}, {format_bytes(self.bytes)} decoded: {self.reason}"
 
 
-def plan(how: CacheImages, needed: int, free: int, device: torch.device) -> CachePlan:
-    """What becomes of `needed` bytes of images with so much memory free, as asked for: "auto", "device" or "none"."""
+def plan(choice: CacheImages, needed: int, free: int, device: torch.device) -> CachePlan:
+    """Return whether images stay in memory.
+
+    choice: the option: "auto", "device" or "none".
+    needed: bytes of the decoded images.
+    free: bytes of free memory on the device.
+    Raises UserError where "device" does not fit.
+    """
     where = f"{format_bytes(free)} free on {'the CPU' if device.type == 'cpu' else device}"
-    if how == "none":
+    if choice == "none":
         return CachePlan(False, needed, "as asked for")
-    if how == "device":
+    if choice == "device":
         if needed > free:
             raise UserError(
                 f"--cache-images device needs {format_bytes(needed)}, and there are {where}",
@@ -51,19 +57,20 @@ def plan(how: CacheImages, needed: int, free: int, device: torch.device) -> Cach
 
 
 def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, CachePlan | None]:
-    """The data set with its images where they are to stay; and the plan, None where the source leaves no choice.
+    """Return the data set with its images where they stay, and the plan; None where the source leaves no choice.
 
-    A set that its reader decodes to the device stays there. One of which random windows are wanted does not, where the
-    source can decode a window alone: the pixels must not depend on the memory that is free. The
-    processes that share the host's memory each hold all of the images; a GPU belongs to one process. Raises UserError.
+    A set that its reader decodes to the device stays there. One that is read by random windows does not, where the
+    source can decode a window alone: the pixels must not depend on the free memory. The processes that share the host's
+    memory each hold all of the images; a GPU belongs to one process.
+    Raises UserError.
     """
-    how, device, progress = options.cache_images, options.device, options.progress
+    choice, device, progress = options.cache_images, options.device, options.progress
     splits = [split for split in (dataset.train, dataset.test) if split is not None]
     needed = sum(len(split.index) * int(np.prod(split.images.shape)) for split in splits)
-    if isinstance(dataset.train.images, MemmapImages) and how != "device":
+    if isinstance(dataset.train.images, MemmapImages) and choice != "device":
         return dataset, CachePlan(False, needed, "memory-mapped, and kept in memory by the system")
     if dataset.train.images.resident and not isinstance(dataset.train.images, MemmapImages):
-        if how == "none":
+        if choice == "none":
             raise UserError(
                 f"--cache-images none has no effect with {dataset.data_source}, which is decoded when it is opened",
                 "omit it, or pack the images and name the pack",
@@ -72,7 +79,7 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
             )
         return dataset, None
     if options.random_windows and isinstance(dataset.train.images, SupportsCrops):
-        if how == "device":
+        if choice == "device":
             raise UserError(
                 "--cache-images device has no effect with --augment random-resized-crop, which decodes another "
                 "window of each image for every epoch",
@@ -82,12 +89,12 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
             )
         return dataset, CachePlan(False, needed, "a window of each image is decoded again for every epoch")
     free = free_memory(device) or 0
-    made = plan(how, needed, free if device.type == "cuda" else free // options.processes, device)
-    if made.stay:
+    cache_plan = plan(choice, needed, free if device.type == "cuda" else free // options.processes, device)
+    if cache_plan.stay:
         train = _decoded(dataset.train, "training", device, progress)
         test = _decoded(dataset.test, "test", device, progress) if dataset.test is not None else None
         dataset = replace(dataset, train=train, test=test)
-    return dataset, made
+    return dataset, cache_plan
 
 
 def _decoded(split: Split, what: str, device: torch.device, progress: Progress | None) -> Split:
@@ -99,5 +106,5 @@ def _decoded(split: Split, what: str, device: torch.device, progress: Progress |
         done += len(rows)
         if progress is not None:
             progress(f"decoding {what} images, once", done, len(held))
-    everyone = len(held) == len(split.labels)
-    return replace(split, images=InMemoryImages(held, device, None if everyone else split.index))
+    all_held = len(held) == len(split.labels)
+    return replace(split, images=InMemoryImages(held, device, None if all_held else split.index))

@@ -51,22 +51,22 @@ def _from_environment(name: str) -> Path | None:
         raise UserError(f"${name}: {error.problem}", error.fix, option=f"${name}", value=error.value) from None
 
 
-def places(dataset: str) -> list[Path]:
+def folders(dataset: str) -> list[Path]:
     """Return the folders that --data auto looks in, first one first: $RETHINK_FAST_DATA, ./data, the cache."""
     roots = [_from_environment("RETHINK_FAST_DATA"), Path("data"), cache_dir()]
     return [root / dataset for root in roots if root is not None]
 
 
 def find(dataset: str) -> Path | None:
-    """Return the first of `places` that exists and is not empty, or None. Raises UserError if it cannot be read."""
-    for place in places(dataset):
+    """Return the first of `folders` that exists and is not empty, or None. Raises UserError if it cannot be read."""
+    for folder in folders(dataset):
         try:
-            if os.listdir(place):
-                return place
+            if os.listdir(folder):
+                return folder
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise UserError(
-                f"{place} cannot be read ({error.strerror})", "name the data by --data", option="--data", value=place
+                f"{folder} cannot be read ({error.strerror})", "name the data by --data", option="--data", value=folder
             ) from None
     return None

@@ -24,10 +24,10 @@ class Images(Protocol):
     """Whether all of them live on the device."""
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each batch of sample indices, in order: (images uint8 [M, H, W, C], rows int64 [B]) on the device.
+        """Yield (images uint8 [M, H, W, C], rows int64 [B]) on the device for each batch, in order.
 
-        batches: int64 [B] sample indices, on the CPU or, for a resident set, on the device. The image of batch[k] is
-        images[rows[k]]; a resident set gives the whole of itself each time and copies nothing.
+        batches: int64 [B] sample indices, on the CPU or, for a resident set, on the device.
+        The image of batch[k] is images[rows[k]]; a resident set yields the whole of itself each time, without a copy.
         """
         ...
 
@@ -37,7 +37,7 @@ class SupportsCrops(Images, Protocol):
     """Images of which a region can be had for less than the whole."""
 
     def read_crops(self, batches: Iterable[Tensor], *, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `read`, but of each image the window of augment.crop_windows, resized to the shape of the images."""
+        """Yield, as `read`, the window of each image by augment.crop_windows, resized to the shape of the images."""
         ...
 
 
@@ -45,8 +45,9 @@ class SupportsCrops(Images, Protocol):
 class Split:
     """Training or test set.
 
-    labels: int64 [N] on the CPU, the true class by sample index. index: int64 [n], ascending, the samples that take
-    part (without those over the limit and the damaged ones). damaged: (file, reason) of what was skipped.
+    labels: int64 [N] on the CPU, the true class by sample index.
+    index: int64 [n] on the CPU, ascending, the samples that take part: not those over the limit or damaged.
+    damaged: (file, reason) of what was skipped.
     """
 
     images: Images
@@ -72,6 +73,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes."""
         return len(self.classes)
 
 
@@ -89,8 +91,9 @@ class InMemoryImages:
         self._index = None if index is None else index.to(device)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for given in batches:
-            index = given.to(self.images.device, non_blocking=True)
+        """Yield all images and the rows, as Images.read."""
+        for batch in batches:
+            index = batch.to(self.images.device, non_blocking=True)
             yield self.images, index if self._index is None else torch.searchsorted(self._index, index)
 
 

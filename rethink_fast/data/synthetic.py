@@ -76,7 +76,7 @@ def load(dataset: str, options: DataOptions) -> Dataset:
 
 
 class Generated:
-    """Synthetic images made on the device when asked for, batch by batch, and stored nowhere.
+    """Synthetic images that are made on the device, batch by batch, and stored nowhere.
 
     base: what is added to a sample index to have the index of the contract.
     """
@@ -93,13 +93,14 @@ class Generated:
         self._templates = TEMPLATE * _bytes(template, GRID * GRID * channels)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and rows, as source.Images.read."""
         for index in batches:
             with stage("load"):
                 images = self.images_of(index)
             yield images, torch.arange(len(index), device=self._table.device)
 
     def images_of(self, index: Tensor) -> Tensor:
-        """The images of the int64 [B] sample indices: uint8 [B, H, W, C]."""
+        """Return images uint8 [B, H, W, C]. index: int64 [B], sample indices."""
         height, width, channels = self.shape
         count = height * width * channels
         index = index.to(self._table.device) + self._base
@@ -121,16 +122,16 @@ def _make(images: Images, index: Tensor, device: torch.device, what: str, progre
     # Chunks that stay in the processor's cache are several times faster than the whole set at once.
     chunk = max(1, CHUNK_ELEMENTS // held[:1].numel()) if device.type == "cpu" else 1024
     done = 0
-    for made, _ in images.read(index.split(chunk)):
-        held[done : done + len(made)] = made
-        done += len(made)
+    for chunk_images, _ in images.read(index.split(chunk)):
+        held[done : done + len(chunk_images)] = chunk_images
+        done += len(chunk_images)
         if progress is not None:
             progress(what, done, len(index))
     return held
 
 
 def labels_of(index: Tensor, classes: int) -> Tensor:
-    """The class of each synthetic sample: int64 [B] from the int64 [B] indices of the contract."""
+    """Return the class of each synthetic sample, int64 [B]. index: int64 [B], the contract's indices."""
     return rng.mulhi(rng.draw(SEED, rng.Stream.SYNTHETIC, index, 0)[..., 0], classes)
 
 

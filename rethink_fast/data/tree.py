@@ -41,6 +41,7 @@ class Listing:
 
     @property
     def images(self) -> list[str]:
+        """The image files, by their names."""
         return [name for name in self.files if is_image(name)]
 
 
@@ -71,6 +72,7 @@ class FolderTree:
         self._seen: dict[str, Listing] = {}
 
     def listing(self, folder: str) -> Listing:
+        """Return the entries of a folder, as Tree.listing."""
         if folder not in self._seen:
             at = self.path / folder
             try:
@@ -80,6 +82,7 @@ class FolderTree:
         return self._seen[folder]
 
     def read(self, file: str, limit: int | None = None) -> bytes:
+        """Return the bytes of a file, as Tree.read."""
         return files.read_bytes(self.path / file, limit=limit)
 
 
@@ -124,10 +127,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_archive(name: str) -> bool:
+    """Return whether a file is an archive, by its name."""
     return name.lower().endswith(ARCHIVES)
 
 
 def join(folder: str, name: str) -> str:
+    """Return the path of a name in a folder, "" being the root."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -174,7 +179,7 @@ def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
 
     classes: the folders of which all images are used, not those in folders below. used: other files that are.
     """
-    found = Unused()
+    rest = Unused()
     seen: dict[tuple[int, int], int] = {}
 
     def visit(folder: str, depth: int, in_class: bool) -> int:
@@ -182,7 +187,7 @@ def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
         try:
             listing = tree.listing(folder)
         except UserError:
-            found.add("folder", folder, "that cannot be read")
+            rest.add("folder", folder, "that cannot be read")
             return 0
         if listing.identity in seen or depth > DEEPEST:
             return seen.get(listing.identity, 1)
@@ -193,26 +198,26 @@ def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
             if path in used or (folder in classes and is_image(name)):
                 continue
             if is_image(name):
-                found.add("image", path, "in folders below a class" if in_class else "outside of the class folders")
+                rest.add("image", path, "in folders below a class" if in_class else "outside of the class folders")
             elif name in listing.odd:
-                found.add(listing.odd[name], path)
+                rest.add(listing.odd[name], path)
             elif is_hidden(name):
-                found.add("hidden entry", path)
+                rest.add("hidden entry", path)
             elif is_archive(name):
-                found.add("archive", path, "not unpacked")
+                rest.add("archive", path, "not unpacked")
             else:
-                found.add("file", path, "of other types")
+                rest.add("file", path, "of other types")
         for name in listing.folders:
             path = join(folder, name)
             if is_hidden(name):
-                found.add("hidden entry", path)
+                rest.add("hidden entry", path)
                 continue
             inside = visit(path, depth + 1, in_class or folder in classes)
             if not inside:
-                found.add("folder", path, "without images")
+                rest.add("folder", path, "without images")
             images += inside
         seen[listing.identity] = images
         return images
 
     visit("", 0, False)
-    return found
+    return rest

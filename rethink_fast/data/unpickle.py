@@ -67,7 +67,7 @@ class _Restricted(pickle._Unpickler):
 
 
 def loads(data: bytes) -> Any:
-    """The object of a pickle, written by Python 2 or 3; any that is damaged or needs more is a ValueError."""
+    """Return the object of a pickle of Python 2 or 3. Raises ValueError for one that is damaged or needs more."""
     try:
         return _Restricted(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # damaged pickles raise anything, as the pickle module documents

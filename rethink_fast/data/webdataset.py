@@ -53,16 +53,16 @@ def shards(path: Path, listing: Listing) -> list[str]:
 
 def read(path: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, Samples]]:
     """Return the classes and the samples of "train" and, if there are any, of "test". Raises UserError."""
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for name in names:
         held_out = HELD_OUT.search(name.lower())
-        found.setdefault(held_out[1] if held_out else "train", []).append(name)
-    if "train" not in found:
+        names_of.setdefault(held_out[1] if held_out else "train", []).append(name)
+    if "train" not in names_of:
         raise bad_path(
-            path, f"holds shards of {' and '.join(found)} images only", "put those for training next to them"
+            path, f"holds shards of {' and '.join(names_of)} images only", "put those for training next to them"
         )
-    splits = {"train": _samples(path, found["train"])}
-    held_out_names = next((found[name] for name in ("val", "validation", "test") if name in found), None)
+    splits = {"train": _samples(path, names_of["train"])}
+    held_out_names = next((names_of[name] for name in ("val", "validation", "test") if name in names_of), None)
     if held_out_names is not None:
         splits["test"] = _samples(path, held_out_names)
     labels = sorted(set(splits["train"].labels))
@@ -105,12 +105,12 @@ def _samples(path: Path, names: list[str]) -> Samples:
                     images[key] = (name, member.offset_data, member.size)
                 elif suffix in LABELS and (suffix == "cls" or key not in classes):
                     classes[key] = _label(path / name, member.name, content())
-        for key, place in images.items():
+        for key, position in images.items():
             if key not in classes:
                 raise bad_path(
                     path / name, f"has no label of {key}", "add KEY.cls, or KEY.json with the label, for each image"
                 )
-            positions.append(place)
+            positions.append(position)
             labels.append(classes[key])
     if not positions:
         raise bad_path(path / names[0], "holds no images", "put KEY.jpg (or .png, ...) and KEY.cls into it")

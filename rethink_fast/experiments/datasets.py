@@ -76,7 +76,7 @@ class Sources:
     def _load(self, name: str, windows: bool, progress: Progress | None) -> Dataset:
         path = self._paths.get(name, "auto")
         if path == "auto" and search_path.find(name) is None and not self._download:
-            looked = ", ".join(str(place) for place in search_path.places(name))
+            looked = ", ".join(str(place) for place in search_path.folders(name))
             raise UserError(f"no {name} found at {looked}", f"give --data {name}=PATH", option="--data", value=looked)
         options = DataOptions(
             path=path,

@@ -4,7 +4,7 @@
     CPU    | csrc/cpu, compiled into rethink_fast/_native.so               | it was built (see native.py)
     CUDA   | csrc/cuda, compiled into rethink_fast/_native_cuda.so         | it was built and holds the op
     CUDA   | the Triton kernel in kernels/triton_<stem>.py                 | otherwise
-    any    | the reference in plain torch, beside the public function      | nothing above serves
+    any    | the reference in plain torch, next to the public function     | nothing above serves
 
 The public functions (corruptions/, data/preprocess.py) check their arguments and call torch.ops.rethink_fast.<op>.
 """
@@ -48,7 +48,7 @@ F = TypeVar("F", bound=Callable[..., Tensor | None])
 
 
 def reference(name: str) -> Callable[[F], F]:
-    """Decorator: this function, with the op's own arguments, is what runs where no kernel serves the device."""
+    """Return a decorator that registers the function as what runs an op where no kernel serves the device."""
 
     def register(function: F) -> F:
         _library.impl(name, function, "CompositeExplicitAutograd")
@@ -143,10 +143,10 @@ def data_path(device: torch.device) -> dict[str, str]:
     device: of the run. The labels are corrupted, and the order is made, on the CPU for any.
     """
     cpu = torch.device("cpu")
-    found = {name: backend(name, cpu) for name in ("order", "corrupt_labels")}
-    found["prepare"] = backend("prepare", device)
-    found["resize"] = "DALI" if device.type == "cuda" else backend("resize", cpu)
-    return found
+    backends = {name: backend(name, cpu) for name in ("order", "corrupt_labels")}
+    backends["prepare"] = backend("prepare", device)
+    backends["resize"] = "DALI" if device.type == "cuda" else backend("resize", cpu)
+    return backends
 
 
 def slow(device: torch.device) -> str | None:
@@ -160,9 +160,10 @@ def slow(device: torch.device) -> str | None:
 
 
 def order(seed: int, epoch: int, n: int, start: int = 0, stop: int | None = None) -> Tensor:
-    """`rng.order`, by the fastest backend: positions start ... stop of one epoch's order over n samples.
+    """Return positions start ... stop of an epoch's order over n samples: rng.order, by the fastest backend.
 
-    Returns int64 [stop - start] on the CPU. Raises ValueError for what is out of range.
+    Returns int64 [stop - start] on the CPU.
+    Raises ValueError for what is out of range.
     """
     stop = n if stop is None else stop
     if not 1 <= n <= 2**31:

@@ -29,7 +29,7 @@ class Status:
 def load(name: str) -> Status:
     """Load rethink_fast/<name>.so once for the process; name: "_native" (CPU) or "_native_cuda".
 
-    A library that was built from other sources than those beside the package is not loaded: after an update of a
+    A library that was built from other sources than those next to the package is not loaded: after an update of a
     source tree it would compute what the package did before.
     """
     path, csrc = PACKAGE / f"{name}.so", PACKAGE.parent / "csrc"

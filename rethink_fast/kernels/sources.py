@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 FOLDERS = {"_native": "cpu", "_native_cuda": "cuda"}
-"""The folder of csrc/ that each library is built from, beside the files that lie in csrc/ itself."""
+"""The folder of csrc/ that each library is built from, with the files in csrc/ itself."""
 
 NOTE = b"\nrethink_fast sources "
 DIGITS = 64

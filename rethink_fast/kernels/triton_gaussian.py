@@ -41,7 +41,7 @@ def _scaled(pair, scale, shift, first: tl.constexpr, CHANNELS: tl.constexpr):
 
 @triton.jit
 def eight_pixels(k0, k1, index, block, mean_ptr, std_ptr, CHANNELS: tl.constexpr):
-    """Elements 8 * block ... 8 * block + 7 of the noise of image `index`, for a block [B]: float32 [8 B]."""
+    """Return elements 8 * block ... 8 * block + 7 of the noise of an image, float32 [8 B]. block: int32 [B]."""
     a, b, c, d = eight_normals(k0, k1, index, block)
     # (8 * block) % C, without a product that could overflow
     channel = (block % CHANNELS) * (8 % CHANNELS)
@@ -75,7 +75,11 @@ def _gaussian_kernel(
 
 
 def gaussian(index: Tensor, height: int, width: int, mean: Tensor, std: Tensor, seed: int) -> Tensor:
-    """Noise images for `index`: int64 [B]; mean, std: float32 [C], in pixel units. Returns float32 [B, H, W, C]."""
+    """Return the noise image of each sample, float32 [B, H, W, C].
+
+    index: int64 [B].
+    mean, std: float32 [C], in pixel units.
+    """
     channels, batch = mean.numel(), index.numel()
     out = torch.empty((batch, height, width, channels), dtype=torch.float32, device=index.device)
     if out.numel():

@@ -44,7 +44,7 @@ def _corrupt_labels_kernel(
 
 
 def corrupt_labels(labels: Tensor, index: Tensor, num_classes: int, probability: float, seed: int) -> Tensor:
-    """The labels of partially_corrupted_labels; labels and index: int64 [B]. Returns int64 [B]."""
+    """Return the labels of partially_corrupted_labels, int64 [B]. labels, index: int64 [B]."""
     labels, index = labels.contiguous(), index.contiguous()
     out = torch.empty_like(labels)
     if labels.numel():

@@ -1,4 +1,4 @@
-"""The fused preparation on CUDA: from the stored bytes to the network input in one pass (data/preprocess.py).
+"""The fused preprocessing on CUDA: from the stored bytes to the network input in one pass (data/preprocess.py).
 
 Formula: gather -> fixed crop -> corruption -> crop -> flip -> rotation -> whitening or [-1, 1] -> cast.
 Layout: stored uint8 [M, H, W, C]; result [B, h, w, C] in memory, seen as [B, C, h, w] channels_last. A program
@@ -99,11 +99,11 @@ def _statistics_kernel(
                 if size > 0:
                     x = values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan)
                     mask = first + tl.arange(0, plan.block) < plan.elements
-                    here, around = _moments(x, mask, size)
+                    chunk_mean, chunk_squares = _moments(x, mask, size)
                     # Chan, Golub and LeVeque 1983: exact for a constant image, for then the difference is 0
                     share = tl.math.div_rn(size, count + size)
-                    squares += around + (here - mean) * (here - mean) * count * share
-                    mean += (here - mean) * share
+                    squares += chunk_squares + (chunk_mean - mean) * (chunk_mean - mean) * count * share
+                    mean += (chunk_mean - mean) * share
                     count += size
     tl.store(partial_ptr + tl.program_id(0) * 2, mean)
     tl.store(partial_ptr + tl.program_id(0) * 2 + 1, squares)
@@ -230,9 +230,12 @@ def prepare(
     normalisation: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The network input of a batch: see `Preprocessing` in data/preprocess.py, whose fields these are.
+    """Return the network input of a batch, dtype [B, C, *size], channels_last.
 
-    images: uint8 [M, H, W, C]; rows, index: int64 [B]; epoch: int64 []. Returns dtype [B, C, *size], channels_last.
+    images: uint8 [M, H, W, C].
+    rows, index: int64 [B].
+    epoch: int64 [], or None for evaluation.
+    The others are the fields of `Preprocessing` in data/preprocess.py.
     """
     random = epoch is not None
     plan = _plan(
@@ -268,13 +271,13 @@ def _launch(
     corruption_key = key(seed, rng.Stream[plan.corruption.upper()]) if plan.corruption else (0, 0)
     # none where no stage reads it, so that evaluation and training without augmentation are one kernel
     epoch = epoch if plan.augments else None
-    given = (images, rows, index, mean, std, *corruption_key, *key(seed, rng.Stream.AUGMENT), epoch)
+    arguments = (images, rows, index, mean, std, *corruption_key, *key(seed, rng.Stream.AUGMENT), epoch)
     batch = out.shape[0]
     partial = None
     # few elements a thread where each needs many registers, or they spill
     warps = 16 if plan.rotation else 8 if plan.chunks > 1 or plan.block > BLOCK else 4
     if plan.parts_block:
         partial = torch.empty((batch, plan.parts, 2), dtype=torch.float32, device=out.device)
-        _statistics_kernel[(batch * plan.parts,)](partial, *given, plan, num_warps=warps, enable_fp_fusion=False)
+        _statistics_kernel[(batch * plan.parts,)](partial, *arguments, plan, num_warps=warps, enable_fp_fusion=False)
     grid = (triton.cdiv(batch, plan.images) * plan.parts,)
-    _prepare_kernel[grid](out, partial, *given, batch, plan, num_warps=warps, enable_fp_fusion=False)
+    _prepare_kernel[grid](out, partial, *arguments, batch, plan, num_warps=warps, enable_fp_fusion=False)

@@ -92,10 +92,10 @@ def _move_pixels(images: Tensor, index: Tensor | None, stream: rng.Stream, seed:
 
 
 def shuffled_pixels(images: Tensor, seed: int) -> Tensor:
-    """One permutation of the pixels on every image. images: [B, H, W, C]. Returns a contiguous tensor like it."""
+    """Return the images with one permutation of their pixels, contiguous. images: [B, H, W, C]."""
     return _move_pixels(images, None, rng.Stream.SHUFFLED_PIXELS, seed)
 
 
 def random_pixels(images: Tensor, index: Tensor, seed: int) -> Tensor:
-    """Apply a separate permutation to each image. images: [B, H, W, C]; index: int64 [B]. Returns contiguous."""
+    """Return the images with a separate permutation of each, contiguous. images: [B, H, W, C]; index: int64 [B]."""
     return _move_pixels(images, index, rng.Stream.RANDOM_PIXELS, seed)

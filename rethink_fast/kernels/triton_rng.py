@@ -26,7 +26,7 @@ _ROUNDS = tl.constexpr(rng.ROUNDS)
 
 @functools.lru_cache(maxsize=64)
 def key(seed: int, stream: rng.Stream) -> tuple[int, int]:
-    """`rng.key`, remembered: it costs more than a launch, and a run needs a handful."""
+    """Return `rng.key`, cached: it costs more than a launch, and a run needs a handful."""
     return rng.key(seed, stream)
 
 
@@ -39,7 +39,7 @@ def _wide_multiply(a, b: tl.constexpr):
 
 @triton.jit
 def philox(k0, k1, x0, x1, x2, x3):
-    """Philox4x32-10: four words from a key and a counter, all uint32, broadcast against one another."""
+    """Return the four words of Philox4x32-10 for a key and a counter, all uint32, broadcast against one another."""
     for _ in tl.static_range(10):
         high0, low0 = _wide_multiply(x0, 0xD2511F53)
         high1, low1 = _wide_multiply(x2, 0xCD9E8D57)
@@ -51,7 +51,7 @@ def philox(k0, k1, x0, x1, x2, x3):
 
 @triton.jit
 def draw(k0, k1, index, block):
-    """The four words of (index, block): index and block non-negative integers of up to 64 bits."""
+    """Return the four words of (index, block), which are non-negative integers of up to 64 bits."""
     index, block = index.to(tl.uint64), block.to(tl.uint64)
     return philox(
         k0.to(tl.uint32),
@@ -65,7 +65,7 @@ def draw(k0, k1, index, block):
 
 @triton.jit
 def permutation_words(k0, k1, index):
-    """The twelve words that key one permutation, as three quadruples."""
+    """Return the twelve words that key one permutation, as three quadruples."""
     zero = tl.full((), 0, tl.int32)
     return draw(k0, k1, index, zero), draw(k0, k1, index, zero + 1), draw(k0, k1, index, zero + 2)
 
@@ -89,7 +89,7 @@ def _walk(words, x, BITS: tl.constexpr):
 
 @triton.jit
 def permute(words, x, n: tl.constexpr):
-    """Where the permutation sends each place x < n, a block of int32: exact, stored nowhere. Returns int32.
+    """Return where the permutation sends each position, int32, exact and stored nowhere. x: a block of int32 below n.
 
     The block walks until its last lane is inside, so a block of L lanes takes about 1 + log(L) / log(2^b / (2^b - n))
     steps: 6.5 for 1024 lanes of a 299 x 299 image, where a lane by itself takes 1.47.
@@ -114,7 +114,7 @@ def _log2_cos_sin(u, theta):
 
 @triton.jit
 def normals(word):
-    """The two standard normal deviates of each word, float32.
+    """Return the two standard normal deviates of each word, float32.
 
     Both halves of the word become floats by standing in the mantissa of 1.xxx: exact, and no conversion, which is
     slow for unsigned words. The angle is taken half a turn back, which turns both signs.
@@ -130,14 +130,14 @@ def normals(word):
 
 @triton.jit
 def eight_normals(k0, k1, index, block):
-    """The deviates 8 * block ... 8 * block + 7 of the image `index`, as eight tensors."""
+    """Return the deviates 8 * block ... 8 * block + 7 of the image `index`, as eight tensors."""
     w0, w1, w2, w3 = draw(k0, k1, index, block)
     return normals(w0), normals(w1), normals(w2), normals(w3)
 
 
 @triton.jit
 def interleave_eight(a, b, c, d):
-    """Four pairs of [B] as one [8 B] in the order a[0], a[1], b[0], ...: a thread keeps its eight, in registers."""
+    """Return four pairs of [B] as one [8 B], a[0], a[1], b[0], ...: a thread keeps its eight, in registers."""
     even = tl.join(tl.join(a[0], c[0]), tl.join(b[0], d[0]))  # [B, 2, 2]: (.., half, pair) of the first deviates
     odd = tl.join(tl.join(a[1], c[1]), tl.join(b[1], d[1]))
     return tl.join(even, odd).reshape(8 * a[0].shape[0])

@@ -1,4 +1,4 @@
-"""Where a block of the fused preparation gets its values from, before they are whitened.
+"""Where a block of the fused preprocessing gets its values from, before they are whitened.
 
 Four ways, chosen by the plan when the kernel is compiled:
 - streams: gaussian that nothing moves. A lane makes eight elements from one draw.
@@ -64,7 +64,7 @@ class Plan:
         return self.height * self.width * self.channels
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         return self.window_height * self.window_width
 
     @property
@@ -107,7 +107,7 @@ class Plan:
 
 @triton.jit
 def image_words(k0, k1, index, plan: tl.constexpr):
-    """The words of the permutation of an image, or of the run."""
+    """Return the words of the permutation of an image, or of the run."""
     zero = tl.full((), 0, tl.int64)
     if plan.corruption == "random_pixels":
         return permutation_words(k0, k1, index)
@@ -119,7 +119,7 @@ def image_words(k0, k1, index, plan: tl.constexpr):
 
 @triton.jit
 def _cos_sin(angle):
-    """By their series, for |angle| < 0.44: the first terms left out are below 1e-11. The library's would spill."""
+    """By their series, for |angle| < 0.44: the first omitted terms are below 1e-11. The library's would spill."""
     s = angle * angle
     cos = 1.0 + s * (-1 / 2 + s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320))))
     sin = angle + angle * s * (-1 / 6 + s * (1 / 120 + s * (-1 / 5040 + s * (1 / 362880))))
@@ -128,7 +128,7 @@ def _cos_sin(angle):
 
 @triton.jit
 def augmentation(a0, a1, index, epoch, plan: tl.constexpr):
-    """Of one image: top and left of its crop in the window, whether it is flipped, cosine and sine of its turn."""
+    """Return top and left of an image's crop in the window, whether it is flipped, cosine and sine of its angle."""
     top = tl.full((), (plan.window_height - plan.out_height) // 2, tl.int32)
     left = tl.full((), (plan.window_width - plan.out_width) // 2, tl.int32)
     flipped = tl.full((), 0, tl.int1)
@@ -158,7 +158,7 @@ def _place(y, x, turn, plan: tl.constexpr):
 @triton.jit
 def _permuted(words, y, x, plan: tl.constexpr):
     """Where in the window the permutation fetches its pixel (y, x) from: (y, x)."""
-    position = permute(words, y * plan.window_width + x, plan.places)
+    position = permute(words, y * plan.window_width + x, plan.positions)
     return position // plan.window_width, position % plan.window_width
 
 
@@ -170,7 +170,7 @@ def _stored(y, x, plan: tl.constexpr):
 
 @triton.jit
 def sources(words, turn, first, plan: tl.constexpr):
-    """The stored positions of the pixels of a tile that starts at pixel `first`: int32 [pixels]."""
+    """Return the stored positions of the pixels of a tile that starts at pixel `first`: int32 [pixels]."""
     if plan.gathers:
         pixel = tl.minimum(first + tl.arange(0, plan.pixels), plan.out_height * plan.out_width - 1)
         y, x = _place(pixel // plan.out_width, pixel % plan.out_width, turn, plan)
@@ -232,7 +232,7 @@ def _turned(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, 
 
 @triton.jit
 def values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan: tl.constexpr):
-    """Elements start + chunk * block ... of the image before whitening: uint8 where no arithmetic was done."""
+    """Return elements start + chunk * block ... of the image before whitening: uint8 where no arithmetic was done."""
     local = chunk * plan.block + tl.arange(0, plan.block)
     mask = start + local < plan.elements
     if plan.streams:

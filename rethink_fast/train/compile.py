@@ -15,10 +15,10 @@ from .setup import CompileDecision, RunContext
 
 def choose(setup: RunContext) -> CompileDecision:
     """Decide whether the step is compiled, by --compile and the kind of device alone, and set it so."""
-    wanted, on_gpu = setup.run.train.compile, setup.device.type == "cuda"
-    setup.step.compiled = on_gpu if wanted == "auto" else wanted == "on"
-    usual = f" ({'on' if on_gpu else 'off'} on a {'GPU' if on_gpu else 'CPU'})" if wanted == "auto" else ""
-    return CompileDecision(setup.step.compiled, f"--compile {wanted}{usual}")
+    option, on_gpu = setup.run.train.compile, setup.device.type == "cuda"
+    setup.step.compiled = on_gpu if option == "auto" else option == "on"
+    reason = f" ({'on' if on_gpu else 'off'} on a {'GPU' if on_gpu else 'CPU'})" if option == "auto" else ""
+    return CompileDecision(setup.step.compiled, f"--compile {option}{reason}")
 
 
 def warm_up(setup: RunContext) -> float:

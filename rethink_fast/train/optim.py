@@ -20,10 +20,10 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
     On a GPU the learning rate is a tensor there, so that a captured step can follow its schedule.
     """
     weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    other_parameters = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": weights, "weight_decay": train.weight_decay}]
-    if others:
-        groups.append({"params": others, "weight_decay": 0.0})
+    if other_parameters:
+        groups.append({"params": other_parameters, "weight_decay": 0.0})
     device, momentum = weights[0].device, train.momentum
     lr = torch.tensor(train.lr, device=device) if device.type == "cuda" else train.lr
     # fused: one pass over weights, gradients and momentum, in place of a call for each operation.

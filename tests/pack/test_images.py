@@ -229,8 +229,8 @@ def test_a_mapped_file(tmp_path: Path) -> None:
     asked: list[int] = []
     mapped._map = SimpleNamespace(madvise=lambda advice, start, length: asked.append(length))  # type: ignore[assignment]
     for _ in range(3):
-        mapped.expect(torch.tensor([4, 0, 19]))
-    mapped.expect(torch.tensor([4, 7]))
+        mapped.prefetch(torch.tensor([4, 0, 19]))
+    mapped.prefetch(torch.tensor([4, 7]))
     assert len(asked) == 4
     np.save(tmp_path / "b.npy", images.astype(np.float32))
     (tmp_path / "c.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
