@@ -7,7 +7,6 @@ GPU    .npy  ->  gather  ->  pinned buffer  ->  copy on a second stream  ->  fre
 from __future__ import annotations
 
 import itertools
-import math
 import mmap
 import os
 import warnings
@@ -15,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +32,22 @@ AHEAD = 2
 """Batches that are asked of the disk, or on their way to the device, before they are wanted."""
 
 
-def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape, dtype and header length of a .npy in row-major order. Raises ValueError for anything else."""
+def load_npy(path: Path) -> np.memmap:
+    """Return a .npy of uint8 [N, H, W, 3] by memory map. Raises UserError where it is no such file, or truncated."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, column_major, dtype = read(file)
+        with open_regular(path) as file:  # open_memmap would wait for a fifo
+            size = os.fstat(file.fileno()).st_size
+        images = np.lib.format.open_memmap(path, mode="r")
+    except OSError as error:
+        raise unreadable(path, error, RESTORE) from None
     except Exception as error:  # a damaged header raises anything, from Python's tokenizer too
-        raise ValueError(" ".join(f"{error}".split())[:200] or type(error).__name__) from None
-    if column_major or min(shape, default=0) < 0:
-        raise ValueError(f"it has the shape {shape}{' in column-major order' if column_major else ''}")
-    return shape, dtype, file.tell()
+        raise bad_path(path, f"is no whole .npy file ({' '.join(str(error).split())[:200]})", RESTORE) from None
+    shape = images.shape
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or not images.flags.c_contiguous:
+        raise bad_path(path, f"holds {images.dtype} {shape}, not uint8 (N, H, W, 3)", PACK_AGAIN)
+    if size != images.offset + images.nbytes:
+        raise bad_path(path, f"has {size} bytes for {shape}", PACK_AGAIN)
+    return images
 
 
 class MappedFile:
@@ -53,25 +57,15 @@ class MappedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with open_regular(path) as file:
-                shape, dtype, self._start = read_npy_header(file)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise unreadable(path, error, RESTORE) from None
-        except ValueError as error:
-            raise bad_path(path, f"is no .npy file ({error})", RESTORE) from None
-        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise bad_path(path, f"holds {dtype} {shape}, not uint8 (N, H, W, 3)", PACK_AGAIN)
-        self._row = math.prod(shape[1:])
-        if len(self._map) != self._start + shape[0] * self._row:
-            raise bad_path(path, f"has {len(self._map)} bytes for {shape}", PACK_AGAIN)
+        images = load_npy(path)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given buffer is not writable")
-            flat = torch.frombuffer(self._map, dtype=torch.uint8, offset=self._start)
-        self.images = flat.view(shape)
-        self._fits_in_memory = len(self._map) <= os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 2
-        self._prefetched = torch.zeros(shape[0], dtype=torch.bool)
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self.images = torch.from_numpy(images)
+        self._map: Any = images.base
+        self._start = images.offset % mmap.ALLOCATIONGRANULARITY
+        self._row = images[0].nbytes
+        self._fits_in_memory = images.nbytes <= os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 2
+        self._prefetched = torch.zeros(len(images), dtype=torch.bool)
 
     def prefetch(self, index: Tensor) -> None:
         """Ask the system to read these rows, without waiting. index: int64 [B].

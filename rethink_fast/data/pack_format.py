@@ -17,7 +17,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 import stat
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from ..errors import UserError, bad_path, unreadable
 from ..files import open_regular, read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
 from . import pack_schema, search_path
-from .npy_images import PACK_AGAIN, RESTORE, read_npy_header
+from .npy_images import PACK_AGAIN, RESTORE, load_npy
 from .pack_schema import INDEX
 from .source import Progress
 
@@ -157,17 +156,23 @@ def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[s
     if values["format"] == "jpeg":
         pack_schema.check_tar_positions(index, [part.bytes for part in parts])
     else:
-        shape, start = _array_of(path / parts[0].file, len(index))
-        pack_schema.check_npy_positions(index, shape, start)
+        images = load_npy(path / parts[0].file)  # its checksum is not known yet
+        if len(images) != len(index):
+            problem = f"is damaged, or of another pack ({images.shape} for {len(index)} samples)"
+            raise bad_path(path / parts[0].file, problem, PACK_AGAIN)
+        pack_schema.check_npy_positions(index, images.shape[1:], images.offset)
     return PackSplit(parts, index, listed)
 
 
 def _index(content: bytes) -> np.ndarray:
     file = io.BytesIO(content)
-    shape, dtype, start = read_npy_header(file)
-    if dtype != INDEX or len(shape) != 1 or len(content) != start + shape[0] * INDEX.itemsize:
-        raise ValueError(f"an index of {dtype} {shape} in {len(content)} bytes")
-    return np.frombuffer(content, INDEX, offset=start)
+    try:
+        index: np.ndarray = np.lib.format.read_array(file)
+    except Exception as error:  # a damaged header raises anything, from Python's tokenizer too
+        raise ValueError(" ".join(str(error).split())[:200]) from None
+    if index.dtype != INDEX or index.ndim != 1 or file.read(1):
+        raise ValueError(f"an index of {index.dtype} {index.shape} in {len(content)} bytes")
+    return index
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -203,21 +208,6 @@ def _strange(path: Path, error: Exception) -> UserError:
     if isinstance(error, UserError):
         return error
     return bad_path(path, f"has the right checksums and strange content ({error})", PACK_AGAIN)
-
-
-def _array_of(path: Path, samples: int) -> tuple[tuple[int, ...], int]:
-    """Shape of an image in a .npy, and where the first begins. Raises UserError: its checksum is not known yet."""
-    try:
-        with open_regular(path) as file:
-            shape, dtype, start = read_npy_header(file)
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise unreadable(path, error, RESTORE) from None
-    except ValueError as error:
-        raise bad_path(path, f"is damaged ({error})", RESTORE) from None
-    if dtype != np.uint8 or len(shape) != 4 or shape[0] != samples or start + math.prod(shape) != size:
-        raise bad_path(path, f"is damaged, or of another pack ({dtype} {shape} for {samples} samples)", PACK_AGAIN)
-    return shape[1:], start
 
 
 def _read(path: Path, limit: int) -> bytes:
