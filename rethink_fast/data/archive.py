@@ -217,11 +217,8 @@ class TarTree:
                 folder[name] = {}
             target = self._resolve(names[: k + 1])[0]
             if not isinstance(target, list):
-                raise bad_path(
-                    self.path,
-                    f"has {'/'.join(names)} below {'/'.join(names[: k + 1])}, which is no folder",
-                    "pack it again",
-                )
+                problem = f"has {'/'.join(names)} below {'/'.join(names[: k + 1])}, which is no folder"
+                raise bad_path(self.path, problem, "pack it again")
             folder = target[-1]
         name = names[-1]
         earlier = folder.get(name)

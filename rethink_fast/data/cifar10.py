@@ -109,11 +109,8 @@ def _of_batches(
             outside = labels[(labels < 0) | (labels >= len(CLASSES))]
             if len(outside):
                 first = int(outside[0])
-                raise bad_path(
-                    source / at,
-                    f"has labels outside 0 ... 9 (the first is {first})",
-                    "replace it; CIFAR-10 has 10 classes",
-                )
+                problem = f"has labels outside 0 ... 9 (the first is {first})"
+                raise bad_path(source / at, problem, "replace it; CIFAR-10 has 10 classes")
             content = hashlib.sha256(images.numpy().data).hexdigest()
             if content in seen:
                 raise bad_path(source / at, f"has the images of {seen[content]}", "replace the one that is wrong")
@@ -163,10 +160,7 @@ def _binary(where: str, data: bytes) -> tuple[Tensor, Tensor]:
     record = 1 + PIXELS
     if not data or len(data) % record:
         other = " (they are records of CIFAR-100)" if data and len(data) % (record + 1) == 0 else ""
-        raise bad_path(
-            where,
-            f"is truncated or no CIFAR-10 batch ({len(data)} bytes are not records of {record}{other})",
-            "replace it",
-        )
+        problem = f"is truncated or no CIFAR-10 batch ({len(data)} bytes are not records of {record}{other})"
+        raise bad_path(where, problem, "replace it")
     records = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, record).copy())
     return records[:, 1:].contiguous(), records[:, 0].to(torch.int64)

@@ -36,11 +36,8 @@ def load(tree: Tree, options: DataOptions) -> Dataset:
     train = split(*images.train)
     test = split(*images.test) if images.test is not None else None
     if test is not None and test.images.shape != train.images.shape:
-        raise bad_path(
-            tree.path,
-            f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}",
-            "make them all one size",
-        )
+        problem = f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}"
+        raise bad_path(tree.path, problem, "make them all one size")
     return Dataset("cifar10", f"jpeg {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
 
 
@@ -100,11 +97,9 @@ def _stack(
         sized = batch if isinstance(batch, list) else batch[:1]  # those in one tensor have one size
         for image, file in zip(sized, files[done : done + len(sized)], strict=True):
             if image.shape != stacked.shape[1:]:
-                raise bad_path(
-                    path / files[0],
-                    f"is {_size(stacked.shape[1:])} and {path / file} is {_size(image.shape)}",
-                    "make all images one size, or open them as imagenet, which resizes them",
-                )
+                problem = f"is {_size(stacked.shape[1:])} and {path / file} is {_size(image.shape)}"
+                fix = "make all images one size, or open them as imagenet, which resizes them"
+                raise bad_path(path / files[0], problem, fix)
         stacked[done : done + len(batch)] = torch.stack(batch) if isinstance(batch, list) else batch
         done += len(batch)
         if progress is not None:

@@ -47,11 +47,8 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
         )
     cache = search_path.cache_dir()
     if cache is None:
-        raise UserError(
-            "--download has no place to put files, as there is no home folder",
-            "set XDG_CACHE_HOME to one",
-            option="--download",
-        )
+        problem = "--download has no place to put files, as there is no home folder"
+        raise UserError(problem, "set XDG_CACHE_HOME to one", option="--download")
     folder = cache / dataset
     for url, md5 in FILES[dataset].items():
         fetch_file(url, folder / url.rsplit("/", 1)[1], md5, progress=progress)

@@ -148,11 +148,8 @@ def _list(tree: Tree, path: str, files: Sequence[str], number: dict[str, int]) -
     if columns == {1}:
         return _in_order(tree, path, [row[0] for row in rows], files, number)
     if columns != {2}:
-        raise bad_path(
-            tree.path / path,
-            "has lines of different or other columns",
-            "write one column (WNID) or two (filename, WNID or class number) in all lines",
-        )
+        fix = "write one column (WNID) or two (filename, WNID or class number) in all lines"
+        raise bad_path(tree.path / path, "has lines of different or other columns", fix)
     if not any(row[1] in number for row in rows):
         number = {str(i): i for i in range(len(number))}
     return _by_name(tree, path, dict(rows), files, number)
@@ -167,11 +164,8 @@ def _devkit(tree: Tree, path: str, used: set[str]) -> list[str]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise UserError(
-            f"reading {tree.path / meta} needs scipy",
-            f"pip install scipy, or use {KAGGLE} or class folders",
-            value=tree.path / meta,
-        ) from None
+        fix = f"pip install scipy, or use {KAGGLE} or class folders"
+        raise UserError(f"reading {tree.path / meta} needs scipy", fix, value=tree.path / meta) from None
     try:
         synsets: Any = loadmat(io.BytesIO(tree.read(meta, limit=MAX_BYTES)), squeeze_me=True)["synsets"]
         wnid = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}

@@ -122,11 +122,8 @@ class JpegImages:
                 if examined.by_pillow:
                     encoded[k], self._by_pillow[index[k]], repaired = examined.data, True, True
         if not repaired:
-            raise UserError(
-                f"DALI failed on images of {self._source.root} ({error.__cause__})",
-                "check the files with rethink-fast pack",
-                value=self._source.root,
-            ) from None
+            problem = f"DALI failed on images of {self._source.root} ({error.__cause__})"
+            raise UserError(problem, "check the files with rethink-fast pack", value=self._source.root) from None
         return error.batches
 
     def _refuse(self, sample: int, reason: str | None) -> None:

@@ -65,11 +65,8 @@ def find(tree: Tree, looked_for: str = "") -> Layout:
         at = base
         classes, files, labels = flatten(_merged(at, {at: _class_images(tree, at)}))
     if len(classes) < 2:
-        raise bad_path(
-            tree.path,
-            f"has only one class of training images, {tree.path / at / classes[0]} ({count(len(files), 'image')})",
-            f"each class needs a folder in {tree.path / at}",
-        )
+        problem = f"has only one class of training images, {tree.path / at / classes[0]} ({count(len(files), 'image')})"
+        raise bad_path(tree.path, problem, f"each class needs a folder in {tree.path / at}")
     notes = list(tree.notes)
     taken = {join(at, file).rpartition("/")[0] for file in files}
     test = _held_out(tree, base, folders_above, classes, used) if parts else None
@@ -192,11 +189,8 @@ def _class_images(tree: Tree, folder: str) -> dict[str, list[str]]:
     where = tree.path / folder
     for name in listing.visible:
         if name not in classes and (deeper := _first_image(tree, join(folder, name))):
-            raise bad_path(
-                where / name,
-                f"holds its images in folders below it (the first is {deeper})",
-                f"move them into {name}/, or move {name} away",
-            )
+            problem = f"holds its images in folders below it (the first is {deeper})"
+            raise bad_path(where / name, problem, f"move them into {name}/, or move {name} away")
     in_train = bool(TRAIN.fullmatch(folder.rpartition("/")[2].lower()))
     packed = [name for name in listing.files if is_archive(name) and not is_hidden(name)]
     packed = [name for name in packed if (stem := name.split(".")[0]) not in classes and (in_train or WNID.match(stem))]
@@ -252,11 +246,8 @@ def _held_out(
         number = {name: k for k, name in enumerate(classes)}
         unknown = [name for name in folders if name not in number]
         if unknown:
-            raise bad_path(
-                tree.path / at / unknown[0],
-                "is a class that the training images do not have",
-                "remove it, or add its training images",
-            )
+            problem = "is a class that the training images do not have"
+            raise bad_path(tree.path / at / unknown[0], problem, "remove it, or add its training images")
         files = [file for images in folders.values() for file in images]
         labels = [number[name] for name, images in folders.items() for _ in images]
     else:

@@ -53,12 +53,8 @@ def load(folder: Path, options: DataOptions) -> Dataset:
     """Open MNIST from a folder of its four IDX files. Raises UserError that names a missing or damaged file."""
     files = find(folder)
     if files is None:
-        raise UserError(
-            f"{folder} holds no MNIST",
-            f"put {', '.join(FILES)} there or in MNIST/raw, each plain or .gz",
-            value=folder,
-            allowed=FILES,
-        )
+        fix = f"put {', '.join(FILES)} there or in MNIST/raw, each plain or .gz"
+        raise UserError(f"{folder} holds no MNIST", fix, value=folder, allowed=FILES)
     train, test = (_split(files[i], files[i + 1], options) for i in (0, 2))
     return Dataset("mnist", f"mnist idx {files[0].parent.absolute()}", CLASSES, train, test)
 

@@ -59,13 +59,8 @@ class DataOptions:
             if value is not None:
                 in_range(name, value, 1, 2**31)
         if self.download and self.path != "auto":
-            raise UserError(
-                "--download puts the files where --data auto finds them",
-                f"omit --data {self.path}",
-                option="--data",
-                value=self.path,
-                allowed="auto",
-            )
+            problem = "--download puts the files where --data auto finds them"
+            raise UserError(problem, f"omit --data {self.path}", option="--data", value=self.path, allowed="auto")
 
     @property
     def threads(self) -> int:

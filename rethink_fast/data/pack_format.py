@@ -188,12 +188,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for what, version_read, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
         if type(version_read) is not int or version_read != ours:
             version_read = repr(version_read)[:80]
-            raise UserError(
-                f"{path} is a pack of {what} {version_read}, and this program reads {ours}",
-                PACK_AGAIN,
-                value=path,
-                allowed=f"{what} {ours}",
-            )
+            problem = f"{path} is a pack of {what} {version_read}, and this program reads {ours}"
+            raise UserError(problem, PACK_AGAIN, value=path, allowed=f"{what} {ours}")
     if values.get("sha256") != checksum(values):
         raise bad_path(path / MANIFEST, "is damaged (its checksum is another)", PACK_AGAIN)
     try:
@@ -268,11 +264,8 @@ def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:
     if damaged:
         more = f" and {len(damaged) - 1} more stretches are" if len(damaged) > 1 else ""
         first = damaged[0]
-        raise bad_path(
-            pack.path / first.file,
-            f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{more} (another checksum)",
-            RESTORE,
-        )
+        problem = f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{more} (another checksum)"
+        raise bad_path(pack.path / first.file, problem, RESTORE)
     return total
 
 

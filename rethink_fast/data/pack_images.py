@@ -39,12 +39,9 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
         names = {sample: file for sample, file, _ in packed.quarantine}
         if bad and options.on_decode_error == "raise":
             others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-            raise UserError(
-                f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}",
-                "skip it with --on-decode-error skip, or replace it and pack again",
-                option="--on-decode-error",
-                value=path,
-            )
+            problem = f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}"
+            fix = "skip it with --on-decode-error skip, or replace it and pack again"
+            raise UserError(problem, fix, option="--on-decode-error", value=path)
         index, named = damaged_files.drop_samples(path, names, index, bad, options.on_decode_error)
         images: Images
         if pack.format == "npy":
@@ -66,31 +63,20 @@ def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int
         if pack.size is None and pack.format == "jpeg":
             return None
         if margin:
-            raise UserError(
-                f"{path} holds the centers of the images, and random crops need the whole",
-                "use a pack in jpeg format made without --size, or the folder",
-                option="--augment",
-                value=path,
-            )
+            problem = f"{path} holds the centers of the images, and random crops need the whole"
+            fix = "use a pack in jpeg format made without --size, or the folder"
+            raise UserError(problem, fix, option="--augment", value=path)
         if pack.size != size:
             held = f"at {pack.size} pixels" if pack.size is not None else "decoded at their own size"
             what = f"use --size {pack.size}, or a" if pack.size is not None else "use a"
-            raise UserError(
-                f"{path} holds images {held}, not at --size {size}",
-                f"{what} pack made with --size {size}",
-                option="--size",
-                value=size,
-            )
+            problem = f"{path} holds images {held}, not at --size {size}"
+            raise UserError(problem, f"{what} pack made with --size {size}", option="--size", value=size)
         return size, size
     rows = np.concatenate([split.index for split in pack.splits])
     shapes = np.unique(rows[["height", "width"]][rows["length"] > 0])
     if len(shapes) != 1:
-        raise UserError(
-            f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one",
-            "open it as imagenet, or pack with --size",
-            option="--size",
-            value=path,
-        )
+        problem = f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one"
+        raise UserError(problem, "open it as imagenet, or pack with --size", option="--size", value=path)
     return int(shapes[0]["height"]), int(shapes[0]["width"])
 
 

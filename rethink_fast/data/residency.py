@@ -44,13 +44,9 @@ def plan(choice: CacheImages, needed: int, free: int, device: torch.device) -> C
         return CachePlan(False, needed, "as asked for")
     if choice == "device":
         if needed > free:
-            raise UserError(
-                f"--cache-images device needs {format_bytes(needed)}, and there are {where}",
-                "use --cache-images none, or a smaller --max-samples",
-                option="--cache-images",
-                value="device",
-                allowed="none",
-            )
+            problem = f"--cache-images device needs {format_bytes(needed)}, and there are {where}"
+            fix = "use --cache-images none, or a smaller --max-samples"
+            raise UserError(problem, fix, option="--cache-images", value="device", allowed="none")
         return CachePlan(True, needed, f"as asked for, {where}")
     fits = needed <= MAX_CACHE_FRACTION * free
     return CachePlan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")

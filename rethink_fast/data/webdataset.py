@@ -71,18 +71,12 @@ def read(path: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, Sampl
     else:
         classes = tuple(labels)
     if len(labels) < 2:
-        raise bad_path(
-            path,
-            f"has its {len(splits['train'].labels):,} training images in one class, {labels[0]}",
-            "name shards of two classes or more",
-        )
+        problem = f"has its {len(splits['train'].labels):,} training images in one class, {labels[0]}"
+        raise bad_path(path, problem, "name shards of two classes or more")
     unknown = set(splits["test"].labels) - set(classes) if "test" in splits else set()
     if unknown:
-        raise bad_path(
-            path,
-            f"has test images of the class {min(unknown)}, which the training images do not have",
-            "remove them, or add its training images",
-        )
+        problem = f"has test images of the class {min(unknown)}, which the training images do not have"
+        raise bad_path(path, problem, "remove them, or add its training images")
     return classes, splits
 
 
@@ -136,9 +130,6 @@ def _label(path: Path, name: str, content: bytes) -> str:
     except (ValueError, TypeError, StopIteration, RecursionError, OverflowError):
         raise UserError(f"{path} holds {name} without a label", "give each image a label", value=path / name) from None
     if not label or label.startswith("-"):
-        raise UserError(
-            f"{path} holds {name} with the label {label or 'nothing'}",
-            "name shards of labelled images",
-            value=path / name,
-        )
+        problem = f"{path} holds {name} with the label {label or 'nothing'}"
+        raise UserError(problem, "name shards of labelled images", value=path / name)
     return label

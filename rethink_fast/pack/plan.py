@@ -144,10 +144,7 @@ def _encoded_length(draft: PackPlan, source: EncodedSplit) -> int:
     """Bytes of an encoded image: the mean of a few, and three standard errors."""
     lengths = [len(jpeg_of(pixels)) for pixels in _decoded(draft, source, ESTIMATE_SAMPLES)]
     if not lengths:
-        raise bad_path(
-            source.root,
-            f"has no image that can be decoded among {min(ESTIMATE_SAMPLES, len(source))} tried",
-            "name a folder of JPEG or PNG images",
-        )
+        problem = f"has no image that can be decoded among {min(ESTIMATE_SAMPLES, len(source))} tried"
+        raise bad_path(source.root, problem, "name a folder of JPEG or PNG images")
     error = statistics.stdev(lengths) / len(lengths) ** 0.5 if len(lengths) > 1 else 0.0
     return int(statistics.mean(lengths) + 3 * error)

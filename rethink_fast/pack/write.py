@@ -117,11 +117,8 @@ def _resume_or_start(plan: PackPlan) -> None:
 
 def _check_same(plan: PackPlan, identity: Any) -> None:
     if identity != plan.identity():
-        raise bad_path(
-            plan.folder,
-            "holds an unfinished pack of other images, --format or --size",
-            "remove it, or choose another place",
-        )
+        problem = "holds an unfinished pack of other images, --format or --size"
+        raise bad_path(plan.folder, problem, "remove it, or choose another place")
 
 
 def _lay_out(path: Path, shape: tuple[int, ...]) -> None:
@@ -159,11 +156,8 @@ def _make(jobs: Sequence[ShardJob], workers: int, plan: PackPlan) -> Iterator[in
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in finished)
     except BrokenProcessPool:
-        raise UserError(
-            f"a process that packs for {plan.dest} was killed (was memory short?)",
-            "the same command resumes it; try fewer --workers",
-            value=plan.dest,
-        ) from None
+        problem = f"a process that packs for {plan.dest} was killed (was memory short?)"
+        raise UserError(problem, "the same command resumes it; try fewer --workers", value=plan.dest) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -111,22 +111,14 @@ class Checkpoints:
                 continue
             done, epochs = outcome.epoch + (outcome.batch > 0), setup.run.train.epochs
             if done > epochs:
-                raise UserError(
-                    f"--epochs {epochs}: the run in {self.folder} is in epoch {done} already",
-                    "give more",
-                    option="--epochs",
-                    value=epochs,
-                )
+                problem = f"--epochs {epochs}: the run in {self.folder} is in epoch {done} already"
+                raise UserError(problem, "give more", option="--epochs", value=epochs)
             note = f"{'; '.join(problems)}: going on from {path}, step {outcome.steps}" if problems else None
             return outcome, content["state"], note
         if problems:
             raise UserError("; ".join(problems), "start the run again, with another --out", value=self.folder)
-        raise UserError(
-            f"--resume {self.folder} holds no checkpoint",
-            "start the run without --resume",
-            option="--resume",
-            value=self.folder,
-        )
+        problem = f"--resume {self.folder} holds no checkpoint"
+        raise UserError(problem, "start the run without --resume", option="--resume", value=self.folder)
 
 
 def _identity_in(content: Any) -> dict[str, Any]:

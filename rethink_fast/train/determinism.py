@@ -47,11 +47,9 @@ def deterministic(on: bool) -> Iterator[None]:
         if not on or NOT_DETERMINISTIC not in str(error):
             raise
         what = str(error).split(NOT_DETERMINISTIC)[0].strip()
-        raise UserError(
-            f"--deterministic is not possible: torch has no deterministic {what} for this device",
-            "omit --deterministic, choose another network, or compile it with --compile on",
-            option="--deterministic",
-        ) from None
+        problem = f"--deterministic is not possible: torch has no deterministic {what} for this device"
+        fix = "omit --deterministic, choose another network, or compile it with --compile on"
+        raise UserError(problem, fix, option="--deterministic") from None
     finally:
         torch.use_deterministic_algorithms(before)
         _settings.fill_uninitialized_memory = fill

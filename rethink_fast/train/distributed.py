@@ -186,13 +186,9 @@ def device_for_rank(ranks: Distributed, name: str) -> torch.device:
     if not ranks.is_distributed:
         return choose_device(name)
     if ":" in name:
-        raise UserError(
-            f"--device {name} cannot serve {ranks.world_size} ranks",
-            "use cuda, and each rank takes its own GPU",
-            option="--device",
-            value=name,
-            allowed=("cpu", "cuda"),
-        )
+        problem = f"--device {name} cannot serve {ranks.world_size} ranks"
+        fix = "use cuda, and each rank takes its own GPU"
+        raise UserError(problem, fix, option="--device", value=name, allowed=("cpu", "cuda"))
     device = choose_device(name)
     if device.type == "cpu":
         return device

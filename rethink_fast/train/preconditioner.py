@@ -34,12 +34,9 @@ class PreconditionedAdam(torch.optim.Adam):
     def __init__(self, model: nn.Module, groups: list[dict[str, Any]], *, dtype: torch.dtype, **options: Any) -> None:
         layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         if not isinstance(layers[0], nn.Linear):
-            raise UserError(
-                "--optimizer preconditioned-adam is for networks whose first layer is linear",
-                "choose adam or sgd, or --model mlp_1x512 or mlp_3x512",
-                option="--optimizer",
-                value="preconditioned-adam",
-            )
+            problem = "--optimizer preconditioned-adam is for networks whose first layer is linear"
+            fix = "choose adam or sgd, or --model mlp_1x512 or mlp_3x512"
+            raise UserError(problem, fix, option="--optimizer", value="preconditioned-adam")
         super().__init__(groups, **options)
         self._first = layers[0].weight
         width = self._first.shape[1]

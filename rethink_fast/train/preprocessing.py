@@ -30,21 +30,13 @@ def make_preprocessing(run: ResolvedRun, dataset: Dataset, device: torch.device)
     height, width, channels = dataset.train.images.shape
     size = run.data.size
     if size > min(height, width):
-        raise UserError(
-            f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}",
-            f"choose at most {min(height, width)}",
-            option="--size",
-            value=size,
-            allowed=f"at most {min(height, width)}",
-        )
+        problem = f"--size {size} is larger than the images of {dataset.data_source}, {height} x {width}"
+        fix = f"choose at most {min(height, width)}"
+        raise UserError(problem, fix, option="--size", value=size, allowed=f"at most {min(height, width)}")
     crop = "crop" in run.train.augment
     if crop and size == height == width:
-        raise UserError(
-            f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}",
-            "choose a --size below that",
-            option="--augment",
-            value="crop",
-        )
+        problem = f"--augment crop has no room: the images of {dataset.data_source} are {height} x {width}"
+        raise UserError(problem, "choose a --size below that", option="--augment", value="crop")
     if "color-jitter" in run.train.augment and channels != 3:
         raise UserError(
             f"--augment color-jitter needs images of red, green and blue: "

@@ -100,11 +100,8 @@ def build_run(
     Raises UserError where the data does not fit the network.
     """
     if len(dataset.train.index) < 2:
-        raise UserError(
-            f"{dataset.data_source} gives {len(dataset.train.index)} training image(s)",
-            "use a data set of at least 2",
-            value=len(dataset.train.index),
-        )
+        problem = f"{dataset.data_source} gives {len(dataset.train.index)} training image(s)"
+        raise UserError(problem, "use a data set of at least 2", value=len(dataset.train.index))
     train = run.train
     set_backends(deterministic=train.deterministic)
     check_ranks(run, ranks)

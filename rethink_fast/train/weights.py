@@ -106,20 +106,14 @@ def load_model(folder: str | Path) -> nn.Module:
     """
     folder = user_path(str(folder))
     if not (folder / MODEL).exists():
-        raise UserError(
-            f"{folder} holds no {MODEL}",
-            "name the folder of a run that has ended, or of one of its seeds",
-            value=folder,
-        )
+        problem = f"{folder} holds no {MODEL}"
+        raise UserError(problem, "name the folder of a run that has ended, or of one of its seeds", value=folder)
     about = read(folder / MODEL, _FORMAT_SHAPE, ADVICE)
     for name, ours in (("format", FORMAT), ("contract_version", CONTRACT_VERSION)):
         if about[name] != ours:
-            raise UserError(
-                f"{folder / MODEL} is of {name.replace('_', ' ')} {about[name]}, not {ours}",
-                "use the version of rethink_fast that wrote it",
-                value=about[name],
-                allowed=str(ours),
-            )
+            problem = f"{folder / MODEL} is of {name.replace('_', ' ')} {about[name]}, not {ours}"
+            fix = "use the version of rethink_fast that wrote it"
+            raise UserError(problem, fix, value=about[name], allowed=str(ours))
     read(folder / MODEL, _SHAPE, ADVICE)
     weights = _weights(folder, about)
     try:
