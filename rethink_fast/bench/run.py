@@ -20,8 +20,9 @@ from ..output import never_failing
 from ..terminal import Terminal
 from ..train.checkpoint import Checkpoints, shared_facts
 from ..train.determinism import deterministic
-from ..train.distributed import Distributed, device_for_rank, exit_on_lost_rank, init_process_group, make_device_group
+from ..train.distributed import Distributed
 from ..train.preprocessing import wants_windows
+from ..train.process_group import device_for_rank, exit_on_lost_rank, init_process_group, make_device_group
 from ..train.setup import build_run
 from .callbacks import NullCallback
 from .console import ConsoleProgress

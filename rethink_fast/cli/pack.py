@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .. import kernels
 from ..config import PATH
-from ..data import pack_format
+from ..data import pack_format, pack_verify
 from ..data.pack_format import Pack
 from ..env import cores
 from ..errors import UserError, in_range
@@ -113,7 +113,7 @@ def check(path: Path, *, workers: int, screen: LiveLine) -> Pack:
     start = time.perf_counter()
     pack = pack_format.read_pack(path)
     with screen:
-        count = pack_format.verify(pack, workers=workers, progress=screen.count)
+        count = pack_verify.verify(pack, workers=workers, progress=screen.count)
     seconds = time.perf_counter() - start
     screen.print(f"{path} is whole: {format_bytes(count)} checked in {duration(seconds)}")
     screen.console.print(_table(pack))

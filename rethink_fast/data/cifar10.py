@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ..errors import bad_path, unreadable
 from . import class_images, unpickle
-from .archive import TarTree
 from .ground_truth import is_list
 from .image_formats import is_image
 from .options import DataOptions
 from .source import Dataset, InMemoryImages, Split, subset
+from .tar_tree import TarTree
 from .tree import FolderTree, Tree, join, unused
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -180,22 +180,18 @@ def dali_version() -> str:
     return str(_dali().__version__)
 
 
-def _image(encoded: Any, *, crop: bool = False, **options: Any) -> Any:
-    """Decode to RGB, upright, the whole image or its central part. options: of DALI's decoders."""
-    decoders, rgb = _dali().fn.decoders, _dali().types.RGB
-    if not crop:
-        return decoders.image(encoded, output_type=rgb, **options)
-    start, shape = _centre()
-    return decoders.image_slice(encoded, rel_start=start, rel_shape=shape, axis_names="HW", output_type=rgb, **options)
+def _image(encoded: Any, **options: Any) -> Any:
+    """Decode to RGB, upright. options: of DALI's decoders."""
+    return _dali().fn.decoders.image(encoded, output_type=_dali().types.RGB, **options)
 
 
-def _centre() -> tuple[tuple[float, float], tuple[float, float]]:
-    return ((1 - CROP) / 2,) * 2, (CROP,) * 2
-
-
-def _resized(image: Any, size: tuple[int, int]) -> Any:
+def _image_slice(encoded: Any, **options: Any) -> Any:
+    """Decode a window to RGB, upright, and as little around it as the format allows."""
     dali = _dali()
-    return dali.fn.resize(image, size=size, interp_type=dali.types.INTERP_LINEAR, antialias=True)
+    return dali.fn.decoders.image_slice(encoded, axis_names="HW", output_type=dali.types.RGB, **options)
+
+
+CENTRE = {"rel_start": ((1 - CROP) / 2,) * 2, "rel_shape": (CROP,) * 2}
 
 
 def whole(encoded: Any) -> Any:
@@ -208,27 +204,28 @@ def whole_then_centre(encoded: Any) -> Any:
 
     A decoder of the centre alone stops below it, and does not see what is wrong further down.
     """
-    start, shape = _centre()
-    return _dali().fn.slice(_image(encoded), rel_start=start, rel_shape=shape, axis_names="HW")
+    return _dali().fn.slice(_image(encoded), axis_names="HW", **CENTRE)
 
 
-def _window(encoded: Any, start: Any, shape: Any, **options: Any) -> Any:
-    """Decode a window of the upright image to RGB, and as little around it as the format allows."""
-    rgb = _dali().types.RGB
-    return _dali().fn.decoders.image_slice(
-        encoded, start=start, shape=shape, axis_names="HW", output_type=rgb, **options
-    )
-
-
-def decoding(size: tuple[int, int] | None, *, crop: bool, **options: Any) -> Callable[..., Any]:
+def decoding(size: tuple[int, int] | None, *, crop: bool, device: str = "cpu") -> Callable[..., Any]:
     """Return a graph for `Decoder` of the whole image or, with `crop`, its central part; or of a window, where fed.
 
     size: height and width that the result is resized to; None for no resize.
+    device: "cpu" or "mixed", as of DALI's decoders.
     """
 
     def graph(encoded: Any, *window: Any) -> Any:
-        image = _window(encoded, *window, **options) if window else _image(encoded, crop=crop, **options)
-        return image if size is None else _resized(image, size)
+        dali = _dali()
+        if window:
+            start, shape = window
+            image = _image_slice(encoded, start=start, shape=shape, device=device)
+        elif crop:
+            image = _image_slice(encoded, device=device, **CENTRE)
+        else:
+            image = _image(encoded, device=device)
+        if size is None:
+            return image
+        return dali.fn.resize(image, size=size, interp_type=dali.types.INTERP_LINEAR, antialias=True)
 
     return graph
 

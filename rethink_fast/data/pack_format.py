@@ -19,8 +19,6 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,20 +26,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, bad_path, unreadable
-from ..files import open_regular, read_bytes, write_atomic
+from ..files import read_bytes, write_atomic
 from ..rng import CONTRACT_VERSION
-from . import pack_schema, search_path
+from . import pack_schema
 from .npy_images import PACK_AGAIN, RESTORE, load_npy
 from .pack_schema import INDEX
-from .source import Progress
 
 VERSION = 1
 MANIFEST = "pack.json"
 QUARANTINE = "unreadable.csv"
 MAX_MANIFEST_BYTES, MAX_QUARANTINE_BYTES, MAX_INDEX_BYTES = 2**26, 2**28, 2**31
 """Far above what 60 million images take."""
-
-CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -231,57 +226,3 @@ def _check_sizes(path: Path, parts: tuple[Part, ...]) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             what = f"has {status.st_size} bytes instead of {size}" if stat.S_ISREG(status.st_mode) else "is no file"
             raise bad_path(path / file, what, RESTORE)
-
-
-def check(pack: Pack, *, workers: int, progress: Progress | None) -> None:
-    """Check every byte of a pack, unless an earlier check passed. Raises UserError that names a damaged file.
-
-    The result is kept in the user's cache, under every file's size and modification time.
-    """
-    seen = hashlib.sha256(f"{pack.path.absolute()}\0{pack.sha256}\0".encode(errors="surrogateescape"))
-    for split in pack.splits:
-        for file in split.files:
-            status = (pack.path / file).stat()
-            seen.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    name = f"pack-{seen.hexdigest()}"
-    if search_path.recall(name) is None:
-        verify(pack, workers=workers, progress=progress)
-        search_path.remember(name, {})
-
-
-def verify(pack: Pack, *, workers: int, progress: Progress | None) -> int:
-    """Check every byte of a pack, and return how many it has. Raises UserError that names the first damaged file."""
-    parts = [part for split in pack.splits for part in split.parts]
-    total, done = sum(part.bytes for part in parts), 0
-    damaged: list[Part] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for part, sha256 in zip(parts, pool.map(lambda part: _sha256(pack.path, part), parts), strict=True):
-            if sha256 != part.sha256:
-                damaged.append(part)
-            done += part.bytes
-            if progress is not None:
-                progress("checking the pack's bytes", done, total)
-    if damaged:
-        more = f" and {len(damaged) - 1} more stretches are" if len(damaged) > 1 else ""
-        first = damaged[0]
-        problem = f"is damaged in bytes {first.offset} to {first.offset + first.bytes}{more} (another checksum)"
-        raise bad_path(pack.path / first.file, problem, RESTORE)
-    return total
-
-
-def _sha256(path: Path, part: Part) -> str:
-    seen = hashlib.sha256()
-    for chunk in _chunks(path / part.file, part.offset, part.bytes):
-        seen.update(chunk)
-    return seen.hexdigest()
-
-
-def _chunks(path: Path, offset: int, length: int) -> Iterator[bytes]:
-    try:
-        with open_regular(path) as file:
-            file.seek(offset)
-            while length > 0 and (chunk := file.read(min(CHUNK, length))):
-                length -= len(chunk)
-                yield chunk
-    except OSError as error:
-        raise unreadable(path, error, RESTORE) from None

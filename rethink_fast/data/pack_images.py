@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError, unreadable
 from . import damaged as damaged_files
-from . import pack_format
+from . import pack_format, pack_verify
 from .jpeg_images import JpegImages
 from .npy_images import RESTORE, open_mapped
 from .options import DataOptions
@@ -29,7 +29,7 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
     one size.
     """
     pack = pack_format.read_pack(path)
-    pack_format.check(pack, workers=options.threads, progress=options.progress)
+    pack_verify.check(pack, workers=options.threads, progress=options.progress)
     shape = _as_they_are(dataset, pack, options.input_size, options.crop_margin)
 
     def split(name: str, packed: PackSplit) -> Split:

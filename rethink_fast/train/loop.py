@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ..errors import Interrupted
 from ..stages import stage
+from .clocks import CheckpointTimer, EpochClock
 from .compile import choose, warm_up
 from .device import synchronize, trim_heap
 from .evaluate import Scores, estimate_statistics, evaluate
@@ -21,8 +22,6 @@ from .milestones import TimePoint
 from .optim import set_learning_rate
 from .setup import RunContext
 from .state import EpochMetrics, StopReason, TrainState
-
-TICK_SECONDS = 0.5
 
 EVAL_EARLY_MARGIN = 0.02
 """An epoch is evaluated before its turn once its online accuracy is so near the goal: a mean over the epoch, it lags
@@ -64,61 +63,6 @@ class Callback(Protocol):
         ...
 
 
-class _Clock:
-    """The training clock of an epoch: it counts into outcome.train_seconds, and stands still while stopped."""
-
-    def __init__(self, setup: RunContext, outcome: TrainState) -> None:
-        self._setup, self._outcome = setup, outcome
-        self._waited = setup.train.wait_seconds
-        self.last = self._start = time.perf_counter()
-        self._seen = setup.step.seen
-        self._before = 0.0
-
-    def stop(self) -> None:
-        """Wait for the device and add what has passed."""
-        synchronize(self._setup.device)
-        self._before += time.perf_counter() - self._start
-        self._outcome.train_seconds += time.perf_counter() - self._start
-        self._outcome.wait_seconds += self._setup.train.wait_seconds - self._waited
-
-    def start(self) -> None:
-        """Go on."""
-        self._waited = self._setup.train.wait_seconds
-        self._start = time.perf_counter()
-
-    def ticks(self) -> bool:
-        """Whether it is time to show the progress."""
-        now = time.perf_counter()
-        if now - self.last < TICK_SECONDS:
-            return False
-        self.last = now
-        return True
-
-    def rate(self) -> float:
-        """Images a second of this epoch."""
-        return (self._setup.step.seen - self._seen) / (self._before + time.perf_counter() - self._start)
-
-
-class _Saver:
-    """Asks for a checkpoint every so many seconds."""
-
-    def __init__(self, listener: Callback, outcome: TrainState, every: float) -> None:
-        self._listener, self._outcome, self._every = listener, outcome, every
-        self._saved = time.perf_counter()
-        self.whole = False
-        """Whether the network stands between two steps, as a checkpoint needs it."""
-
-    def due(self) -> bool:
-        return time.perf_counter() - self._saved >= self._every
-
-    def save(self) -> None:
-        start = time.perf_counter()
-        with stage("checkpoint"):
-            self._listener.save(self._outcome)
-        self._saved = time.perf_counter()
-        self._outcome.checkpoint_seconds += self._saved - start
-
-
 def fit(
     setup: RunContext,
     listener: Callback,
@@ -137,7 +81,7 @@ def fit(
     """
     resumed, outcome = outcome is not None, outcome or TrainState()
     epochs = setup.run.train.epochs
-    saver = _Saver(listener, outcome, checkpoint_interval)
+    saver = CheckpointTimer(listener.save, outcome, checkpoint_interval)
     try:
         _make_ready(setup, outcome, resumed)
         listener.on_ready(outcome)
@@ -199,13 +143,18 @@ def _make_ready(setup: RunContext, outcome: TrainState, resumed: bool) -> None:
 
 
 def _train_epoch(
-    setup: RunContext, epoch: int, outcome: TrainState, listener: Callback, check: Callable[[], None], saver: _Saver
+    setup: RunContext,
+    epoch: int,
+    outcome: TrainState,
+    listener: Callback,
+    check: Callable[[], None],
+    saver: CheckpointTimer,
 ) -> None:
     step, loader = setup.step, setup.train
     if outcome.batch == 0:
         step.begin_epoch(epoch)
     steps, lr = len(loader), -1.0
-    clock = _Clock(setup, outcome)
+    clock = EpochClock(setup, outcome)
     try:
         for batch in loader.epoch(epoch, outcome.batch):
             check()

@@ -20,10 +20,11 @@ from ..data.loader import Batch, Loader
 from ..stages import is_profiling, stage
 from .cuda_graph import CudaGraphCall
 from .device import LossPoll
-from .distributed import SINGLE_PROCESS, Distributed, wrap_ddp
+from .distributed import SINGLE_PROCESS, Distributed
 from .forward import compile_function, count_step_, counted, make_loss, make_score
 from .optim import init_optimizer_state, optimizer_state
 from .precise_batch_norm import BatchNormStatistics
+from .process_group import wrap_ddp
 
 LEAD = 4
 """Steps that the host may be ahead of a GPU: enough to keep it busy, and few enough that no batches pile up on it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rethink_fast.data import archive
-from rethink_fast.data.archive import TarTree
+from rethink_fast.data.tar_tree import TarTree
 from rethink_fast.errors import UserError
 
 
@@ -59,10 +59,10 @@ def test_a_bomb_takes_little_memory(tmp_path: Path, bomb: str) -> None:
     assert path.stat().st_size < 2 * 2**20
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)\n"
-        "from pathlib import Path; from rethink_fast.data import archive\n"
+        "from pathlib import Path; from rethink_fast.data import archive, tar_tree\n"
         "archive.MAX_BYTES = 2**29\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: archive.TarTree(Path(sys.argv[1]), lambda name: name.endswith('.png'))\n"
+        "try: tar_tree.TarTree(Path(sys.argv[1]), lambda name: name.endswith('.png'))\n"
         "except ValueError as error: print(type(error).__name__, error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )

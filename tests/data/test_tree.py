@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rethink_fast.data import DataOptions, cifar10, layout, pack_images
-from rethink_fast.data.archive import TarTree
 from rethink_fast.data.image_formats import is_image
+from rethink_fast.data.tar_tree import TarTree
 from rethink_fast.data.tree import FolderTree, Tree
 from rethink_fast.errors import UserError
 from rethink_fast.pack import write

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from rethink_fast.data import DataOptions, load_dataset, pack_format, pack_schema
+from rethink_fast.data import DataOptions, load_dataset, pack_format, pack_schema, pack_verify
 from rethink_fast.errors import UserError
 from tests.pack.helpers import contents, made, tree
 
@@ -78,7 +78,7 @@ def opened(path: Path) -> list[torch.Tensor]:
 def refused(path: Path) -> str | None:
     """The one line that a pack is refused with; None where it is read."""
     try:
-        pack_format.verify(pack_format.read_pack(path), workers=1, progress=None)
+        pack_verify.verify(pack_format.read_pack(path), workers=1, progress=None)
     except UserError as error:
         line = str(error)
     else:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rethink_fast.data import DataOptions, damaged, imagenet, pack_format
+from rethink_fast.data import DataOptions, damaged, imagenet, pack_format, pack_verify
 from rethink_fast.errors import UserError
 from rethink_fast.pack import write
 from tests.pack.helpers import CLASSES, command, contents, flip, made, noise, tree
@@ -221,7 +221,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path, format: str) -> None:
     pack = made(tree(tmp_path / "src"), tmp_path / "pack", format, 14)
     whole = contents(pack.path)
-    assert pack_format.verify(pack, workers=2, progress=None) == sum(
+    assert pack_verify.verify(pack, workers=2, progress=None) == sum(
         len(whole[name]) for name in whole if name.endswith((".tar", ".npy")) and "index" not in name
     )
     choose = random.Random(format)
@@ -229,11 +229,11 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path, format: str) -> 
         for place in (0, len(content) - 1, choose.randrange(len(content)), choose.randrange(len(content))):
             flip(pack.path / name, place)
             with pytest.raises(UserError, match=r"damaged|does not describe|is a pack of") as caught:
-                pack_format.verify(pack_format.read_pack(pack.path), workers=1, progress=None)
+                pack_verify.verify(pack_format.read_pack(pack.path), workers=1, progress=None)
             assert name in str(caught.value) or name == "pack.json"
             assert "\n" not in str(caught.value)
             flip(pack.path / name, place)
-    pack_format.verify(pack_format.read_pack(pack.path), workers=1, progress=None)
+    pack_verify.verify(pack_format.read_pack(pack.path), workers=1, progress=None)
 
 
 def test_a_pack_that_lacks_something_is_refused(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, Images, load_dataset
 from rethink_fast.defaults import resolve
 from rethink_fast.train.compile import choose, warm_up
-from rethink_fast.train.distributed import Distributed, init_process_group, make_device_group
+from rethink_fast.train.distributed import Distributed
 from rethink_fast.train.evaluate import evaluate
+from rethink_fast.train.process_group import init_process_group, make_device_group
 from rethink_fast.train.setup import build_run
 
 CPU = torch.device("cpu")

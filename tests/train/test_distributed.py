@@ -25,7 +25,8 @@ from rethink_fast.data.loader import BatchShard
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.train.checkpoint import NEWEST
-from rethink_fast.train.distributed import SINGLE_PROCESS, Distributed, device_for_rank
+from rethink_fast.train.distributed import SINGLE_PROCESS, Distributed
+from rethink_fast.train.process_group import device_for_rank
 from rethink_fast.train.setup import check_ranks
 from tests.train.distributed_worker import LIMIT, MODELS, work
 
