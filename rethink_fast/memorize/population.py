@@ -81,7 +81,7 @@ def initial(setup: RunContext, model: int) -> nn.Module:
         run.model.model,
         num_classes=setup.dataset.num_classes,
         channels=setup.dataset.train.images.shape[2],
-        size=setup.train.how.size,
+        size=setup.train.preprocessing.size,
         dropout=run.model.dropout,
         aux_head=run.model.aux_head,
     )

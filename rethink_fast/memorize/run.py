@@ -28,7 +28,8 @@ from ..env import cores
 from ..errors import Interrupted, UserError, in_range
 from ..output import never_failing
 from ..train.determinism import deterministic
-from ..train.distributed import Distributed, device_for_rank, exit_on_lost_rank, init_process_group
+from ..train.distributed import Distributed
+from ..train.process_group import device_for_rank, exit_on_lost_rank, init_process_group
 from ..train.setup import RunContext, build_run
 from . import folder as files
 from . import result, sheet, view

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.preprocess import prepare
+from ..data.preprocess import preprocess
 from ..plotting import drawing, shown
 from ..train.setup import RunContext
 from .folder import write
@@ -59,10 +59,10 @@ def _caption(setup: RunContext, scores: Scores, place: int) -> tuple[str, dict[s
 
 
 def _pixels(setup: RunContext, index: np.ndarray) -> np.ndarray:
-    how = replace(setup.train.how, normalisation="unit_range", dtype=torch.float32)
+    preprocessing = replace(setup.train.preprocessing, normalisation="unit_range", dtype=torch.float32)
     wanted = torch.from_numpy(index)
     images, rows = next(iter(setup.dataset.train.images.read([wanted])))
-    inputs = prepare(images, rows, wanted.to(images.device), how, epoch=None)
+    inputs = preprocess(images, rows, wanted.to(images.device), preprocessing, epoch=None)
     return ((inputs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 

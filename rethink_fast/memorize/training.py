@@ -89,7 +89,7 @@ def train_models(setup: RunContext, models: range, ratio: float, check: Callable
         epoch_key = torch.tensor(epoch, device=device)
         for number, batch in enumerate(loader.epoch(epoch)):
             check()
-            inputs, labels, _ = loader.prepared(batch, epoch_key)
+            inputs, labels, _ = loader.preprocess(batch, epoch_key)
             places = torch.searchsorted(index, batch.index)
             mine = included[active[:, None], places[None]]
             logits = population.train(inputs, labels, mine, setup.learning_rate(epoch, number))
@@ -160,7 +160,7 @@ def _evaluate(
 def _passes(population: Population, loader: Loader, models: Tensor, check: Callable[[], None]) -> Iterator[Tensor]:
     for batch in loader.eval_batches():
         check()
-        yield population.logits(loader.prepared(batch, None).inputs, models)
+        yield population.logits(loader.preprocess(batch, None).inputs, models)
 
 
 def _collect(setup: RunContext, seen: Presentations, out: _Outputs, images: int, seconds: float) -> Trained:
