@@ -26,6 +26,7 @@ from rethink_fast.kernels import (
     triton_partially_corrupted_labels,
     triton_preprocess,
     triton_random_pixels,
+    triton_whitening,
 )
 
 SHARED_LIMIT = {80: 166_912, 90: 232_448, 100: 232_448}  # bytes a block may opt in to
@@ -140,7 +141,7 @@ def _compiled() -> list[Any]:
         triton_partially_corrupted_labels._corrupt_labels_kernel,
         triton_random_pixels._move_pixels_kernel,
         triton_gaussian._gaussian_kernel,
-        triton_preprocess._statistics_kernel,
+        triton_whitening._statistics_kernel,
         triton_preprocess._prepare_kernel,
     ]
     return [kernel for function in functions for kernel in function.device_caches[0][0].values()]

@@ -28,101 +28,13 @@ from torch import Tensor
 from .. import rng
 from .triton_rng import key
 from .triton_values import Plan, augmentation, image_words, sources, values
+from .triton_whitening import _statistics_kernel, image_statistics, inverse_deviation, moments, unit_range
 
 WHOLE_IMAGE = 4096  # elements of an image that one program whitens from its registers
 BLOCK = 2048  # elements
 PIXELS = 1024  # pixels of a tile, for the permutations
 TILES = 8  # tiles a program of random_pixels: spreads the three draws of its words
 IMAGES = 16  # images a program of shuffled_pixels: spreads the walk
-
-
-@triton.jit
-def _unit_range(x):
-    """x / 127.5 - 1: of a byte as torch rounds it, by one correction of the quotient; of float32 to one rounding."""
-    if x.dtype.is_int():
-        # by way of int32: an 8-bit conversion takes more instructions
-        x = x.to(tl.int32).to(tl.float32)
-        quotient = x * (1.0 / 127.5)
-        quotient = tl.fma(tl.fma(quotient, -127.5, x), 1.0 / 127.5, quotient)
-        return quotient - 1.0
-    else:
-        return tl.fma(x, tl.full(x.shape, 1.0 / 127.5, tl.float32), tl.full(x.shape, -1.0, tl.float32))
-
-
-@triton.jit
-def _moments(x, mask, count):
-    """Mean and sum of squared deviations of the `count` elements of a block under the mask."""
-    x = tl.where(mask, x.to(tl.float32), 0.0)
-    mean = tl.math.div_rn(tl.sum(x, 0), count)
-    deviation = tl.where(mask, x - mean, 0.0)
-    return mean, tl.sum(deviation * deviation, 0)
-
-
-@triton.jit
-def _inverse_deviation(squares, plan: tl.constexpr):
-    """1 / max(std, 255 / sqrt(elements)) from the sum of squared deviations, in pixel units."""
-    std = tl.sqrt_rn(tl.math.div_rn(squares, tl.full((), plan.elements, tl.float32)))
-    return tl.math.div_rn(tl.full((), 1.0, tl.float32), tl.maximum(std, plan.least_deviation))
-
-
-@triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch_ptr"])
-def _statistics_kernel(
-    partial_ptr,
-    images_ptr,
-    rows_ptr,
-    index_ptr,
-    mean_ptr,
-    std_ptr,
-    k0: tl.uint32,
-    k1: tl.uint32,
-    a0: tl.uint32,
-    a1: tl.uint32,
-    epoch_ptr,
-    plan: tl.constexpr,
-):
-    """Mean and sum of squared deviations of each part of each image: float32 [B, PARTS, 2]."""
-    CHUNKS: tl.constexpr = plan.chunks
-    epoch = tl.load(epoch_ptr) if plan.augments else 0
-    image, part = tl.program_id(0) // plan.parts, tl.program_id(0) % plan.parts
-    index = tl.load(index_ptr + image)
-    stored_ptr = images_ptr + tl.load(rows_ptr + image) * plan.stored_elements
-    words = image_words(k0, k1, index, plan)
-    turn = augmentation(a0, a1, index, epoch, plan)
-    count, mean, squares = 0.0, 0.0, 0.0
-    for tile in range(plan.tiles):
-        start = (part * plan.tiles + tile) * plan.tile
-        if start < plan.elements:
-            source = sources(words, turn, start // plan.channels, plan)
-            for chunk in tl.static_range(CHUNKS):
-                first = start + chunk * plan.block
-                size = tl.maximum(tl.minimum(plan.elements - first, plan.block), 0).to(tl.float32)
-                if size > 0:
-                    x = values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan)
-                    mask = first + tl.arange(0, plan.block) < plan.elements
-                    chunk_mean, chunk_squares = _moments(x, mask, size)
-                    # Chan, Golub and LeVeque 1983: exact for a constant image, for then the difference is 0
-                    share = tl.math.div_rn(size, count + size)
-                    squares += chunk_squares + (chunk_mean - mean) * (chunk_mean - mean) * count * share
-                    mean += (chunk_mean - mean) * share
-                    count += size
-    tl.store(partial_ptr + tl.program_id(0) * 2, mean)
-    tl.store(partial_ptr + tl.program_id(0) * 2 + 1, squares)
-
-
-@triton.jit
-def _total(partial_ptr, image, plan: tl.constexpr):
-    """Mean and inverse deviation of an image from its parts."""
-    part = tl.arange(0, plan.parts_block)
-    mask = part < plan.parts
-    offs = (image * plan.parts + part) * 2
-    each = tl.load(partial_ptr + offs, mask=mask, other=0.0)
-    squares = tl.load(partial_ptr + offs + 1, mask=mask, other=0.0)
-    size = tl.minimum(plan.elements - part * plan.tile * plan.tiles, plan.tile * plan.tiles)
-    size = tl.where(mask, size, 0).to(tl.float32)
-    first = tl.load(partial_ptr + image * plan.parts * 2)
-    mean = first + tl.math.div_rn(tl.sum(size * (each - first), 0), tl.full((), plan.elements, tl.float32))
-    squares = tl.sum(squares + size * (each - mean) * (each - mean), 0)
-    return mean, _inverse_deviation(squares, plan)
 
 
 @triton.jit(do_not_specialize=["k0", "k1", "a0", "a1", "epoch_ptr", "batch"])
@@ -160,7 +72,7 @@ def _prepare_kernel(
         turn = augmentation(a0, a1, index, epoch, plan)
         words = image_words(k0, k1, index, plan)
         if plan.whiten and plan.parts_block > 0:
-            mean, scale = _total(partial_ptr, zero + image, plan)
+            mean, scale = image_statistics(partial_ptr, zero + image, plan)
         for tile in range(plan.tiles):
             start = (part * plan.tiles + tile) * plan.tile
             if start < plan.elements:
@@ -171,11 +83,11 @@ def _prepare_kernel(
                     x = values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan)
                     if plan.whiten:
                         if plan.parts_block == 0:
-                            mean, squares = _moments(x, mask, tl.full((), plan.elements, tl.float32))
-                            scale = _inverse_deviation(squares, plan)
+                            mean, squares = moments(x, mask, tl.full((), plan.elements, tl.float32))
+                            scale = inverse_deviation(squares, plan)
                         x = (x.to(tl.float32) - mean) * scale
                     else:
-                        x = _unit_range(x)
+                        x = unit_range(x)
                     tl.store(image_ptr + offs, x.to(out_ptr.dtype.element_ty), mask=mask)
 
 
