@@ -168,10 +168,8 @@ def _dali() -> Any:
     try:
         from nvidia import dali
     except ImportError as error:
-        raise UserError(
-            f"reading image files needs DALI ({error})",
-            f"pip install {DALI[0]}, or {DALI[1]} with a torch for CUDA 12, on Linux",
-        ) from None
+        problem = f"reading image files needs DALI ({error})"
+        raise UserError(problem, f"pip install {DALI[0]}, or {DALI[1]} with a torch for CUDA 12, on Linux") from None
     return dali
 
 

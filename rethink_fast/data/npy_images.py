@@ -41,7 +41,7 @@ def load_npy(path: Path) -> np.memmap:
     except OSError as error:
         raise unreadable(path, error, RESTORE) from None
     except Exception as error:  # a damaged header raises anything, from Python's tokenizer too
-        raise bad_path(path, f"is no whole .npy file ({' '.join(str(error).split())[:200]})", RESTORE) from None
+        raise bad_path(path, f"is damaged, or no .npy file ({' '.join(str(error).split())[:200]})", RESTORE) from None
     shape = images.shape
     if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or not images.flags.c_contiguous:
         raise bad_path(path, f"holds {images.dtype} {shape}, not uint8 (N, H, W, 3)", PACK_AGAIN)

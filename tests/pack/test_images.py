@@ -237,8 +237,8 @@ def test_a_mapped_file(tmp_path: Path) -> None:
     (tmp_path / "d.npy").write_bytes(b"no")
     for name, message in (
         ("b", "holds float32"),
-        ("c", "is no whole .npy"),
-        ("d", "is no whole .npy"),
+        ("c", "is damaged, or no .npy"),
+        ("d", "is damaged, or no .npy"),
         ("e", "cannot be"),
     ):
         with pytest.raises(UserError, match=message):
