@@ -112,11 +112,11 @@ def test_the_places_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RETHINK_FAST_DATA", "~/d")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     cache = tmp_path / ".cache/rethink_fast/mnist"
-    assert search_path.places("mnist") == [tmp_path / "d/mnist", Path("data/mnist"), cache]
+    assert search_path.folders("mnist") == [tmp_path / "d/mnist", Path("data/mnist"), cache]
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert search_path.places("mnist")[-1] == cache
+    assert search_path.folders("mnist")[-1] == cache
     monkeypatch.setenv("XDG_CACHE_HOME", "~/c")
-    assert search_path.places("mnist")[-1] == tmp_path / "c/rethink_fast/mnist"
+    assert search_path.folders("mnist")[-1] == tmp_path / "c/rethink_fast/mnist"
     monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user/c")
     with pytest.raises(UserError, match=r"\$XDG_CACHE_HOME: ~no-such-user/c has no home folder"):
-        search_path.places("mnist")
+        search_path.folders("mnist")
