@@ -130,9 +130,9 @@ def drop_samples(
     named = tuple((str(root / files[sample]), reason) for sample, reason in damaged)
     problem, advice = describe(named[0][1])
     if what_to_do == "raise":
-        others = f", and {len(named) - 1} more cannot be decoded" if len(named) > 1 else ""
+        more = f", and {len(named) - 1} more cannot be decoded" if len(named) > 1 else ""
         raise UserError(
-            f"{named[0][0]} {problem}{others}",
+            f"{named[0][0]} {problem}{more}",
             f"{advice}, or skip such files with --on-decode-error skip",
             option="--on-decode-error",
             value=named[0][0],

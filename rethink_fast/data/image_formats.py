@@ -106,27 +106,27 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
     Segments go by their length, so that a thumbnail within one is passed over; a scan ends at the next marker that is
     neither a stuffed byte nor a restart.
     """
-    place, wanted = 2, _MARKER
+    position, pattern = 2, _MARKER
     while True:
-        found = wanted.search(content, place)  # as libjpeg does, past bytes that belong to nothing
-        if found is None:
+        match = pattern.search(content, position)  # as libjpeg does, past bytes that belong to nothing
+        if match is None:
             raise _Damage(f"truncated at byte {len(content):,}")
-        marker, place, wanted = found[1][0], found.end(), _MARKER
-        yield marker, place
+        marker, position, pattern = match[1][0], match.end(), _MARKER
+        yield marker, position
         if marker == _EOI:
             return
         if marker in _WITHOUT_LENGTH:
             continue
         if marker < 0xC0:
-            raise _Damage(f"corrupt: marker {marker:02X} at byte {place - 2:,}")
-        _need(content, place + 2)
-        length = int.from_bytes(content[place : place + 2], "big")
+            raise _Damage(f"corrupt: marker {marker:02X} at byte {position - 2:,}")
+        _need(content, position + 2)
+        length = int.from_bytes(content[position : position + 2], "big")
         if length < 2:
-            raise _Damage(f"corrupt: a segment of {length} bytes at byte {place:,}")
-        place += length
-        _need(content, place)
+            raise _Damage(f"corrupt: a segment of {length} bytes at byte {position:,}")
+        position += length
+        _need(content, position)
         if marker == _SOS:
-            wanted = _MARKER_AFTER_SCAN
+            pattern = _MARKER_AFTER_SCAN
 
 
 def _walk_jpeg(content: bytes) -> None:

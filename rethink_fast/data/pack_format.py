@@ -180,11 +180,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         known, version, contract = False, None, None
     if not known:
         raise bad_path(path / MANIFEST, "does not describe a pack, or is damaged", PACK_AGAIN)
-    for what, version_read, ours in (("version", version, VERSION), ("contract version", contract, CONTRACT_VERSION)):
-        if type(version_read) is not int or version_read != ours:
+    for what, version_read, expected in (
+        ("version", version, VERSION),
+        ("contract version", contract, CONTRACT_VERSION),
+    ):
+        if type(version_read) is not int or version_read != expected:
             version_read = repr(version_read)[:80]
-            problem = f"{path} is a pack of {what} {version_read}, and this program reads {ours}"
-            raise UserError(problem, PACK_AGAIN, value=path, allowed=f"{what} {ours}")
+            problem = f"{path} is a pack of {what} {version_read}, and this program reads {expected}"
+            raise UserError(problem, PACK_AGAIN, value=path, allowed=f"{what} {expected}")
     if values.get("sha256") != checksum(values):
         raise bad_path(path / MANIFEST, "is damaged (its checksum is another)", PACK_AGAIN)
     try:

@@ -38,8 +38,8 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
         bad = [(sample, reason) for sample, _, reason in packed.quarantine if sample in taking]
         names = {sample: file for sample, file, _ in packed.quarantine}
         if bad and options.on_decode_error == "raise":
-            others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-            problem = f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){others}"
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            problem = f"{path} was packed without {names[bad[0][0]]} ({bad[0][1]}){more}"
             fix = "skip it with --on-decode-error skip, or replace it and pack again"
             raise UserError(problem, fix, option="--on-decode-error", value=path)
         index, named = damaged_files.drop_samples(path, names, index, bad, options.on_decode_error)

@@ -128,10 +128,12 @@ class Distributed:
 
     def assert_same(self, facts: dict[str, Any]) -> None:
         """Raise UserError where a rank's facts differ from those of rank 0, naming the difference."""
-        theirs = self.on_rank0(lambda: facts)
+        of_rank0 = self.on_rank0(lambda: facts)
         with self.raise_together():
             differing = [
-                f"{name} {theirs[name]} on rank 0, {facts[name]} here" for name in facts if facts[name] != theirs[name]
+                f"{name} {of_rank0[name]} on rank 0, {facts[name]} here"
+                for name in facts
+                if facts[name] != of_rank0[name]
             ]
             if differing:
                 raise UserError(

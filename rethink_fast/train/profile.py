@@ -96,8 +96,8 @@ class Profile:
 
     def _end_row(self, epoch: int, outcome: TrainState) -> None:
         synchronize(self._setup.device)
-        now = time.perf_counter()
         seconds = self._clock.take()
+        now = time.perf_counter()
         profiling = seconds.pop(PROFILING)
         wall = now - self._row_start - profiling
         counted = sum(value for name, value in seconds.items() if name not in self._clock.overlapped)
