@@ -20,11 +20,12 @@ from .pillow import MAX_PIXELS, TooLarge, as_ppm, for_dali
 
 
 class Opened:
-    """Image files of which the header and the structure have been looked at, and nothing decoded.
+    """Image files whose header and structure have been checked, and nothing decoded.
 
-    data: what DALI decodes, uint8 [n] each: the file, or the image decoded by Pillow. sizes: int64 [N, 2], height and
-    width of the upright images. reasons: why an image cannot be decoded, as far as is known. by_pillow: bool [N],
-    whether Pillow decoded it because DALI cannot.
+    data: what DALI decodes, uint8 [n] each: the file, or the image decoded by Pillow.
+    sizes: int64 [N, 2], height and width of the upright images.
+    reasons: why an image cannot be decoded, as far as is known.
+    by_pillow: bool [N], whether Pillow decoded it because DALI cannot.
     """
 
     def __init__(self, files: Sequence[np.ndarray], peek: Decoder) -> None:
@@ -88,7 +89,13 @@ def _explain(content: bytes) -> str:
 
 
 class Examined(NamedTuple):
-    """reason: why an image cannot be decoded, or None. data: what DALI decodes. output: of the graph of `Examiner`."""
+    """One image that was tried.
+
+    reason: why it cannot be decoded, or None.
+    data: what DALI decodes, uint8 [n].
+    by_pillow: whether Pillow decoded it because DALI cannot.
+    output: of the graph of `Examiner`.
+    """
 
     reason: str | None
     data: np.ndarray

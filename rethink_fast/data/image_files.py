@@ -43,7 +43,10 @@ class ImageFiles:
     """One file per sample. A file that changes after it was checked is refused."""
 
     def __init__(self, root: Path, files: Sequence[str], stamps: np.ndarray | None = None) -> None:
-        """files: below `root`. stamps: int64 [N, 2], `stamp_of` each file when it was checked, -1 where it was not."""
+        """Serve the files below `root`.
+
+        stamps: int64 [N, 2], `stamp_of` each file when it was checked, -1 where it was not.
+        """
         self.root, self._files = root, files
         self._stamps = np.full((len(files), 2), -1, np.int64) if stamps is None else stamps
 

@@ -51,7 +51,11 @@ class Part:
 
 @dataclass(frozen=True)
 class PackSplit:
-    """One split. index: INDEX [N]. quarantine: of each sample without an image, (sample index, file, reason)."""
+    """One split of a pack.
+
+    index: INDEX [N].
+    quarantine: (sample index, file, reason) of each sample without an image.
+    """
 
     parts: tuple[Part, ...]
     index: np.ndarray
@@ -65,7 +69,10 @@ class PackSplit:
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack that was found whole, as far as its sizes and its index tell. size: None where images are as they were."""
+    """A pack that is whole, as far as its sizes and its index tell.
+
+    size: height and width that the images were resized to; None where they were not.
+    """
 
     path: Path
     format: str

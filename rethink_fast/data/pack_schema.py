@@ -69,8 +69,9 @@ def check_rows(
 ) -> None:
     """Check what holds in every row of INDEX.
 
-    labels: the number of classes, or the label of each row. bad: the samples without an image. first: the sample of
-    the first row.
+    labels: the number of classes, or the label of each row.
+    bad: the samples without an image.
+    first: the sample of the first row.
     """
     _need(len(rows) > 0, "no samples")
     label, length, height, width = (rows[name].astype(np.int64) for name in ("label", "length", "height", "width"))
@@ -93,7 +94,7 @@ def check_rows(
 
 
 def check_tar_positions(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 0, first: int = 0) -> None:
-    """Check where the images lie in tars, of which the first has the number `shard`; sizes: bytes of each."""
+    """Check where the images are in tars, the first of which has the number `shard`. sizes: bytes of each."""
     number = rows["shard"].astype(np.int64) - shard
     _check_all((number >= 0) & (number < len(sizes)), rows, "shard", first)
     _need(bool(np.all(np.diff(number, prepend=0) >= 0)), "samples that are not in the order of their shards")

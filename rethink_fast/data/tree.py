@@ -26,7 +26,8 @@ DEEPEST = 64
 class Listing:
     """The names in one folder, sorted.
 
-    odd: of files that are no regular files, what they are. identity: the same for every link to the folder.
+    odd: what the files are that are no regular files.
+    identity: the same for every link to the folder.
     """
 
     folders: tuple[str, ...]
@@ -156,7 +157,11 @@ class Unused:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def add(self, what: str, path: str, where: str = "") -> None:
-        """Count an entry; what: a noun in the singular, where: the words behind it."""
+        """Count an entry.
+
+        what: a noun in the singular.
+        where: the words behind it.
+        """
         kind = self._kinds.setdefault((what, where), _Kind())
         kind.number += 1
         kind.first = min(kind.first or path, path)
@@ -177,7 +182,8 @@ class Unused:
 def unused(tree: Tree, classes: set[str], used: set[str]) -> Unused:
     """Walk the whole tree and return what is not used.
 
-    classes: the folders of which all images are used, not those in folders below. used: other files that are.
+    classes: the folders whose images are all used, without the folders below them.
+    used: other files that are.
     """
     rest = Unused()
     seen: dict[tuple[int, int], int] = {}

@@ -27,7 +27,7 @@ class Status:
 
 @functools.cache
 def load(name: str) -> Status:
-    """Load rethink_fast/<name>.so once for the process; name: "_native" (CPU) or "_native_cuda".
+    """Load rethink_fast/<name>.so once for the process. name: "_native" (CPU) or "_native_cuda".
 
     A library that was built from other sources than those next to the package is not loaded: after an update of a
     source tree it would compute what the package did before.

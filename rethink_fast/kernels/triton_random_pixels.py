@@ -97,5 +97,9 @@ def shuffled_pixels(images: Tensor, seed: int) -> Tensor:
 
 
 def random_pixels(images: Tensor, index: Tensor, seed: int) -> Tensor:
-    """Return the images with a separate permutation of each, contiguous. images: [B, H, W, C]; index: int64 [B]."""
+    """Return the images with a separate permutation of each, contiguous.
+
+    images: [B, H, W, C].
+    index: int64 [B].
+    """
     return _move_pixels(images, index, rng.Stream.RANDOM_PIXELS, seed)

@@ -30,7 +30,9 @@ class Plan:
     """What is fixed when a kernel is compiled: the geometry, the stages, and how the work is cut.
 
     A tile is `chunks` blocks of `block` elements; a program makes `tiles` tiles of each of `images` images, and an
-    image has `parts` programs. pixels: pixels of a tile (gathers). parts_block: of the statistics; 0 without them.
+    image has `parts` programs.
+    pixels: pixels of a tile, for gathers.
+    parts_block: of the statistics; 0 without them.
     """
 
     height: int

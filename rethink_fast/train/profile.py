@@ -30,7 +30,9 @@ WARM_STEPS, TRACED_STEPS = 3, 10
 class Profile:
     """The profile of one run: stages.profiling(profile) around train.loop.fit, whose callback calls the methods.
 
-    ready: before the first step. end_epoch: after each epoch with its evaluation. finish: after the last.
+    ready: called before the first step.
+    end_epoch: called after each epoch with its evaluation.
+    finish: called after the last.
     """
 
     def __init__(self, setup: RunContext) -> None:
