@@ -121,16 +121,19 @@ def threshold(probability: float) -> int:
 
 
 def included(seed: int, model: Tensor | int, index: Tensor, ratio: float) -> Tensor:
-    """Whether samples are in the training sets of the models of a population: bool over the broadcast shape.
+    """Return whether samples are in the training sets of the models of a population: bool over the broadcast shape.
 
-    model: int64 or int, the model's number, from 0. index: int64, the sample index. ratio: of samples in a set, in
-    [0, 1]. No set depends on how many models there are.
+    No set depends on how many models there are.
+
+    model: int64 or int, the model's number, from 0.
+    index: int64, the sample index.
+    ratio: of samples in a set, in [0, 1].
     """
     return draw(seed, Stream.SUBSET, index, model)[..., 0] < threshold(ratio)
 
 
 def weight_seed(seed: int, model: int) -> int:
-    """The seed in [0, 2^63) of torch's generator for the initial weights of a model of a population."""
+    """Return the seed in [0, 2^63) of torch's generator for the initial weights of a model of a population."""
     words = draw(seed, Stream.SUBSET, torch.tensor(LARGEST), model)
     return int(words[0]) >> 1 << 32 | int(words[1])
 

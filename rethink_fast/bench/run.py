@@ -149,7 +149,11 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
 def open_data(
     run: ResolvedRun, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int
 ) -> Dataset:
-    """Open the data set of a run. processes: how many share the cores of this machine. Raises UserError."""
+    """Open the data set of a run.
+
+    processes: how many share the cores of this machine.
+    Raises UserError.
+    """
 
     def progress(what: str, done: int, total: int) -> None:
         stop.check()

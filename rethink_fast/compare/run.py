@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..files import write_atomic, write_json, writing
 from ..terminal import LiveLine
 from ..text import duration
-from . import history, metrics, records, revisions, view
+from . import history, metrics, records, revisions, view, worktrees
 from .records import ComparisonRow, RecordComparison
 from .statistics import ROUNDS_SCHEDULE, THRESHOLD, min_of_each, verdict
 
@@ -109,20 +109,20 @@ def sigterm_interrupts() -> Iterator[None]:
 def compare_revisions(old: str, new: str, threshold: float, cases: str, console: Console) -> RecordComparison:
     """Build two revisions, time them interleaved, and return how they compare."""
     start = time.perf_counter()
-    top = revisions.repository(Path.cwd())
-    commits = [revisions.commit_of(top, revision) for revision in (old, new)]
+    top = worktrees.repository(Path.cwd())
+    commits = [worktrees.commit_of(top, revision) for revision in (old, new)]
     with ExitStack() as stack:
         stack.enter_context(sigterm_interrupts())
         progress = stack.enter_context(LiveLine(console)).show
         trees: list[Path] = []
         for revision, commit in zip((old, new), commits, strict=True):
             progress(f"checking out {revision} and compiling its C++")
-            tree = stack.enter_context(revisions.worktree(top, commit))
-            if trees and revisions.same_sources(top, *commits):
+            tree = stack.enter_context(worktrees.worktree(top, commit))
+            if trees and worktrees.same_sources(top, *commits):
                 for library in (trees[0] / "rethink_fast").glob("*.so"):
                     shutil.copy(library, tree / "rethink_fast" / library.name)
             else:
-                revisions.build(tree)
+                worktrees.build(tree)
             trees.append(tree)
         timed: list[revisions.Timed] = []
         interrupted = False

@@ -22,8 +22,12 @@ ERRORS = 2
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A measure of the other run. ratio: its value over ours. moves: None for the gap, or where the gaps are alike."""
+class Counterpart:
+    """A measure of the other run, next to ours.
+
+    ratio: its value over ours.
+    moves: with the gap, against it or not at all; None for the gap, or where the gaps are alike.
+    """
 
     other: Measurement
     ratio: float | None
@@ -32,12 +36,16 @@ class Beside:
 
 @dataclass(frozen=True)
 class ReportPair:
-    """Two reports. rows: by name, of the measures that both have. departures: what else differs between the runs."""
+    """The reports of two runs.
+
+    rows: by name, of the measures that both have.
+    other_differences: in what else than their labels the runs differ.
+    """
 
     ours: Report
     other: Report
-    rows: dict[str, Beside]
-    departures: list[str]
+    rows: dict[str, Counterpart]
+    other_differences: list[str]
 
     @property
     def gaps_differ(self) -> bool:
@@ -49,13 +57,13 @@ class ReportPair:
         rows = {
             name: {**row.other.as_dict(), "ratio": row.ratio, "moves": row.moves} for name, row in self.rows.items()
         }
-        beside = {
+        against = {
             "run": str(self.other.run.folder),
             "corruption": self.other.run.record["corruption"],
-            "other_differences": self.departures,
+            "other_differences": self.other_differences,
             "measures": rows,
         }
-        return {**self.ours.as_dict(), "against": beside}
+        return {**self.ours.as_dict(), "against": against}
 
 
 def compare_reports(ours: Report, other: Report) -> ReportPair:
@@ -69,17 +77,17 @@ def compare_reports(ours: Report, other: Report) -> ReportPair:
             if each.verdict is None and row.moves == "with the gap":
                 judged[name] = replace(each, verdict="tracks")
     words = differences(json.loads(to_json(ours.run.setup.run.as_dict())), other.run.setup.run)
-    departures = [line for line in words if not line.startswith(LABELS)]
-    return ReportPair(replace(ours, measures=judged), other, rows, departures)
+    other_differences = [line for line in words if not line.startswith(LABELS)]
+    return ReportPair(replace(ours, measures=judged), other, rows, other_differences)
 
 
-def _beside(ours: Measurement, other: Measurement, direction: int) -> Beside:
+def _beside(ours: Measurement, other: Measurement, direction: int) -> Counterpart:
     sign = _sign(ours, other)
     ratio = other.value / ours.value if ours.value else None
     if direction == 0 or ours.name == "gap":
-        return Beside(other, ratio, None)
+        return Counterpart(other, ratio, None)
     expected = -direction if ours.falls else direction
-    return Beside(
+    return Counterpart(
         other, ratio, "not at all" if sign == 0 else "with the gap" if sign == expected else "against the gap"
     )
 

@@ -30,7 +30,12 @@ def m_coherence(gradients: Iterable[Tensor]) -> float:
 
 
 def gradients_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> Iterable[Tensor]:
-    """Yield the gradient of the cross entropy of each image, over all weights. model: in eval mode."""
+    """Yield the gradient of the cross entropy of each image, over all weights.
+
+    model: in eval mode.
+    inputs: float [n, ...].
+    labels: int64 [n].
+    """
     weights = list(model.parameters())
     for x, y in zip(inputs.split(1), labels.split(1), strict=True):
         loss = F.cross_entropy(model(x).float(), y)

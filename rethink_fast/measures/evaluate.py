@@ -102,7 +102,8 @@ def groups(codes: Codes) -> list[NDArray[np.intp]]:
 def psi(x: Values, y: Values, codes: Codes, axis: int) -> float | None:
     """Return the mean of tau among configurations that differ in one hyper-parameter only; None where none do.
 
-    x, y: float64 [n]. codes: int64 [n, k], rows distinct: the hyper-parameters, each value as a number.
+    x, y: float64 [n].
+    codes: int64 [n, k], rows distinct: the hyper-parameters, each value as a number.
     axis: the column that varies.
     """
     settings = [rows for rows in groups(np.delete(codes, axis, 1)) if len(rows) > 1]

@@ -39,8 +39,11 @@ SLACK = 0.005
 class FinishedRun:
     """A run that has ended.
 
-    model: its network, on the CPU, in eval mode. setup: the run as it was before its first step; setup.model has the
-    first weights. weights: SHA-256 of model.pt. curve: rows of metrics.csv.
+    record: its result.json.
+    curve: rows of metrics.csv.
+    weights: SHA-256 of model.pt.
+    model: its network, on the CPU, in eval mode.
+    setup: the run as it was before its first step; setup.model has the first weights.
     """
 
     folder: Path

@@ -28,13 +28,18 @@ class Unreadable(ValueError):
 class Measurement:
     """One measure of one network.
 
-    name: of the measure. value: the number. meaning: what it is. bound: the upper bound on the error that follows from
-    it; None where none does. bounds: on which error, or "correlate" where there is none. falls: whether a network that
-    generalises worse is expected to have a smaller value.
+    name: of the measure.
+    value: the number.
+    meaning: what it is.
+    bounds: which error is bounded, or "correlate" where none is.
+    bound: the upper bound on the error that follows from the value; None where none does.
+    falls: whether a network that generalises worse is expected to have a smaller value.
     verdict: "vacuous", a bound no better than guessing; "says something", a bound below that; "tracks", an estimate or
-    correlate that went with the measured error or gap; None where one run alone cannot tell.
+        correlate that went with the measured error or gap; None where one run alone cannot tell.
     error: standard error of the value, or the half-width at `confidence`; None where the value is exact for its sample.
-    seconds: what it took. note: what was omitted, assumed or subsampled. details: further numbers by name.
+    seconds: what it took.
+    note: what was omitted, assumed or subsampled.
+    details: further numbers by name.
     """
 
     name: str
@@ -93,7 +98,11 @@ def kl(q: float, p: float) -> float:
 
 
 def kl_inverse(q: float, c: float) -> float:
-    """Return the largest p with kl(q, p) <= c. q: in [0, 1]. c: 0 or more."""
+    """Return the largest p with kl(q, p) <= c.
+
+    q: in [0, 1].
+    c: 0 or more.
+    """
     return _largest(lambda p: kl(q, p) <= c, q, 1.0)
 
 

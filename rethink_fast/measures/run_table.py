@@ -36,7 +36,9 @@ class RunTable:
     """Runs, as evaluate.evaluate takes them.
 
     settings: by hyper-parameter, its values in the order of their codes, as they are written in the table.
-    codes: int64 [n, k]. measures: float64 [n] by name. gap: float64 [n], in the column `gap_name`.
+    codes: int64 [n, k].
+    measures: float64 [n] by name.
+    gap: float64 [n], in the column `gap_name`.
     n_test: test images behind each gap, where the table says so.
     unused: why, by the name of each column that is none of these.
     """

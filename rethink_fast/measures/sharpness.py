@@ -31,7 +31,14 @@ def normalised_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ascend(model: nn.Module, inputs: Tensor, labels: Tensor, rho: float, *, adaptive: bool = True) -> float:
-    """Return how much the loss of a batch rises at most, as far as the ascent finds. model: in eval mode."""
+    """Return how much the loss of a batch rises at most, as far as the ascent finds.
+
+    model: in eval mode.
+    inputs: float [n, ...].
+    labels: int64 [n].
+    rho: radius of the neighbourhood of the weights.
+    adaptive: scale the neighbourhood by the size of each weight.
+    """
     weights = {name: p.detach() for name, p in model.named_parameters()}
     scale = {name: w.abs() if adaptive else torch.ones_like(w) for name, w in weights.items()}
     u = {name: torch.zeros_like(w) for name, w in weights.items()}

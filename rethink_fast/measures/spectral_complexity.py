@@ -23,7 +23,11 @@ from .norms import Chain, chain_of, operator_norm, positions
 
 
 def complexity(norms: Sequence[float], distances: Sequence[float]) -> float:
-    """Return R_A. norms: s_i of every layer, with b_i = 0 for one without weights. distances: b_i."""
+    """Return R_A.
+
+    norms: s_i of every layer.
+    distances: b_i of every layer, 0 for one without weights.
+    """
     return math.prod(norms) * sum((b / s) ** (2 / 3) for s, b in zip(norms, distances, strict=True)) ** 1.5
 
 

@@ -39,8 +39,9 @@ AFFORDED = 2e6
 class Report:
     """What was measured of one run.
 
-    measures: in the order of the report, the gap first. not_measured: why, by name. subsampled: how many images a
-    measure took of how many, by name.
+    measures: in the order of the report, the gap first.
+    not_measured: why, by name.
+    subsampled: how many images a measure took of how many, by name.
     """
 
     run: FinishedRun
@@ -78,8 +79,9 @@ def share_of(run: FinishedRun) -> float:
 
 
 def measure_run(run: FinishedRun, progress: Progress) -> Report:
-    """Measure a run by passes alone: nothing is trained. progress: called before each measure.
+    """Measure a run by passes alone: nothing is trained.
 
+    progress: called before each measure.
     Raises UserError where the images are not those of the run.
     """
     share = share_of(run)

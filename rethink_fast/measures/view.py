@@ -108,7 +108,7 @@ def remarks(found: Report | ReportPair) -> list[str]:
     if isinstance(found, ReportPair):
         other = found.other
         lines.append(f"other run: {other.run.folder}, {other.run.record['corruption']['kind']}")
-        lines += [f"the runs differ in more than their labels: {line}" for line in found.departures]
+        lines += [f"the runs differ in more than their labels: {line}" for line in found.other_differences]
         if not found.gaps_differ:
             lines.append("the gaps of the two runs are alike within their errors: no measure can be judged by them")
     return lines

@@ -13,7 +13,7 @@ import pytest
 
 import rethink_fast
 from rethink_fast.cli.app import main
-from rethink_fast.compare import revisions
+from rethink_fast.compare import revisions, worktrees
 from rethink_fast.compare.revisions import Timed, Worker
 from rethink_fast.errors import UserError
 
@@ -41,10 +41,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_revisions_are_found(checkout: Path) -> None:
-    top = revisions.repository(checkout / "rethink_fast")
+    top = worktrees.repository(checkout / "rethink_fast")
     assert top.resolve() == checkout.resolve()
-    assert revisions.commit_of(top, "HEAD~1") == git(checkout, "rev-parse", "HEAD~1")
-    assert revisions.same_sources(top, "HEAD~1", "HEAD")
+    assert worktrees.commit_of(top, "HEAD~1") == git(checkout, "rev-parse", "HEAD~1")
+    assert worktrees.same_sources(top, "HEAD~1", "HEAD")
 
 
 @pytest.mark.parametrize("revision", ["no-such-branch", "HEAD~99", "--help", "HEAD:rethink_fast"])
@@ -52,7 +52,7 @@ def test_a_missing_revision_is_one_line(
     checkout: Path, revision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="is neither a file nor a git revision"):
-        revisions.commit_of(checkout, revision)
+        worktrees.commit_of(checkout, revision)
     if revision.startswith("-"):
         return
     monkeypatch.chdir(checkout)
@@ -65,11 +65,11 @@ def test_a_missing_revision_is_one_line(
 def test_outside_a_checkout_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UserError, match="is in no git checkout of rethink_fast"):
-        revisions.repository(tmp_path)
+        worktrees.repository(tmp_path)
 
 
 def interrupted(checkout: Path) -> None:
-    with revisions.worktree(checkout, git(checkout, "rev-parse", "HEAD~1")) as tree:
+    with worktrees.worktree(checkout, git(checkout, "rev-parse", "HEAD~1")) as tree:
         assert (tree / "rethink_fast" / "__init__.py").read_text() == ""
         assert str(tree) in git(checkout, "worktree", "list")
         raise KeyboardInterrupt(str(tree))
@@ -95,7 +95,7 @@ def test_what_does_not_compile_is_one_line(checkout: Path) -> None:
     (checkout / "csrc").mkdir()
     (checkout / "setup.py").write_text("raise SystemExit('no compiler')\n")
     with pytest.raises(UserError, match=r"the C\+\+ of project could not be compiled here: no compiler"):
-        revisions.build(checkout)
+        worktrees.build(checkout)
 
 
 def test_sigterm_is_an_interruption_and_what_was_found_is_kept(
@@ -113,7 +113,7 @@ def test_sigterm_is_an_interruption_and_what_was_found_is_kept(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(revisions, "compare", rounds)
-    monkeypatch.setattr(revisions, "build", lambda tree: None)
+    monkeypatch.setattr(worktrees, "build", lambda tree: None)
     monkeypatch.chdir(TOP)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
