@@ -6,9 +6,12 @@ say what it affects and what range it has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from torch import nn
 
 try:
     from cyclopts import Parameter
@@ -21,6 +24,7 @@ except ModuleNotFoundError:  # only the command line reads these annotations
 from .corruptions import alias_of
 from .errors import UserError, in_range
 from .files import user_path
+from .models import name_of
 
 DatasetName = Literal["imagenet", "cifar10", "mnist"]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
@@ -49,6 +53,10 @@ DATA = Parameter(converter=lambda _, tokens: data_path(tokens[0].value))
 
 CORRUPTION = Parameter(converter=lambda _, tokens: alias_of(tokens[0].value))
 """Annotates --corruption, so that it takes both names of a randomization."""
+
+
+MODEL = Parameter(converter=lambda _, tokens: tokens[0].value)
+"""Annotates --model, which is a name on the command line."""
 
 
 def _affects(what: Affects, least: float | None = None, most: float | None = None) -> dict[str, Any]:
@@ -98,12 +106,17 @@ class Corruption:
 class Model:
     """The network."""
 
-    model: ModelName | None = field(default=None, metadata=_affects("results"))
-    """The architecture, with the paper's parameter count."""
+    model: Annotated[str | Callable[..., nn.Module] | None, MODEL] = field(default=None, metadata=_affects("results"))
+    """The architecture: inception_v3, inception_small, inception_small_no_bn, alexnet_small, mlp_1x512, mlp_3x512,
+    timm/NAME, or your own as package.module:name, called with (num_classes, channels, (height, width))."""
     dropout: float = field(default=0.0, metadata=_affects("results", 0.0, 0.99))
     """Probability of dropping a feature before the classifier."""
     aux_head: bool = field(default=False, metadata=_affects("results"))
     """Give inception_v3 its auxiliary head, with weight 0.4 in the loss."""
+
+    def __post_init__(self) -> None:
+        if callable(self.model):
+            object.__setattr__(self, "model", name_of(self.model))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from .config import (
     Data,
     DatasetName,
     Model,
-    ModelName,
     OptimizerName,
     PrecisionName,
     Run,
@@ -21,7 +20,7 @@ from .config import (
     check_ranges,
 )
 from .errors import UserError
-from .models import MODELS
+from .models import model_entry
 from .recipes import recipe
 
 
@@ -47,7 +46,7 @@ class ResolvedCorruption(Corruption):
 class ResolvedModel(Model):
     """`Model` with its defaults."""
 
-    model: ModelName
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class Defaults:
     full_size: images in the official training set.
     """
 
-    model: ModelName
+    model: str
     size: int
     batch_size: int
     full_size: int
@@ -129,7 +128,7 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
     for section in (run.data, run.corruption, run.model, run.train):
         check_ranges(section)
     default = defaults(run.dataset, on_gpu=on_gpu)
-    model = run.model.model or default.model
+    model = str(run.model.model or default.model)
     if run.model.aux_head and model != "inception_v3":
         raise UserError(
             f"--aux-head has no effect with --model {model}",
@@ -150,7 +149,7 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
         "eval_interval": 1,
         "batch_size": default.batch_size,
         "optimizer": "sgd",
-        "lr": default.lr or MODELS[model].learning_rate,
+        "lr": default.lr or model_entry(model).learning_rate,
         "schedule": "exponential",
         "lr_decay": 0.95,
         "momentum": 0.9,

@@ -136,7 +136,7 @@ def step_of(network: str) -> tuple[list[Graph], Counter[str]]:
     graphs = keep_code(mode)
     model = absent_model(network, size, classes, mode)
     with mode:
-        train = resolve(Run("cifar10", model=Model(network)), on_gpu=True, cores=1).train  # type: ignore[arg-type]
+        train = resolve(Run("cifar10", model=Model(network)), on_gpu=True, cores=1).train
         step = Step(model, make_optimizer(model, train), precision="bf16", compiled=True, top5=classes > TOP_5_ABOVE)
         inputs = torch.empty(BATCH, size, size, 3, device="cuda", dtype=torch.bfloat16).permute(0, 3, 1, 2)
         labels = torch.empty(BATCH, dtype=torch.int64, device="cuda")

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from .. import schema
 from ..bench.record import RUN_SHAPE
-from ..config import PATH, DatasetName, ModelName, PrecisionName
+from ..config import PATH, DatasetName, PrecisionName
 from ..data.synthetic import SHAPES
 from ..defaults import DEFAULTS
 from ..errors import UserError, in_range
-from ..models import MODELS
+from ..models import model_entry
 from ..models.cost import cost_of
 from ..output import print_json
 from ..schema import BadFile, Each, Maybe, Number
@@ -34,7 +34,7 @@ GPU_CHECK_SHAPE = {"bf16_matrix_tflop_per_s": RATE, "gpu": Maybe(str)}
 PROFILED_SHAPE = {
     **RUN_SHAPE,
     **{"image_size": Number(1, 4096, whole=True), "batch_size": Number(1, 2**20, whole=True)},
-    **{"model": frozenset(MODELS), "precision": frozenset(("fp32", "bf16"))},
+    **{"model": str, "precision": frozenset(("fp32", "bf16"))},
     "profile": {
         "rates": dict.fromkeys(("model", "loader", "combined"), Maybe(RATE)),
         "arithmetic": {"matrix_flops_per_second": Maybe(RATE)},
@@ -65,7 +65,7 @@ class PlanOptions:
     """Epochs of the run."""
     eval_interval: int = 1
     """Epochs between evaluations, which go over the training and the test set."""
-    model: ModelName | None = None
+    model: str | None = None
     """The architecture. Default: the record's, or the data set's."""
     size: int | None = None
     """Height and width of the network's input. Default: the record's, or the data set's."""
@@ -139,7 +139,7 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
             problem = f"--record {options.record} has the {name} {known[name]}, the plan {wanted}"
             raise UserError(problem, f"omit --{name}, or name another record", option=f"--{name}", value=wanted)
     default, shape, gpus, epochs = DEFAULTS[dataset], SHAPES[dataset], options.gpus, options.epochs
-    model = options.model or known.get("model", default.model)
+    model = str(options.model or known.get("model", default.model))
     size, batch = (options.size or known.get("size", default.size)), options.batch_size or known.get("batch")
     batch = batch or default.batch_size
     precision = options.precision or known.get("precision", "bf16")
@@ -207,6 +207,8 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
         raise BadFile(path, "is not a record with a profile", ADVICE)
     try:
         schema.check(values, GPU_CHECK_SHAPE if is_check else PROFILED_SHAPE)
+        if not is_check:
+            model_entry(values["model"])
     except ValueError as error:
         raise BadFile(path, str(error), ADVICE) from None
     if is_check:

@@ -1,10 +1,11 @@
-"""The paper's networks: architecture only. `build_model` makes one by name; `MODELS` says what each one needs."""
+"""Networks by name: the paper's (`MODELS`, architecture only), those of timm, and your own (own.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -13,6 +14,7 @@ from .alexnet import AlexNetSmall
 from .inception import InceptionSmall
 from .inception_v3 import InceptionV3
 from .mlp import MLP
+from .own import FORM, build_own, is_own, name_of, source_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,17 @@ MODELS = {
 }
 
 
+OWN_LEARNING_RATE = 0.01
+"""Of networks from outside the package, where none is given: SGD with momentum at a rate that is seldom too high."""
+
+
+def model_entry(name: str) -> ModelEntry:
+    """Return what a network needs, by its name. Raises UserError for an unknown one."""
+    if is_own(name):
+        return ModelEntry(partial(build_own, name), OWN_LEARNING_RATE, 1)
+    return MODELS[one_of("--model", name, (*MODELS, "timm/NAME", FORM))]
+
+
 def build_model(
     name: str,
     *,
@@ -63,7 +76,7 @@ def build_model(
     aux_head: return (logits, auxiliary logits) in training, and logits in evaluation.
     Raises UserError for a name, size, dropout or head that is not possible.
     """
-    entry = MODELS[one_of("model", name, MODELS)]
+    entry = model_entry(name)
     if not 0.0 <= dropout < 1.0:
         raise UserError(
             f"dropout {dropout} is out of range",
@@ -71,6 +84,14 @@ def build_model(
             option="dropout",
             value=dropout,
             allowed="[0, 1)",
+        )
+    if dropout and is_own(name):
+        raise UserError(
+            f"--dropout {dropout} has no effect with --model {name}",
+            "omit it, and put dropout into the network",
+            option="--dropout",
+            value=dropout,
+            allowed="0",
         )
     if aux_head and entry.smallest_aux is None:
         having = ", ".join(other for other, e in MODELS.items() if e.smallest_aux is not None)
@@ -91,8 +112,10 @@ def build_model(
             value=size,
             allowed=f"at least {smallest}",
         )
-    options = {"aux_head": True} if aux_head else {}
-    return entry.build(num_classes=num_classes, channels=channels, size=size, dropout=dropout, **options)
+    options: dict[str, Any] = {} if is_own(name) else {"dropout": dropout}
+    if aux_head:
+        options["aux_head"] = True
+    return entry.build(num_classes=num_classes, channels=channels, size=size, **options)
 
 
-__all__ = ["MODELS", "ModelEntry", "build_model"]
+__all__ = ["MODELS", "ModelEntry", "build_model", "is_own", "model_entry", "name_of", "source_of"]

@@ -38,6 +38,8 @@ def identity(setup: RunContext) -> dict[str, Any]:
     kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
     if run.train.schedule == "linear":
         kept["epochs"] = run.train.epochs
+    if setup.model_source is not None:
+        kept["model source"] = setup.model_source["sha256"][:12]
     index = dataset.train.index
     labels = hashlib.sha256(index.numpy().tobytes() + dataset.train.labels[index].numpy().tobytes())
     return kept | {

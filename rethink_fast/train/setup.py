@@ -15,7 +15,7 @@ from ..data.digest import digest_all
 from ..data.loader import Loader
 from ..defaults import ResolvedRun
 from ..errors import UserError
-from ..models import build_model
+from ..models import build_model, source_of
 from .determinism import set_backends
 from .distributed import SINGLE_PROCESS, Distributed
 from .optim import learning_rate, make_optimizer
@@ -40,6 +40,7 @@ class RunContext:
     original, labels: int64 [N] on the CPU by sample index, before and after the corruption.
     corrupted: bool [N] on the CPU, True where the label was replaced.
     ranks: the processes that share every batch.
+    model_source: models.source_of the network; None for one of the package.
     """
 
     run: ResolvedRun
@@ -53,6 +54,7 @@ class RunContext:
     labels: Tensor
     corrupted: Tensor
     ranks: Distributed = SINGLE_PROCESS
+    model_source: dict[str, str] | None = None
 
     @property
     def parameters(self) -> int:
@@ -162,7 +164,10 @@ def build_run(
             base=rng.TEST_INDEX,
             share=ranks.share,
         )
-    return RunContext(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks)
+    return RunContext(
+        *(run, dataset, device, model, step, train_loader, test_loader, original, labels, corrupted, ranks),
+        model_source=source_of(run.model.model),
+    )
 
 
 def check_ranks(run: ResolvedRun, ranks: Distributed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..corruptions import PIXEL_KINDS
 from ..data.preprocess import NORMALISATIONS, Preprocessing, preprocess
 from ..errors import UserError
 from ..files import read_bytes, user_path, write_atomic, write_json
-from ..models import build_model
+from ..models import build_model, is_own, source_of
 from ..rng import CONTRACT_VERSION
 from ..schema import Maybe, Number, check, read, shown
 from ..text import printable
@@ -39,6 +40,7 @@ _SHAPE = {
         "dropout": Number(0, 1),
         "aux_head": bool,
     },
+    "model_source": Maybe({"file": str, "sha256": str}),
     "preprocessing": {
         "image_shape": (_SIDE, _SIDE, Number(1, 1024, whole=True)),
         "window": (*[Number(0, 2**16, whole=True)] * 2, _SIDE, _SIDE),
@@ -77,6 +79,7 @@ def _description(setup: RunContext, outcome: TrainState) -> dict[str, Any]:
             "dropout": run.model.dropout,
             "aux_head": run.model.aux_head,
         },
+        "model_source": setup.model_source,
         "preprocessing": {
             "image_shape": list(dataset.train.images.shape),
             "window": list(preprocessing.window),
@@ -116,9 +119,11 @@ def load_model(folder: str | Path) -> nn.Module:
             raise UserError(problem, fix, value=about[name], allowed=str(ours))
     read(folder / MODEL, _SHAPE, ADVICE)
     weights = _weights(folder, about)
+    # A file must not have networks of any size made. An own network may do what the meta device cannot.
+    own = is_own(about["architecture"]["name"])
     try:
-        with torch.device("meta"):
-            expected = _built(about).state_dict()
+        with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
+            model = _built(about)
         preprocessing = _preprocessing_of(about)
     except UserError as error:
         raise UserError(f"{folder / MODEL}: {error}", value=folder / MODEL) from None
@@ -126,9 +131,12 @@ def load_model(folder: str | Path) -> nn.Module:
         raise UserError(
             f"{folder / MODEL} describes no network: {printable(str(error))[:300]}", ADVICE, value=folder / MODEL
         ) from None
-    _check(weights, expected, folder)
-    with torch.random.fork_rng(devices=[]):
-        model = _built(about)
+    _check(weights, model.state_dict(), folder)
+    if own:
+        _warn_if_changed(about, folder)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            model = _built(about)
     model.load_state_dict(weights)
     shape = tuple(about["preprocessing"]["image_shape"])
     model.preprocess = partial(_preprocess, preprocessing, shape)  # type: ignore[assignment]
@@ -165,6 +173,13 @@ def _check(weights: dict[str, Tensor], expected: dict[str, Tensor], folder: Path
 def _built(about: dict[str, Any]) -> nn.Module:
     options = dict(about["architecture"])
     return build_model(options.pop("name"), **{**options, "size": tuple(options["size"])})
+
+
+def _warn_if_changed(about: dict[str, Any], folder: Path) -> None:
+    then, now = about.get("model_source"), source_of(about["architecture"]["name"])
+    if then != now:
+        file = (then or {}).get("file")
+        logging.getLogger("rethink_fast").warning("%s has changed since the run in %s", file, folder)
 
 
 def _preprocessing_of(about: dict[str, Any]) -> Preprocessing:

@@ -160,7 +160,7 @@ def test_a_record_of_another_run(options: dict[str, Any], option: str, path: Pat
         ({"profile": {"rates": {}}}, "lacks profile.arithmetic"),
         ({"profile": {"rates": {"model": 0}}}, "has profile.rates.model 0"),
         ({"profile": {"rates": {"model": "fast"}}}, "has profile.rates.model fast"),
-        ({"model": "mlp"}, "has model mlp"),
+        ({"model": "mlp"}, "'mlp' is unknown"),
         ({"image_size": 10**9}, "has image_size 1000000000"),
     ],
 )

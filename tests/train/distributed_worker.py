@@ -53,7 +53,7 @@ def work(model: str, ranks: Distributed) -> dict[str, Any]:
     """
     train = Train(batch_size=BATCH, lr=0.01, augment=("flip",), epochs=EPOCHS)
     run = resolve(
-        Run("cifar10", Data(max_samples=LIMIT), Corruption("random-pixels"), Model(model), train),  # type: ignore[arg-type]
+        Run("cifar10", Data(max_samples=LIMIT), Corruption("random-pixels"), Model(model), train),
         on_gpu=False,
         cores=1,
     )

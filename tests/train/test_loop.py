@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def run_of(model: str = "mlp_1x512", *, limit: int = 100, seed: int = 0, **train: Any) -> ResolvedRun:
-    run = Run("cifar10", Data(max_samples=limit), Corruption("random", seed=seed), Model(model), Train(**train))  # type: ignore[arg-type]
+    run = Run("cifar10", Data(max_samples=limit), Corruption("random", seed=seed), Model(model), Train(**train))
     return resolve(run, on_gpu=False, cores=1)
 
 

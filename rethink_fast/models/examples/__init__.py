@@ -1,0 +1,1 @@
+"""Networks in the form that --model takes, package.module:name: start from these for your own."""
