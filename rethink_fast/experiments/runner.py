@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from .. import kernels
@@ -90,41 +91,44 @@ def reproduce(
     """
     if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process", "start it without torchrun")
+    chosen = choose_device(device)
+    experiments = {name: EXPERIMENTS[name](scale) for name in names}
+    tasks = [task for experiment in experiments.values() for task in experiment.tasks]
+    sources = Sources(tasks, paths or {}, chosen, cores(), download=download)
     stop = GracefulStop()
     with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
         if folder.note:
             console.print(folder.note, soft_wrap=True)
         try:
-            return Reproduction(names, scale, out, console, stop, seeds, paths or {}, download, device).carry_out()
+            return Reproduction(experiments, scale, out, console, stop, seeds, sources, chosen).carry_out()
         except Interrupted:
             console.print(f"stopped: what is done is kept in {out}, and the same command goes on from there")
             return 128 + (stop.signal or 0)
 
 
+@dataclass
 class Reproduction:
-    """The state of one reproduction: its tasks, and the results so far."""
+    """One reproduction: its tasks, and the results so far.
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        scale: Scale,
-        out: Path,
-        console: Console,
-        stop: GracefulStop,
-        seeds: int,
-        paths: dict[str, str],
-        download: bool,
-        device: str,
-    ) -> None:
-        self.scale, self.out, self.console, self.stop, self.seeds = scale, out, console, stop, seeds
-        self.screen = TaskConsole(console)
-        self.device = choose_device(device)
-        self.experiments: dict[str, Experiment] = {name: EXPERIMENTS[name](scale) for name in names}
-        tasks = [task for experiment in self.experiments.values() for task in experiment.tasks]
-        self.sources = Sources(tasks, paths, self.device, cores(), download=download)
-        self.entries: dict[Task, TaskEntry] = {}
-        self.results: dict[Task, Result | str] = {}
-        self.missing: dict[str, str] = {}
+    entries: each task with each seed whose data could be opened.
+    results: of each finished task; in words why it failed.
+    missing: why an experiment cannot run, whole or in part, by its name.
+    """
+
+    experiments: dict[str, Experiment]
+    scale: Scale
+    out: Path
+    console: Console
+    stop: GracefulStop
+    seeds: int
+    sources: Sources
+    device: torch.device
+    entries: dict[Task, TaskEntry] = field(default_factory=dict)
+    results: dict[Task, Result | str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.screen = TaskConsole(self.console)
 
     def carry_out(self) -> int:
         """Run every task without a result, judge all, and return the exit code."""
