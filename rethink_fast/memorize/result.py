@@ -61,7 +61,7 @@ def summary(setup: RunContext, settings: dict[str, Any], scores: Scores, parts: 
         "corruption": {"kind": run.corruption.corruption, "probability": run.corruption.probability},
         "result": {
             "gap_identity": gap_identity(scores, parts, settings["ratio"]),
-            "models_that_fit": int(np.concatenate([part.reached for part in parts]).sum()),
+            "models_that_reached": int(np.concatenate([part.reached for part in parts]).sum()),
             "mean_epochs": float(epochs.mean()),
             "changed_labels": int(changed.sum()),
             "mean_memorization_changed": float(memorization[changed].mean()) if changed.any() else None,

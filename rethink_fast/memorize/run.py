@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from ..data import Dataset
 from ..defaults import ResolvedRun, resolve
 from ..env import cores
 from ..errors import Interrupted, UserError, in_range
+from ..experiments.cache import key_of
 from ..output import never_failing
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed
@@ -172,13 +171,12 @@ def _open(
 
 def default_out(settings: dict[str, Any]) -> Path:
     """Return memorized/DATASET-MODEL-KEY in the current folder, the key by all settings: the same command finds it."""
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("memorized") / f"{settings['dataset']}-{settings['model']}-{key}"
+    return Path("memorized") / f"{settings['dataset']}-{settings['model']}-{key_of(settings)[:8]}"
 
 
 def _there(path: Path, models: int, setup: RunContext, screen: ConsoleProgress) -> list[range]:
     """Return the models that are there and whole; files that are not are removed, saying so. Raises UserError."""
-    found = []
+    found: list[range] = []
     for group in files.groups_in(path):
         if group.stop > models:
             raise UserError(
@@ -189,6 +187,8 @@ def _there(path: Path, models: int, setup: RunContext, screen: ConsoleProgress) 
                 allowed=f"at least {group.stop}",
             )
         try:
+            if found and group.start < found[-1].stop:
+                raise ValueError(f"model {group.start} is in the file before it")
             files.load(path, group, setup)
             found.append(group)
         except ValueError as error:

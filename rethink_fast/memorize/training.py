@@ -34,7 +34,7 @@ class Trained:
     held_out: float64 [n, classes], sum of the class probabilities over the models without the sample.
     scores: float64 [n] by name of presentations.SCORES, sums over the models with the sample. auroc: float64 [k] by
     name, of one model on its own samples, for changed labels; NaN where none or all are.
-    epochs: int64 [k]. reached: bool [k], whether the target was. images: samples trained on. seconds: it took.
+    epochs: int64 [k]. reached: bool [k], whether the target accuracy was. images: samples trained on. seconds: it took.
     """
 
     included: np.ndarray
@@ -141,9 +141,8 @@ def _evaluate(
     count = mine.sum(1)
     accuracy = (right & mine).sum(1) / count
     reached = accuracy >= train.target_accuracy
-    if train.target_loss is not None:
-        reached &= (losses * mine).sum(1) / count <= train.target_loss
-    done = (reached | (epoch == train.epochs)).nonzero()[:, 0]
+    low = True if train.target_loss is None else (losses * mine).sum(1) / count <= train.target_loss
+    done = ((reached & low) | (epoch == train.epochs)).nonzero()[:, 0]
     names = active[due[done]].tolist()
     tests = torch.zeros(len(done), 0, dtype=torch.bool)
     if setup.test is not None and len(done):

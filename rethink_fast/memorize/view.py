@@ -38,8 +38,8 @@ class Progress:
             (self._started - self._began) / self._done if self._done else (now - self._started + rest) / len(group)
         )
         self._screen.show(
-            f"models {group.start} to {group.stop - 1}: epoch {epoch}, {done} of {len(group)} done  "
-            f"({self._done + done} of {self._models} here)  {images / (now - self._started):,.0f} images/s  "
+            f"{self._done + done} of {self._models} models done; {group.start} to {group.stop - 1}: epoch {epoch}, "
+            f"{len(group) - done} in training  {images / (now - self._started):,.0f} images/s  "
             f"ETA at most {duration(rest + later * per_model)}"
         )
 
@@ -74,10 +74,10 @@ def show(screen: ConsoleProgress, values: dict[str, Any], folder: Path) -> None:
     """Print the gap identity, the scores against changed labels, and the rate."""
     result, timings = values["result"], values["timings"]
     gap = result["gap_identity"]
-    if result["models_that_fit"] < values["models"]:
+    if result["models_that_reached"] < values["models"]:
         screen.warn(
-            f"{values['models'] - result['models_that_fit']} of {values['models']} models did not fit their samples "
-            f"in the epochs given: the scores are of models that have not memorised all of them"
+            f"{values['models'] - result['models_that_reached']} of {values['models']} models did not reach the target "
+            f"accuracy on their samples in the epochs given: the scores are of models that have not fitted them"
         )
     screen.print(
         f"mean memorization {gap['mean_memorization']:.4f}; train accuracy {gap['train_accuracy']:.4f} - held-out "

@@ -59,7 +59,7 @@ def test_everything_is_written_and_agrees(
     result = values["result"]
     assert result["gap_identity"]["holds"]
     assert result["gap_identity"]["test_holds"] is None, "labels are changed"
-    assert result["models_that_fit"] == values["models"] == 14
+    assert result["models_that_reached"] == values["models"] == 14
     rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").read_text().splitlines()))
     assert [int(row["index"]) for row in rows] == sorted(int(row["index"]) for row in rows)
     memorization = [float(row["memorization"]) for row in rows]
@@ -160,6 +160,7 @@ def test_two_ranks_share_the_models(unbroken: Path, tmp_path: Path) -> None:
     assert contents(out) == contents(unbroken)
 
 
+@pytest.mark.slow
 def test_models_side_by_side_by_two_ranks_are_the_same_models(tmp_path: Path) -> None:
     """Each half of the models is a group: as by one process, up to rounding."""
     words = (*SMALL, "--models", MODELS)
