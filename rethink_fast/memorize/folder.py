@@ -64,8 +64,8 @@ def own(path: Path, settings: dict[str, Any]) -> OwnedFolder:
             others = sorted(name for name in os.listdir(path) if not name.startswith(".") and name != MODELS)
             if others:
                 raise _refused(path, f"is not a population's folder, for it holds {shown(others[0])}")
-            (path / MODELS).mkdir(exist_ok=True)
             write_json(path / SETTINGS, settings)
+        (path / MODELS).mkdir(exist_ok=True)
         remove_partial(path / MODELS)
     except OSError as error:
         folder.abandon()
@@ -86,7 +86,7 @@ def _refused(path: Path, problem: str) -> UserError:
 def groups_in(path: Path) -> list[range]:
     """Return the models that have a file, in ascending order."""
     found = [re.fullmatch(r"(\d{5,})-(\d{5,})\.npz", name) for name in os.listdir(path / MODELS)]
-    return sorted((range(int(m[1]), int(m[2]) + 1) for m in found if m), key=lambda group: group.start)
+    return sorted((range(int(m[1]), int(m[2]) + 1) for m in found if m), key=lambda group: (group.start, group.stop))
 
 
 def group_file(path: Path, group: range) -> Path:
@@ -131,8 +131,10 @@ def load(path: Path, group: range, setup: RunContext) -> Trained:
         content = io.BytesIO(read_bytes(group_file(path, group), limit=MAX_BYTES))
         with np.load(content, allow_pickle=False) as file:
             found = {name: file[name] for name in shapes}
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(str(error)) from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise ValueError("it is not whole") from None
     for name, shape in shapes.items():
         if found[name].shape != shape:
             raise ValueError(f"{name} has the shape {found[name].shape}, not {shape}")

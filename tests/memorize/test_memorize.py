@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,6 +236,47 @@ def test_a_set_that_streams_is_refused(shared_data: Path, tmp_path: Path, capfd:
     line = refused(capfd, "memorize", *words, "--out", tmp_path / "out")
     assert "stream" in line
     assert "--cache-images device" in line
+
+
+def test_files_that_cannot_be_used_are_trained_again(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No array file; one of a sample less; and models that are in another file as well, which would count twice."""
+    out = Path(shutil.copytree(unbroken, tmp_path / "out"))
+    models = out / "models"
+    (models / "00003-00003.npz").write_bytes(b"nothing")
+    with np.load(models / "00005-00005.npz") as found:
+        cut = {name: found[name][:-1] if name == "label_in" else found[name] for name in found.files}
+    np.savez(models / "00005-00005.npz", **cut)
+    shutil.copy(models / "00007-00007.npz", models / "00006-00007.npz")
+    assert cli("memorize", *SINGLE, "--models", MODELS, "--out", out) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "00003-00003.npz cannot be used (it is not whole)",
+        "00005-00005.npz cannot be used (label_in has the shape (59,), not (60,))",
+        "00006-00007.npz cannot be used (model 6 is in the file before it)",
+    ):
+        assert words in printed
+    assert contents(out) == contents(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("settings.json", "[1]", "where an object is expected"),
+        ("settings.json", '{"schema": 1', "is not whole JSON"),
+        ("settings.json", '{"schema": 1}', "holds models of other settings"),
+        ("models", "", "cannot be written (File exists)"),
+    ],
+)
+def test_spoilt_folders_are_refused(
+    name: str, content: str, said: str, unbroken: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(unbroken, tmp_path / "out"))
+    if name == "models":
+        shutil.rmtree(out / "models")
+    (out / name).write_text(content)
+    assert said in refused(capfd, "memorize", *SINGLE, "--models", MODELS, "--out", out)
 
 
 def test_folders_of_others_are_refused(unbroken: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
