@@ -27,9 +27,9 @@ LAYERS = (
     ("theory",),
     ("train",),
     ("bench",),
+    ("measures", "memorize"),
     ("experiments",),
     ("compare",),
-    ("measures", "memorize"),
     ("report",),
     ("cli", "__main__"),
 )

@@ -15,7 +15,17 @@ from ..experiments.runner import reproduce as run_reproduction
 from ..terminal import Terminal
 
 ExperimentName = Literal[
-    "all", "table1", "table2", "table3", "table4", "figure1", "figure2", "theorem1", "regularisers"
+    "all",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "figure1",
+    "figure2",
+    "theorem1",
+    "regularisers",
+    "measures",
+    "stability",
 ]
 
 
@@ -37,7 +47,8 @@ def reproduce(
     Parameters
     ----------
     experiment:
-        The table, figure or theorem; regularisers for the summary of those; or all.
+        The table, figure or theorem; regularisers for the summary of those; measures for which measure predicts the
+        gap; stability for what one label changes; or all.
     scale:
         full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
     seeds:

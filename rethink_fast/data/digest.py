@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .source import Split
+from .source import Dataset, InMemoryImages, Split
 
 SAMPLED = 64
 
@@ -41,6 +41,24 @@ def digest_some(split: Split) -> str:
 def _pixels(split: Split, index: Tensor) -> Iterator[np.ndarray]:
     for images, rows in split.images.read(index.split(1000)):
         yield images[rows].cpu().numpy()
+
+
+def data_identity(dataset: Dataset) -> str:
+    """Return a hash of the samples that take part: of all pixels if they are in memory, else of some and the source."""
+    digest = hashlib.sha256(f"{dataset.name} {dataset.num_classes}".encode())
+    for split in (dataset.train, dataset.test):
+        if split is not None:
+            _add(digest, split, dataset.data_source)
+    return digest.hexdigest()[:16]
+
+
+def _add(digest: Any, split: Split, source: str) -> None:
+    digest.update(split.index.numpy().tobytes())
+    digest.update(split.labels[split.index].numpy().tobytes())
+    if isinstance(split.images, InMemoryImages):
+        digest.update(digest_all(split).encode())
+    else:
+        digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
 
 
 def _digest(parts: Iterator[np.ndarray]) -> str:

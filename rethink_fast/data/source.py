@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -105,3 +105,10 @@ def subset(n: int, limit: int | None) -> Tensor:
     if limit is None or limit >= n:
         return torch.arange(n)
     return kernels.order(0, 2**62, n, 0, limit).sort().values
+
+
+def limited(split: Split, limit: int | None) -> Split:
+    """Return at most so many samples of a split, a fixed choice."""
+    chosen = subset(len(split.labels), limit)
+    whole = split.index
+    return replace(split, index=chosen if len(whole) == len(split.labels) else whole[torch.isin(whole, chosen)])

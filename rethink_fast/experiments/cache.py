@@ -16,9 +16,6 @@ import torch
 
 from ..bench.record import RUN_SHAPE, SCHEMA_VERSION
 from ..bench.record_folder import FILES, read_curve
-from ..data import Dataset, InMemoryImages
-from ..data.digest import digest_all, digest_some
-from ..data.source import Split
 from ..defaults import affecting
 from ..files import read_bytes, to_json, write_json
 from ..rng import CONTRACT_VERSION
@@ -29,29 +26,11 @@ SEAL = "cache.json"
 SEAL_SHAPE = {"identity": Each(), "files": {name: str if name == "result.json" else Maybe(str) for name in FILES}}
 
 
-def data_identity(dataset: Dataset) -> str:
-    """Return a hash of the samples that take part: of all pixels if they are in memory, else of some and the source."""
-    digest = hashlib.sha256(f"{dataset.name} {dataset.num_classes}".encode())
-    for split in (dataset.train, dataset.test):
-        if split is not None:
-            _add(digest, split, dataset.data_source)
-    return digest.hexdigest()[:16]
-
-
-def _add(digest: Any, split: Split, source: str) -> None:
-    digest.update(split.index.numpy().tobytes())
-    digest.update(split.labels[split.index].numpy().tobytes())
-    if isinstance(split.images, InMemoryImages):
-        digest.update(digest_all(split).encode())
-    else:
-        digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
-
-
 def identity(task: ResolvedTask, data: str, device: torch.device) -> dict[str, Any]:
     """Return everything that the numbers of a task depend on, as plain values.
 
     task: with every default filled in.
-    data: from `data_identity`.
+    data: from `data.digest.data_identity`.
     device: of which the type counts.
     """
     common = {"contract_version": CONTRACT_VERSION, "schema": SCHEMA_VERSION, "data": data, "device": device.type}

@@ -135,7 +135,8 @@ def show_summary(console: Console, values: dict[str, Any], out: Path) -> None:
             for row in rows["rows"]:
                 for value in row["values"]:
                     counts[value["verdict"]] = counts.get(value["verdict"], 0) + 1
-        line = f"{name}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+        line = f"{name}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items()) or 'no row'}"
         why = experiment["skipped_because"]
-        console.print(f"{line} ({why})" if why else line, soft_wrap=True)
+        if counts or why:
+            console.print(f"{line} ({why})" if why else line, soft_wrap=True)
     console.print(f"rethink-fast report {out} makes a page of it", soft_wrap=True)

@@ -43,6 +43,7 @@ _EXPERIMENT = {
     **dict.fromkeys(("title", "status", "skipped_because"), str),
     "tables": [{"title": str, "labels": [str], "unit": str, "rows": [_ROW]}],
     "plots": [_PLOT],
+    "summaries": Maybe([{"title": str, "header": [str], "rows": [[str]], "notes": [str]}]),
     "findings": [_FINDING],
     "deviations": [str],
 }
@@ -86,6 +87,9 @@ def _check_links(values: dict[str, Any]) -> None:
             for row in table["rows"]:
                 if len(row["labels"]) != len(table["labels"]) or not set(row["runs"]) <= set(values["runs"]):
                     raise ValueError(f"has a row of {name} that does not fit its table or the runs")
+        for summary in experiment.get("summaries") or ():
+            if any(len(row) != len(summary["header"]) for row in summary["rows"]):
+                raise ValueError(f"has a row of {name} that does not fit its table")
         if len(experiment["plots"]) > len(string.ascii_lowercase):
             raise ValueError(f"has {len(experiment['plots'])} plots of {name}")
         for plot in experiment["plots"]:

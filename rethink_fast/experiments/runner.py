@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from ..crash import save_in
 from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment
 from ..errors import Interrupted, UserError
-from ..files import write_json, writing
+from ..files import write_atomic, write_json, writing
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
 from ..train.checkpoint import Checkpoints
@@ -38,7 +39,7 @@ from .console import TaskConsole, describe, show_summary
 from .datasets import Sources
 from .estimate import Estimates, show_plan
 from .results import describe_task, keep, summary
-from .spec import ResolvedTask, Result, Results, Task, TheoryTask, with_seed
+from .spec import Failed, NotRun, ResolvedTask, Result, Results, Task, TheoryTask, with_seed
 from .theory_tasks import compute
 from .verdicts import judge
 
@@ -154,6 +155,8 @@ class Reproduction:
                 self.write()
         values = self.write()
         show_summary(self.console, values, self.out)
+        for path in self._export(Results(self.results, self.seeds)):
+            self.console.print(f"{path} has every run", soft_wrap=True)
         return self._code(values)
 
     def _progress(self, what: str, done: int, total: int) -> None:
@@ -270,6 +273,16 @@ class Reproduction:
         values = summary(self.scale, self.seeds, experiments, runs)
         keep(self.out, values)
         return values
+
+    def _export(self, results: Results) -> list[Path]:
+        """Write the files of the experiments that have every result, and return them."""
+        written = []
+        for experiment in self.experiments.values():
+            for name, content in experiment.exports:
+                with suppress(NotRun, Failed), writing(self.out, MAKE_ROOM):
+                    write_atomic(self.out / name, content(results))
+                    written.append(self.out / name)
+        return written
 
     def _code(self, values: dict[str, Any]) -> int:
         if any(name in self.missing and not each.skipped_because for name, each in self.experiments.items()):

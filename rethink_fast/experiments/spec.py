@@ -16,11 +16,11 @@ from ..defaults import ResolvedRun
 
 @dataclass(frozen=True)
 class TheoryTask:
-    """A task that is no training run: one result of rethink_fast.theory.
+    """A task that is not a plain run: a computation of theory_tasks.py.
 
-    name: theorem1 or table3.
+    name: theorem1, table3, grid run or stability.
     options: further arguments of its function.
-    seed: of the random labels, projections or filters.
+    seed: of the random labels, projections or filters; of a grid run or pair as of a run.
     """
 
     name: str
@@ -213,6 +213,15 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """A table of what many results say together. cells: its header and its rows, in words."""
+
+    title: str
+    cells: Callable[[Results], tuple[list[str], list[list[str]]]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Check:
     """Whether a finding holds, and the numbers that say so."""
 
@@ -240,6 +249,7 @@ class Experiment:
 
     deviations: what differs from the paper, or is not stated in it.
     skipped_because: why this scale skips it, or "".
+    exports: files that are written next to the report, by name, once every task has a result.
     """
 
     name: str
@@ -250,3 +260,5 @@ class Experiment:
     findings: tuple[Finding, ...] = ()
     deviations: tuple[str, ...] = ()
     skipped_because: str = ""
+    summaries: tuple[Summary, ...] = ()
+    exports: tuple[tuple[str, Callable[[Results], str]], ...] = ()

@@ -1,13 +1,18 @@
-"""The tasks that are no training runs: each a call into rethink_fast.theory."""
+"""The tasks that are not plain runs: calls into rethink_fast.theory, and perceptrons that are measured."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..data import Dataset
 from ..data.source import Progress
 from ..theory import run_table3, run_theorem1
+from .grid_run import stability_of, train_and_measure
 from .spec import TheoryTask
+
+ON_CPU: dict[str, Callable[..., dict[str, Any]]] = {"grid run": train_and_measure, "stability": stability_of}
+"""Computations that take their images on the CPU, whatever the device."""
 
 
 def compute(task: TheoryTask, dataset: Dataset, progress: Progress) -> dict[str, Any]:
@@ -25,4 +30,6 @@ def compute(task: TheoryTask, dataset: Dataset, progress: Progress) -> dict[str,
             **{name: getattr(first, name) for name in ("dataset", "data_source", "n_train", "n_test", "device")},
             "rows": {result.preprocessing: result.as_dict() for result in results},
         }
+    if task.name in ON_CPU:
+        return ON_CPU[task.name](dataset, progress, seed=task.seed, **dict(task.options))
     raise ValueError(f"no computation is called {task.name!r}")

@@ -18,6 +18,7 @@ from .spec import (
     Row,
     Series,
     Spread,
+    Summary,
     Table,
     Task,
     Value,
@@ -49,6 +50,7 @@ def judge(experiment: Experiment, results: Results, keys: Mapping[Task, str], se
         "skipped_because": experiment.skipped_because,
         "tables": [_table(table, results, keys, seeds) for table in experiment.tables],
         "plots": [_plot(plot, results) for plot in experiment.plots],
+        "summaries": [_summary(summary, results) for summary in experiment.summaries],
         "findings": findings,
         "deviations": list(experiment.deviations),
     }
@@ -148,6 +150,14 @@ def _plot(plot: Plot, results: Results) -> dict[str, Any]:
 
 def _series(series: Iterable[Series]) -> list[dict[str, Any]]:
     return [asdict(one) for one in series]
+
+
+def _summary(summary: Summary, results: Results) -> dict[str, Any]:
+    try:
+        header, rows = summary.cells(results)
+    except (NotRun, Failed):
+        header, rows = [], []
+    return {"title": summary.title, "header": header, "rows": rows, "notes": list(summary.notes)}
 
 
 def _finding(finding: Finding, results: Results) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Evaluation:
     tau: over all pairs of configurations.
     psi: of each hyper-parameter, in the order of the codes; granulated: their mean.
     sign_error, percentile_90, worst: mean, 90th percentile and maximum over the environments.
-    worst_environment: where the sign error is largest; of several, where the gaps differ most.
+    worst_environment: where the sign error is largest, above 0; of several, where the gaps differ most.
     at_worst: how many environments have this sign error.
     environments: how many count: those in which the gaps differ.
     beyond: correlation with the gap that the hyper-parameters do not account for, see residual_correlation.
@@ -224,7 +224,7 @@ def evaluate(
                 errors[pair] = error
         every = np.array(list(errors.values()))
         worst = float(every.max()) if errors else None
-        bad = [pair for pair, error in errors.items() if error == worst]
+        bad = [pair for pair, error in errors.items() if error and error == worst]
         found[name] = Evaluation(
             tau=kendall(means, gaps),
             psi=axes,

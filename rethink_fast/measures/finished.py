@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..bench.record import RUN_SHAPE
 from ..bench.record_folder import CONFIG_SHAPE, read_curve
 from ..data import DataOptions, Dataset, load_dataset, subset
+from ..data.preprocess import preprocess
 from ..data.source import Progress, Split
 from ..defaults import ResolvedCorruption, ResolvedData, ResolvedModel, ResolvedRun, ResolvedTrain
 from ..env import cores
@@ -81,10 +82,9 @@ class FinishedRun:
 
     def inputs(self, split: Split, index: Tensor, base: int = 0) -> Tensor:
         """Return what the network takes of these samples in evaluation: float32 [n, C, h, w]."""
-        parts = index.split(READ)
-        prepare = cast(Any, self.model.preprocess)
+        parts, how = index.split(READ), replace(self.setup.train.preprocessing, dtype=torch.float32)
         read = zip(split.images.read(iter(parts)), parts, strict=True)
-        return torch.cat([prepare(images[rows], part + base) for (images, rows), part in read])
+        return torch.cat([preprocess(images, rows, part + base, how, epoch=None) for (images, rows), part in read])
 
 
 def open_run(folder: Path, progress: Progress | None = None) -> FinishedRun:

@@ -125,3 +125,18 @@ def perceptron(chain: Chain) -> list[tuple[Tensor, Tensor]]:
         for now, before in zip(chain.layers, chain.initial, strict=True)
         if isinstance(now, WeightedLayer) and isinstance(before, WeightedLayer)
     ]
+
+
+def path_norm(model: nn.Module, example: Tensor) -> float:
+    """Return the square root of the sum over all paths from input to output of the product of their squared weights.
+
+    It is the root of the outputs of the network with squared weights for an image of ones (Neyshabur, Tomioka and
+    Srebro, COLT 2015; eq. 43 of Jiang et al. 2020).
+
+    example: an input [1 or more, ...].
+    """
+    squared = frozen(model, example).double()
+    with torch.no_grad():
+        for p in squared.parameters():
+            p.square_()
+        return math.sqrt(squared(torch.ones_like(example[:1], dtype=torch.float64)).sum().item())

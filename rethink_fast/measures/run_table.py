@@ -55,12 +55,31 @@ class RunTable:
 def read_run_table(
     path: Path, *, hyperparameters: Sequence[str] = (), measures: Sequence[str] = (), gap: str = ""
 ) -> RunTable:
-    """Return the runs of a CSV file with a header line, separated by commas, semicolons or tabs.
+    """Return the runs of a CSV file, see run_table. Raises UserError, also for a file that cannot be read."""
+    try:
+        text = read_bytes(path, limit=MAX_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError:
+        raise bad_path(path, "is not CSV: it is not text in UTF-8", "name a table of runs with a header line") from None
+    return run_table(text, path, hyperparameters=hyperparameters, measures=measures, gap=gap)
 
+
+def run_table(
+    text: str,
+    path: Path,
+    *,
+    hyperparameters: Sequence[str] = (),
+    measures: Sequence[str] = (),
+    gap: str = "",
+) -> RunTable:
+    """Return the runs of CSV text with a header line, separated by commas, semicolons or tabs.
+
+    path: for messages.
     hyperparameters, measures, gap: names of columns. Default: detected.
-    Raises UserError for a file that is no such table, an unknown column, and a measure or gap that is not a number.
+    Raises UserError for text that is no such table, an unknown column, and a measure or gap that is not a number.
     """
-    cells = _read(path)
+    cells = _columns(text, path)
     rows = len(next(iter(cells.values())))
     for name in (*hyperparameters, *measures, *([gap] if gap else [])):
         one_of("column", name, cells)
@@ -87,14 +106,8 @@ def read_run_table(
     return RunTable(values, codes, {name: numbers[name] for name in chosen}, numbers[gap], gap, n_test, left)
 
 
-def _read(path: Path) -> Cells:
-    """Return the columns of a CSV file by name."""
-    try:
-        text = read_bytes(path, limit=MAX_BYTES).decode("utf-8-sig")
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except UnicodeDecodeError:
-        raise bad_path(path, "is not CSV: it is not text in UTF-8", "name a table of runs with a header line") from None
+def _columns(text: str, path: Path) -> Cells:
+    """Return the columns of CSV text by name."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True) if line]

@@ -12,7 +12,10 @@ Singer, "Train faster, generalize better", ICML 2016, for pairs that share all b
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +37,89 @@ def distance(f: nn.Module, g: nn.Module) -> float:
     """Return sqrt(|w - w'|^2 / (|w|^2 + |w'|^2))."""
     v, w = (torch.cat([p.detach().double().flatten() for p in each.parameters()]) for each in (f, g))
     return math.sqrt(((v - w).square().sum() / (v.square().sum() + w.square().sum())).item())
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """What differs between the two networks of a pair.
+
+    distance: of their weights, see `distance`.
+    mean_loss, largest_loss: of the absolute difference of the test loss.
+    changed: share of the test predictions that differ.
+    point: difference of the 0-1 error at the replaced sample, 0 or 1.
+    error: the largest such difference there and at the test images: beta of this pair.
+    """
+
+    distance: float
+    mean_loss: float
+    largest_loss: float
+    changed: float
+    point: float
+    error: float
+
+
+def pair_difference(
+    f: nn.Module, g: nn.Module, point: Tensor, label: Tensor, test: tuple[Tensor, Tensor]
+) -> PairDifference:
+    """Return what differs between two networks.
+
+    point: float [1, ...], network input of the sample whose label was replaced; label: int64 [], its label before.
+    test: network inputs and labels of test images.
+    """
+    before, after = logits_of(f, test[0]), logits_of(g, test[0])
+    loss = [F.cross_entropy(logits, test[1], reduction="none").double() for logits in (before, after)]
+    moved = (loss[0] - loss[1]).abs()
+    errors = (before.argmax(1) == test[1]) != (after.argmax(1) == test[1])
+    at_point = [logits_of(each, point)[0].argmax() == label for each in (f, g)]
+    return PairDifference(
+        distance=distance(f, g),
+        mean_loss=moved.mean().item(),
+        largest_loss=moved.max().item(),
+        changed=(before.argmax(1) != after.argmax(1)).double().mean().item(),
+        point=float(at_point[0] != at_point[1]),
+        error=float(errors.any() or at_point[0] != at_point[1]),
+    )
+
+
+def replaced(labels: Tensor, i: int, classes: int) -> Tensor:
+    """Return the labels with another one for sample i."""
+    other = labels.clone()
+    other[i] = (other[i] + 1 + i % (classes - 1)) % classes
+    return other
+
+
+def stability_curves(
+    trainer: Trainer,
+    positions: Tensor,
+    labels: Tensor,
+    inputs: Tensor,
+    test: tuple[Tensor, Tensor],
+    *,
+    classes: int,
+    changes: Sequence[int | None],
+    epochs: int,
+) -> list[list[PairDifference]]:
+    """Return, for each pair, what differs after each epoch.
+
+    changes: the sample whose label is replaced, of each pair; None for a pair that differs in nothing.
+    epochs: of every training.
+    For the others see `stability`.
+    """
+    kept: list[nn.Module] = []
+    trainer(positions, labels, classes=classes, epochs=epochs, watch=lambda _, model: kept.append(copy.deepcopy(model)))
+
+    def curve(i: int | None) -> list[PairDifference]:
+        found: list[PairDifference] = []
+        at = 0 if i is None else i
+
+        def watch(epoch: int, model: nn.Module) -> None:
+            found.append(pair_difference(kept[epoch - 1], model, inputs[at : at + 1], labels[at], test))
+
+        other = labels if i is None else replaced(labels, i, classes)
+        trainer(positions, other, classes=classes, epochs=epochs, watch=watch)
+        return found
+
+    return [curve(i) for i in changes]
 
 
 @timed
@@ -62,35 +148,30 @@ def stability(
     trainer(positions, labels, classes=classes, watch=lambda epoch, _: counted.append(epoch))
     epochs = len(counted)
     first = trainer(positions, labels, classes=classes, epochs=epochs)
-    before, own = logits_of(first, test[0]), logits_of(first, inputs)
-    losses, changed, beta, distances = [], [], 0.0, []
+    found = []
     for i in torch.linspace(0, n - 1, pairs).long().tolist():
-        other = labels.clone()
-        other[i] = (other[i] + 1 + i % (classes - 1)) % classes
-        second = trainer(positions, other, classes=classes, epochs=epochs)
-        after, there = logits_of(second, test[0]), logits_of(second, inputs[i : i + 1])
-        difference = F.cross_entropy(before, test[1], reduction="none") - F.cross_entropy(
-            after, test[1], reduction="none"
-        )
-        losses.append(difference.abs().double().mean().item())
-        changed.append((before.argmax(1) != after.argmax(1)).double().mean().item())
-        errors = (before.argmax(1) == test[1]) != (after.argmax(1) == test[1])
-        at_i = (own[i].argmax() == labels[i]) != (there[0].argmax() == labels[i])
-        beta = max(beta, float(errors.any() or at_i))
-        distances.append(distance(first, second))
-    values = torch.tensor(losses, dtype=torch.float64)
-    train_error = (own.argmax(1) != labels).double().mean().item()
-    found = bound(beta, n, train_error)
+        second = trainer(positions, replaced(labels, i, classes), classes=classes, epochs=epochs)
+        found.append(pair_difference(first, second, inputs[i : i + 1], labels[i], test))
+    beta, changed = max(pair.error for pair in found), [pair.changed for pair in found]
+    values = torch.tensor([pair.mean_loss for pair in found], dtype=torch.float64)
+    train_error = (logits_of(first, inputs).argmax(1) != labels).double().mean().item()
+    upper = bound(beta, n, train_error)
     return Measurement(
         name="stability",
         value=values.mean().item(),
         meaning="mean difference of the test loss when one label changes",
         bounds="test error, by beta",
         reference="Bousquet and Elisseeff 2002",
-        bound=found,
-        verdict=judged(found, classes) if beta else None,
+        bound=upper,
+        verdict=judged(upper, classes) if beta else None,
         error=(values.std() / math.sqrt(pairs)).item() if pairs > 1 else None,
         note=f"uniform stability (beta) is at least {beta:g}; {pairs} pairs; {100 * sum(changed) / pairs:.2g} % of the "
         f"test predictions change on average",
-        details={"beta": beta, "changed": changed, "losses": losses, "distances": distances, "n": n},
+        details={
+            "beta": beta,
+            "changed": changed,
+            "losses": values.tolist(),
+            "distances": [p.distance for p in found],
+            "n": n,
+        },
     )

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ..data.digest import data_identity
 from ..defaults import affecting
 from ..errors import UserError
-from ..experiments.cache import data_identity
 from ..files import read_bytes, remove_partial, write_atomic, write_json
 from ..owned_folder import OwnedFolder
 from ..rng import CONTRACT_VERSION

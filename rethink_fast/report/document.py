@@ -7,7 +7,7 @@ from typing import Any
 
 from ..markdown import bullets, escape, heading, paragraph, table
 from ..text import duration
-from . import wording
+from . import terms, wording
 
 TITLE = "Understanding deep learning requires rethinking generalization, reproduced"
 LEAD = "Every table and figure of Zhang, Bengio, Hardt, Recht and Vinyals (ICLR 2017), beside what rethink_fast finds."
@@ -37,6 +37,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
             for finding in experiment["findings"]
         ],
     )
+    lines += terms.section(values)
     for experiment in experiments:
         lines += _experiment(experiment, values)
     lines += heading(2, "What differs from the paper in the runs")
@@ -66,6 +67,11 @@ def _experiment(experiment: dict[str, Any], values: dict[str, Any]) -> list[str]
     lines += paragraph(f"Not run: {experiment['skipped_because']}." if experiment["skipped_because"] else "")
     for each in experiment["tables"]:
         lines += _table(each, values)
+    for summary in experiment.get("summaries") or ():
+        lines += heading(3, summary["title"])
+        rows = summary["rows"]
+        lines += table(summary["header"], rows) if rows else paragraph("Not run: it needs every result.")
+        lines += bullets(summary["notes"])
     return (
         lines + paragraph("What differs from the paper, or is left unsaid by it:") + bullets(experiment["deviations"])
     )

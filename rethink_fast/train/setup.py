@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,12 +94,14 @@ def build_run(
     device: torch.device,
     like: RunContext | None = None,
     ranks: Distributed = SINGLE_PROCESS,
+    network: Callable[..., nn.Module] = build_model,
 ) -> RunContext:
     """Corrupt the labels, build the network from the run's seed and the loaders, and return all of it.
 
     like: an earlier context that differs in the seed alone. Its network, step and compiled code are reused, and it must
         not be used any more.
     ranks: the processes that share every batch.
+    network: builds the network, with the arguments of models.build_model.
     Raises UserError where the data does not fit the network.
     """
     if len(dataset.train.index) < 2:
@@ -118,7 +121,7 @@ def build_run(
     corrupted = corrupted_mask(all_samples, probability=probability, seed=seed)
 
     torch.manual_seed(seed)
-    model = build_model(
+    model = network(
         run.model.model,
         num_classes=dataset.num_classes,
         channels=dataset.train.images.shape[2],

@@ -76,6 +76,7 @@ def test_an_oracle_is_perfect_and_its_opposite_is_always_wrong() -> None:
     assert (oracle.sign_error, oracle.percentile_90, oracle.worst) == (0.0, 0.0, 0.0)
     assert (opposite.tau, opposite.granulated, opposite.sign_error, opposite.worst) == (-1.0, -1.0, 1.0, 1.0)
     assert opposite.at_worst == opposite.environments == 12 + 6 + 6
+    assert (oracle.worst_environment, oracle.at_worst) == (None, 0)
     assert oracle.beyond is None  # this gap is a sum over the hyper-parameters
     pair = opposite.worst_environment
     assert pair is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from rethink_fast.measures.measurement import Unreadable
 from rethink_fast.measures.network import frozen, margins, read
+from rethink_fast.measures.norms import path_norm
 from rethink_fast.models import MODELS, build_model
 
 
@@ -135,3 +138,16 @@ def test_a_functional_pool_is_seen() -> None:
 
     x = torch.randn(1, 1, 6, 6)
     assert [layer.kind for layer in read(Pools().eval(), x).chain()] == ["conv", "pool", "linear"]
+
+
+def test_the_path_norm_of_a_small_network_is_the_sum_over_its_paths() -> None:
+    first, last = nn.Linear(2, 2), nn.Linear(2, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
+        first.bias.copy_(torch.tensor([0.0, -1.0]))
+        last.weight.copy_(torch.tensor([[2.0, -1.0]]))
+        last.bias.fill_(0.5)
+    network = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+    # (1 + 4) 4 + (9 + 1) 1 + 0.25: a bias is a path from a one.
+    assert path_norm(network, torch.randn(2, 1, 1, 2)) == pytest.approx(math.sqrt(30.25))
+    assert first.weight[0, 1].item() == -2.0, "the network stays as it was"

@@ -14,7 +14,7 @@ from rethink_fast.cli.app import main
 from rethink_fast.measures.finished import FinishedRun, open_run
 from rethink_fast.measures.rademacher import mcdiarmid
 from rethink_fast.measures.ratt import slack, term
-from rethink_fast.measures.stability import bound, distance
+from rethink_fast.measures.stability import bound, distance, stability_curves
 from rethink_fast.measures.suite import Report
 from rethink_fast.measures.trained_suite import measure_by_training
 from rethink_fast.measures.training import Watch, engine
@@ -118,6 +118,22 @@ def test_a_network_that_ignores_its_labels_is_stable() -> None:
     assert found.value == 0
     assert found.details["beta"] == 0
     assert found.verdict is None
+
+
+def test_curves_of_pairs_have_every_epoch_and_a_pair_alike_has_none() -> None:
+    labels = torch.arange(N) % CLASSES
+    fit = Lookup()
+    own, pair = stability_curves(fit, PLACES, labels, INPUTS, TEST, classes=CLASSES, changes=(None, 19), epochs=3)
+    assert len(own) == len(pair) == 3
+    assert {each.distance for each in own} == {0.0}
+    assert {(each.point, each.error, each.changed) for each in own} == {(0.0, 0.0, 0.0)}
+    # One of 60 ones has moved to another place: |w - w'|^2 = 2, and |w|^2 = |w'|^2 = 60.
+    assert pair[-1].distance == pytest.approx(math.sqrt(2 / 120))
+    assert (pair[-1].point, pair[-1].error, pair[-1].changed) == (1.0, 1.0, 1 / N)
+    # The loss of image 19 is ln(e + 3) - 1 before, and 1 more after.
+    assert pair[-1].largest_loss == pytest.approx(1.0)
+    assert pair[-1].mean_loss == pytest.approx(1 / N)
+    assert [int((other != labels).sum()) for _, other, _ in fit.fits] == [0, 0, 1]
 
 
 def test_halves_are_disjoint_and_disagree_by_count() -> None:
