@@ -11,6 +11,7 @@ import torch
 
 from rethink_fast.cli.app import app, main
 from rethink_fast.config import Affects, Corruption, Data, Model, Run, Session, Train
+from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
@@ -64,7 +65,7 @@ def test_an_option_of_timings_alone_leaves_the_key_of_a_result(name: str) -> Non
     run = resolve(Run("cifar10"), on_gpu=False, cores=1)
     section = "train" if name == "device" else "data"
     other = replace(run, **{section: replace(getattr(run, section), **{name: OTHER[name]})})
-    keys = {cache.key_of(cache.identity(each, "data", torch.device("cpu"))) for each in (run, other)}
+    keys = {key_of(cache.identity(each, "data", torch.device("cpu"))) for each in (run, other)}
     assert len(keys) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,6 +60,11 @@ def _add(digest: Any, split: Split, source: str) -> None:
         digest.update(digest_all(split).encode())
     else:
         digest.update(f"{source} {split.images.shape} {digest_some(split)}".encode())
+
+
+def key_of(identity: dict[str, Any]) -> str:
+    """Return the name of the folder of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digest(parts: Iterator[np.ndarray]) -> str:

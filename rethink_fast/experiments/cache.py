@@ -39,11 +39,6 @@ def identity(task: ResolvedTask, data: str, device: torch.device) -> dict[str, A
     return {**common, "run": {"dataset": task.dataset, **affecting(task, "results", "length")}}
 
 
-def key_of(identity: dict[str, Any]) -> str:
-    """Return the name of the folder of an identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _checksum(path: Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 

@@ -25,6 +25,7 @@ from ..bench.signals import GracefulStop
 from ..config import Run, Session
 from ..contention import overloaded
 from ..crash import save_in
+from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment
 from ..errors import Interrupted, UserError
@@ -189,7 +190,7 @@ class Reproduction:
         on_gpu = self.device.type == "cuda"
         resolved = resolve(task, on_gpu=on_gpu, cores=cores()) if isinstance(task, Run) else task
         identity = cache.identity(resolved, self.sources.identity(task), self.device)
-        return TaskEntry(task, resolved, identity, self.out / "runs" / cache.key_of(identity))
+        return TaskEntry(task, resolved, identity, self.out / "runs" / key_of(identity))
 
     def _look_up(self, entry: TaskEntry) -> None:
         try:

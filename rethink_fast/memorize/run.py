@@ -21,10 +21,10 @@ from ..bench.signals import GracefulStop
 from ..config import Run, Session
 from ..crash import save_in
 from ..data import Dataset
+from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import cores
 from ..errors import Interrupted, UserError, in_range
-from ..experiments.cache import key_of
 from ..output import never_failing
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from rethink_fast.cli.app import main
 from rethink_fast.cli.reproduce import ExperimentName
+from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, Experiment, cache, measures
@@ -149,10 +150,10 @@ def test_results_of_another_contract_are_not_used(tmp_path: Path, monkeypatch: p
 def test_other_data_are_another_result() -> None:
     run_ = resolve(training(tiny(1), "mlp_1x512"), on_gpu=False, cores=1)
     device = torch.device("cpu")
-    one, two = (cache.key_of(cache.identity(run_, data, device)) for data in ("a", "b"))
+    one, two = (key_of(cache.identity(run_, data, device)) for data in ("a", "b"))
     assert one != two
     moved = replace(run_, data=replace(run_.data, data="elsewhere", workers=7))
-    assert cache.key_of(cache.identity(moved, "a", device)) == one
+    assert key_of(cache.identity(moved, "a", device)) == one
 
 
 def test_a_missing_data_set_stops_its_tasks_alone(tmp_path: Path) -> None:
