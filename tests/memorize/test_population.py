@@ -150,16 +150,17 @@ def test_presentations_by_hand() -> None:
     """One model, three samples, the third not its own: two classes, logits (a, 0), label 0."""
     seen = Presentations(torch.tensor([[True, True, False]]))
     one, labels = torch.tensor([0]), torch.zeros(3, dtype=torch.int64)
-    for epoch, margins in enumerate([(-1.0, -2.0, 5.0), (1.0, -1.0, 5.0), (-3.0, -1.0, 5.0), (2.0, -4.0, 5.0)], 1):
+    first, second = (-1.0, -1.0, 1.0, -3.0, 2.0), (-2.0, -1.0, -1.0, -4.0, -2.0)
+    for epoch, margins in enumerate(zip(first, second, (5.0,) * 5, strict=True), 1):
         logits = torch.stack([torch.tensor(margins), torch.zeros(3)], 1)[None]
         order = torch.tensor([2, 0, 1])
         seen.add(epoch, one, order, logits[:, order], labels)
     scores = seen.scores()
-    assert scores["aum"][0, :2].tolist() == [-0.25, -2.0]
-    # epoch 3: the softmax of (-3, 0) is off by its second entry in both
-    wrong = 1 / (1 + torch.tensor([-3.0, -1.0]).exp())
+    torch.testing.assert_close(scores["aum"][0, :2], torch.tensor([-0.4, -2.0]))
+    # epoch 3: the softmax of (1, 0) and of (-1, 0) is off by its second entry in both classes
+    wrong = 1 / (1 + torch.tensor([1.0, -1.0]).exp())
     torch.testing.assert_close(scores["el2n"][0, :2], wrong * 2**0.5)
-    assert scores["first_learned"][0, :2].tolist() == [4, 5]
-    assert scores["forgetting"][0, :2].tolist() == [1, 4]
+    assert scores["first_learned"][0, :2].tolist() == [5, 6]
+    assert scores["forgetting"][0, :2].tolist() == [1, 5]
     assert seen.online_accuracy(one).tolist() == [0.5]
     assert seen.finite(one).tolist() == [True]
