@@ -39,7 +39,9 @@ BITS = ("included", "right", "test_right")
 def identity(setup: RunContext, ratio: float) -> dict[str, Any]:
     """Return everything that the models depend on, but for their number, as plain values."""
     options = {k: v for k, v in affecting(setup.run, "results", "length").items() if k not in WITHOUT_EFFECT}
-    common = {"schema": SCHEMA, "contract_version": CONTRACT_VERSION, "device": setup.device.type}
+    common: dict[str, Any] = {"schema": SCHEMA, "contract_version": CONTRACT_VERSION, "device": setup.device.type}
+    if setup.model_source is not None:
+        common["model_source"] = setup.model_source["sha256"]
     samples = data_identity(setup.dataset)
     return {**common, "samples": samples, "ratio": ratio, "dataset": setup.run.dataset, **options}
 

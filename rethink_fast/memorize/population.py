@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..defaults import ResolvedRun
 from ..models import build_model
@@ -31,6 +32,7 @@ from ..train.evaluate import estimate_statistics
 from ..train.optim import set_learning_rate
 from ..train.setup import RunContext
 
+PERCEPTRONS = ("mlp_1x512", "mlp_3x512")
 MOST = 64
 """Perceptrons in training at once: they share the order and the preparation of each batch."""
 SLICE = 8
@@ -70,7 +72,7 @@ class Population(Protocol):
 def side_by_side(run: ResolvedRun) -> bool:
     """Whether a run's models can be `Perceptrons`."""
     plain = run.train.optimizer == "sgd" and run.train.precision == "fp32" and run.model.dropout == 0
-    return plain and run.model.model.startswith("mlp_")
+    return plain and run.model.model in PERCEPTRONS
 
 
 def initial(setup: RunContext, model: int) -> nn.Module:
@@ -225,7 +227,7 @@ class OneModel:
         self._step.restart(model.to(setup.device))
         replace(setup, train=self._own).fit_optimizer()
         # With one value a channel batch norm has no statistics in training.
-        self._least = 2 if self._step.statistics else 1
+        self._least = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
 
     def __len__(self) -> int:
         return 1

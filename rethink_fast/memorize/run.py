@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -171,7 +172,8 @@ def _open(
 
 def default_out(settings: dict[str, Any]) -> Path:
     """Return memorized/DATASET-MODEL-KEY in the current folder, the key by all settings: the same command finds it."""
-    return Path("memorized") / f"{settings['dataset']}-{settings['model']}-{key_of(settings)[:8]}"
+    name = re.sub(r"[^\w.]+", "-", settings["model"])
+    return Path("memorized") / f"{settings['dataset']}-{name}-{key_of(settings)[:8]}"
 
 
 def _there(path: Path, models: int, setup: RunContext, screen: ConsoleProgress) -> list[range]:

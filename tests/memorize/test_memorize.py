@@ -203,6 +203,29 @@ def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (alone.folder / "influence.npz").exists()
 
 
+def test_networks_of_your_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One after another, whatever its name begins with; models of another version of its file are not added to."""
+    source = """from torch import nn
+
+
+def net(num_classes, channels, size):
+    inputs = channels * size[0] * size[1]
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 9), nn.BatchNorm1d(9), nn.Linear(9, num_classes))
+"""
+    (tmp_path / "mlp_mine.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    words = (*SMALL, "--model", "mlp_mine:net", "--models", MODELS, "--lr", "0.01")
+    assert cli("memorize", *words) == 0
+    assert "one after another" in capfd.readouterr().out
+    (folder,) = Path("memorized").iterdir()
+    assert folder.name.startswith("mnist-mlp_mine-net-")
+    (tmp_path / "mlp_mine.py").write_text(source + "# another\n")
+    assert "model source" in refused(capfd, "memorize", *words, "--out", folder)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
