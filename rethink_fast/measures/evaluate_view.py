@@ -99,9 +99,8 @@ def in_words(pair: Environment, table: RunTable) -> str:
     """Return an environment as "lr 0.01 and 0.04, with width 128, n 500"."""
     values = environment_as_dict(pair, table)
     others = ", ".join(f"{name} {value}" for name, value in values["with"].items())
-    return f"{values['hyperparameter']} {values['values'][0]} and {values['values'][1]}" + (
-        f", with {others}" if others else ""
-    )
+    words = f"{values['hyperparameter']} {values['values'][0]} and {values['values'][1]}"
+    return (f"{words}, with {others}" if others else words).replace("_", " ")
 
 
 def environment_as_dict(pair: Environment, table: RunTable) -> dict[str, Any]:

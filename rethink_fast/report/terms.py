@@ -59,13 +59,13 @@ def _effect(regulariser: str) -> Evidence:
 
 
 def _measure(name: str) -> Evidence:
-    """Return how a measure tracks the gap over the grid."""
+    """Return tau and Psi of a measure over the grid."""
 
     def said(values: dict[str, Any]) -> str | None:
         for summary in values["experiments"].get("measures", {}).get("summaries") or ():
             for row in summary["rows"]:
                 if row[0] == name:
-                    return f"{name} tracks the gap over the grid with tau {row[1]}, Psi {row[2]}"
+                    return f"{name} against the gap over the grid: tau {row[1]}, Psi {row[2]}"
         return None
 
     return said
@@ -85,7 +85,10 @@ TERMS = (
         "Rademacher complexity",
         "complexity",
         "It is near 1 where networks fit random labels, and bounds nothing then.",
-        (_finding("table1", "every network fits random labels"),),
+        (
+            _finding("table1", "every network fits random labels"),
+            _finding("measures", "every network of the grid fits"),
+        ),
         (_measure("ntk complexity"), _measure("pac bayes")),
     ),
     Term(
@@ -102,8 +105,8 @@ TERMS = (
         "weight decay",
         "explicit regulariser",
         "It may help, is not needed, and does not prevent fitting random labels.",
-        (_effect("weight decay"), STILL_FITS),
-        (NEEDS_NONE, _measure("weight norm"), _measure("distance from start")),
+        (_effect("weight decay"), STILL_FITS, _measure("weight norm")),
+        (NEEDS_NONE, _measure("distance from start")),
     ),
     Term(
         "dropout",
@@ -145,8 +148,9 @@ TERMS = (
             _effect("SGD, against Adam"),
             _finding("table3", "exact interpolation generalises"),
             _finding("table3", "Gabor filters improve"),
+            _measure("weight norm"),
         ),
-        (_measure("distance from start"), _measure("weight norm")),
+        (_measure("distance from start"), _measure("path norm")),
     ),
 )
 

@@ -132,12 +132,12 @@ def verdicts(results: Found, experiment: Any = grid) -> list[str]:
 
 def test_the_pilot_passes() -> None:
     assert set(grid.tasks(LAPTOP)) <= set(pilots())
-    assert verdicts(pilots()) == ["pass"] * 7
-    assert verdicts({}) == ["not run"] * 7
+    assert verdicts(pilots()) == ["pass"] * 8
+    assert verdicts({}) == ["not run"] * 8
     summary = judge(grid.declare(LAPTOP), Results(pilots(), 1), {}, 1)["summaries"][0]
     assert summary["header"][:4] == ["measure", "tau", "Psi", "psi label corruption"]
     assert summary["rows"][0][:4] == ["pac bayes", "0.83", "0.47", "1.00"]
-    assert summary["rows"][0][-1] == "images 500 and 1000, with label_corruption 0.5, width 512, learning_rate 0.01"
+    assert summary["rows"][0][-1] == "images 500 and 1000, with label corruption 0.5, width 512, learning rate 0.01"
 
 
 def changed(name: str, value: Any) -> list[str]:
@@ -168,6 +168,9 @@ def test_other_numbers_do_not_pass() -> None:
     true, random = (pilots()[each] for each in grid.pair(LAPTOP, "cifar10"))
     swapped = dict(zip(grid.pair(LAPTOP, "cifar10"), (random, true), strict=True))
     assert verdicts({**pilots(), **swapped})[6] == "fail"
+    results = pilots()
+    results[grid.tasks(LAPTOP)[-1]].record["train_accuracy"] = 0.98  # type: ignore[union-attr]
+    assert verdicts(results)[7] == "fail"
 
 
 def test_the_grid_as_a_file_is_read_as_it_is_meant(tmp_path: Path) -> None:
@@ -242,7 +245,8 @@ def test_reproduce_measures(tiny: None, tmp_path: Path, capsys: pytest.CaptureFi
     assert [path.stat().st_mtime_ns for path in results] == times, "nothing is trained twice"
     assert (tmp_path / "grid.csv").exists()
     values = json.loads((tmp_path / "reproduction.json").read_text())
-    assert len(values["experiments"]["measures"]["summaries"][0]["rows"]) == len(table.measures)
+    names = {row[0].replace(" ", "_") for row in values["experiments"]["measures"]["summaries"][0]["rows"]}
+    assert names == {*table.measures, "parameters"}, "with one width all have as many"
     assert "columns" in next(iter(values["runs"].values()))["record"]
     write_report(tmp_path)
     report = (tmp_path / "report.md").read_text()
