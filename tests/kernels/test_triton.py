@@ -1,4 +1,4 @@
-"""Runs triton_values.py, the Triton kernels' values against the reference, in Triton's interpreter."""
+"""Runs the comparisons of the Triton kernels with the reference, triton_*.py, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ pytest.importorskip("triton", reason="needs Triton, which is for Linux only")
 
 
 @pytest.mark.slow
-def test_values_in_the_interpreter() -> None:
-    file = Path(__file__).with_name("triton_values.py")
+@pytest.mark.parametrize("name", ["values", "training"])
+def test_in_the_interpreter(name: str) -> None:
+    file = Path(__file__).with_name(f"triton_{name}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]
     done = subprocess.run(
         command,

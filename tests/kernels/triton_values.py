@@ -187,14 +187,22 @@ def prepare_both(
     assert out.stride() == expected.stride()
     if normalisation == "unit_range" and corruption != "gaussian" and not stages[2]:
         return out, expected
-    _assert_near(
+    assert_near(
         out, preprocess_reference(*given, keyed, "unit_range", torch.float32), expected, stages[2], normalisation
     )
     return expected, expected
 
 
-def _assert_near(out: Tensor, unit: Tensor, expected: Tensor, rotation: bool, normalisation: str) -> None:
-    """The bound, in the order the errors arise; `unit` is the reference before whitening, scaled to [-1, 1]."""
+def assert_near(out: Tensor, unit: Tensor, expected: Tensor, rotation: bool, normalisation: str) -> None:
+    """Check `input_bound`; `unit` is the reference before whitening, scaled to [-1, 1]."""
+    bound = input_bound(unit, expected, rotation, normalisation)
+    if out.dtype == torch.bfloat16:
+        bound = bound + 2.0**-7 * expected.double().abs()  # a unit in the last place
+    assert bool(((out.double() - expected.double()).abs() <= bound).all())
+
+
+def input_bound(unit: Tensor, expected: Tensor, rotation: bool, normalisation: str) -> Tensor:
+    """How far a float32 network input may be from the reference's, in the order the errors arise."""
     # pixel units: noise is within 5.4 * 80 + 140 of zero, bytes within 255
     largest = 572.0
     pixels = float(noise_bound(torch.tensor(140.0), torch.tensor(80.0)))
@@ -210,10 +218,7 @@ def _assert_near(out: Tensor, unit: Tensor, expected: Tensor, rotation: bool, no
         scale, spread = 1 / deviation.clamp_min(255 * x[0].numel() ** -0.5), 24.0
     # x and its mean are each rounded a few times; the deviation's sum over n <= 2^13 elements at most 13 times, and
     # its root halves that, in each of the two
-    bound = scale * (pixels + 8 * largest * EPS) + spread * EPS * expected.double().abs()
-    if out.dtype == torch.bfloat16:
-        bound = bound + 2.0**-7 * expected.double().abs()  # a unit in the last place
-    assert bool(((out.double() - expected.double()).abs() <= bound).all())
+    return scale * (pixels + 8 * largest * EPS) + spread * EPS * expected.double().abs()
 
 
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
