@@ -134,6 +134,19 @@ def version_of(package: str) -> str | None:
         return None
 
 
+def has_bfloat16() -> bool:
+    """Return whether this processor has instructions for bfloat16; without them torch emulates it.
+
+    On 2 cores of an AMD EPYC without them a training step of inception_small at half its channels takes 10 times as
+    long in bf16 as in fp32.
+    """
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True  # not known: nothing to warn of
+    return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def processor() -> str:
     """Return the processor's name, as the system gives it."""
     try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from rethink_fast import Data, Model, Run, Session, Train, run
 from rethink_fast.cli.app import main
 from rethink_fast.cli.env import backends
-from rethink_fast.env import choose_device
+from rethink_fast.env import choose_device, has_bfloat16
 from rethink_fast.errors import UserError
 
 
@@ -50,3 +53,26 @@ def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyP
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert choose_device("cuda") == torch.device("cuda")
     assert chosen == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("flags", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_bfloat16_is_read_from_the_flags(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda _: f"flags : sse avx2 {flags}\n")
+    assert has_bfloat16()
+    monkeypatch.setattr(Path, "read_text", lambda _: "flags : sse avx2 avx512f\n")
+    assert not has_bfloat16()
+
+
+@pytest.mark.parametrize(("instructions", "precision"), [(False, "bf16"), (False, "fp32"), (True, "bf16")])
+def test_emulated_bf16_is_reported(
+    instructions: bool,
+    precision: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("rethink_fast.bench.run.has_bfloat16", lambda: instructions)
+    train = Train(epochs=1, precision=precision, device="cpu")
+    what = Run("mnist", Data("synthetic", max_samples=20), model=Model("mlp_1x512"), train=train)
+    run(what, session=Session(tmp_path / "o"))
+    assert ("bf16 is emulated" in caplog.text) == (not instructions and precision == "bf16")

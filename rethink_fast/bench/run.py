@@ -14,7 +14,7 @@ from ..config import Run, Session, check_session
 from ..crash import save_in
 from ..data import DataOptions, Dataset, load_dataset
 from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
-from ..env import cores
+from ..env import cores, has_bfloat16
 from ..errors import Interrupted
 from ..output import never_failing
 from ..terminal import Terminal
@@ -118,7 +118,8 @@ def _run(
         stack.enter_context(screen)
         with ranks.raise_together():
             dataset = open_data(resolved, device, screen, stop, processes=ranks.local_world_size)
-        for note in (*dataset.notes, _smaller_scale(run, device), *(folder.note for folder in owned)):
+        shown = (*dataset.notes, _smaller_scale(run, device), _emulated(resolved, device))
+        for note in (*shown, *(folder.note for folder in owned)):
             if note:
                 screen.warn(note)
         if not ranks.is_distributed:
@@ -133,6 +134,13 @@ def _run(
         outcome = Checkpoints(path).load(setup)[0] if resumed else None
         outcome = fit_or_explain(setup, NullCallback(), stop, outcome, every=float("inf"))
         return Record(result(setup, outcome, interrupted=outcome.stop_reason == "interrupted"), path), True
+
+
+def _emulated(run: ResolvedRun, device: torch.device) -> str | None:
+    """Return the line that says bf16 is slow on this processor; None where it is not."""
+    if run.train.precision != "bf16" or device.type == "cuda" or has_bfloat16():
+        return None
+    return "this processor has no bfloat16 instructions: bf16 is emulated, up to 10 times as slow (--precision fp32)"
 
 
 def _smaller_scale(run: Run, device: torch.device) -> str | None:

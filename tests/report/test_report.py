@@ -38,7 +38,13 @@ def made_up(task: Task, accuracy: float) -> Result:
     corruption = task.corruption.corruption  # type: ignore[union-attr]
     epochs = 10 + 5 * kind.get(corruption, 2)
     curve: tuple[dict[str, float | None], ...] = tuple(
-        {"epoch": float(e), "train_loss": 2.3 / e, "train_accuracy": accuracy, "test_accuracy": accuracy / 2}
+        {
+            "epoch": float(e),
+            "train_loss": 2.3 / e,
+            "online_loss": 2.3 / e,
+            "train_accuracy": accuracy,
+            "test_accuracy": accuracy / 2,
+        }
         for e in range(1, epochs + 1)
     )
     record: dict[str, Any] = {
