@@ -85,10 +85,11 @@ def stability_of(
     epochs: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return what one label changes: of pairs of networks after each epoch, and of a pair that differs in nothing.
+    """Train pairs of networks that differ in one label, and one that differs in nothing, and return their record.
 
-    pairs: how many labels are replaced, each alone. epochs: of every training.
-    For the others see `train_and_measure`.
+    dataset, progress, label_corruption, images, learning_rate, seed: as in `train_and_measure`.
+    pairs: how many labels are replaced, each alone.
+    epochs: of every training.
     """
     how = Train(batch_size=PAIR_BATCH, lr=learning_rate, epochs=epochs, deterministic=True)
     setup = _setup(_few(dataset, images), label_corruption, seed, how)

@@ -53,7 +53,8 @@ class Evaluation:
     """How well one measure predicts the gap. None where the table cannot say.
 
     tau: over all pairs of configurations.
-    psi: of each hyper-parameter, in the order of the codes; granulated: their mean.
+    psi: of each hyper-parameter, in the order of the codes.
+    granulated: the mean of psi.
     sign_error, percentile_90, worst: mean, 90th percentile and maximum over the environments.
     worst_environment: where the sign error is largest, above 0; of several, where the gaps differ most.
     at_worst: how many environments have this sign error.
@@ -134,11 +135,12 @@ def environments(codes: Codes) -> list[Environment]:
 
 
 def noise_weight(difference: Values, n_test: int) -> Values:
-    """Return how far a difference of two gaps is beyond the noise of the test set: (w - 1/2)_+ of Dziugaite et al.
+    """Return the weight of a pair of gaps by the noise of the test set: (w - 1/2)_+ of Dziugaite et al.
 
     w = max(0, 1 - 2 exp(-2 n (d / 2)^2))^2, by Hoeffding's inequality for each of the two gaps.
 
-    difference: float64 [...], of gaps. n_test: test images.
+    difference: float64 [...], of gaps.
+    n_test: test images behind each gap.
     """
     w = np.maximum(0.0, 1 - 2 * np.exp(-2 * n_test * (difference / 2) ** 2)) ** 2
     return np.maximum(0.0, w - 0.5)
@@ -177,7 +179,8 @@ def residual_correlation(x: Values, y: Values, codes: Codes) -> float | None:
     correlation is that of the residuals. None where nothing is left of one: it is a sum of functions of the
     hyper-parameters, or there are as many of those as runs.
 
-    x, y: float64 [n]. codes: int64 [n, k].
+    x, y: float64 [n].
+    codes: int64 [n, k].
     """
     design = _indicators(codes)
     left = []
@@ -204,7 +207,8 @@ def evaluate(
     """Return how well each measure predicts the gap.
 
     measures: float64 [n] by name, of each run; larger is expected to go with a larger gap.
-    gap: float64 [n]. codes: int64 [n, k], the hyper-parameters, each value as a number.
+    gap: float64 [n].
+    codes: int64 [n, k], the hyper-parameters, each value as a number.
     n_test: test images behind each gap, to weight pairs of runs by the noise of their gaps; None: all count alike.
     """
     members = groups(codes)

@@ -63,7 +63,9 @@ def pair_difference(
 ) -> PairDifference:
     """Return what differs between two networks.
 
-    point: float [1, ...], network input of the sample whose label was replaced; label: int64 [], its label before.
+    f, g: the networks, in eval mode.
+    point: float [1, ...], network input of the sample whose label was replaced.
+    label: int64 [], its label before.
     test: network inputs and labels of test images.
     """
     before, after = logits_of(f, test[0]), logits_of(g, test[0])
@@ -101,9 +103,9 @@ def stability_curves(
 ) -> list[list[PairDifference]]:
     """Return, for each pair, what differs after each epoch.
 
-    changes: the sample whose label is replaced, of each pair; None for a pair that differs in nothing.
+    trainer, positions, labels, inputs, test, classes: as in `stability`.
+    changes: for each pair the sample whose label is replaced; None for a pair that differs in nothing.
     epochs: of every training.
-    For the others see `stability`.
     """
     kept: list[nn.Module] = []
     trainer(positions, labels, classes=classes, epochs=epochs, watch=lambda _, model: kept.append(copy.deepcopy(model)))

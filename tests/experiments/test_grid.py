@@ -163,6 +163,10 @@ def test_other_numbers_do_not_pass() -> None:
     swapped: Found = dict(zip(grid.pair(LAPTOP, "mnist"), (random, true), strict=True))
     assert verdicts({**pilots(), **swapped})[4] == "fail"
     results = pilots()
+    for each in grid.pair(LAPTOP, "mnist"):
+        results[each].record["measures"]["pac_bayes"]["details"]["sigma"] = 0.03  # type: ignore[union-attr]
+    assert verdicts(results)[4] == "fail", "the margins alone are not enough"
+    results = pilots()
     results[grid.tasks(LAPTOP)[5]].record["measures"]["golowich"]["bound"] = 0.5  # type: ignore[union-attr]
     assert verdicts(results)[5] == "fail"
     true, random = (pilots()[each] for each in grid.pair(LAPTOP, "cifar10"))
