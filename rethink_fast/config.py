@@ -27,6 +27,8 @@ from .files import user_path
 from .models import name_of
 
 DatasetName = Literal["imagenet", "cifar10", "mnist"]
+OwnName = Literal["own"]
+"""What `Run` takes for a data set given in Python."""
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
@@ -190,9 +192,12 @@ class Session:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as it is asked for. None stands for the default of the data set, the network or the recipe."""
+    """One run as it is asked for. None stands for the default of the data set, the network or the recipe.
 
-    dataset: DatasetName
+    dataset: "own" for one that is given to `run` by data=.
+    """
+
+    dataset: DatasetName | OwnName
     data: Data = Data()
     corruption: Corruption = Corruption()
     model: Model = Model()

@@ -13,12 +13,14 @@ from .config import (
     DatasetName,
     Model,
     OptimizerName,
+    OwnName,
     PrecisionName,
     Run,
     ScheduleName,
     Train,
     check_ranges,
 )
+from .data.own import OWN
 from .errors import UserError
 from .models import model_entry
 from .recipes import recipe
@@ -72,7 +74,7 @@ class ResolvedRun:
     recipe_overrides: options given next to a recipe that differ from it, in words.
     """
 
-    dataset: DatasetName
+    dataset: DatasetName | OwnName
     data: ResolvedData
     corruption: ResolvedCorruption
     model: ResolvedModel
@@ -113,8 +115,14 @@ features, whose squared norm near 1000 makes the last layer diverge at the usual
 
 
 def defaults(dataset: str, *, on_gpu: bool) -> Defaults:
-    """Return the defaults of a data set on this kind of device."""
-    return IMAGENET_ON_CPU if dataset == "imagenet" and not on_gpu else DEFAULTS[dataset]
+    """Return the defaults of a data set on this kind of device.
+
+    Those of a data set given in Python are cifar10's, but for its size, which `bench.run` fills in before, and its
+    number of images.
+    """
+    if dataset == "imagenet" and not on_gpu:
+        return IMAGENET_ON_CPU
+    return DEFAULTS["cifar10" if dataset == OWN else dataset]
 
 
 def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:

@@ -17,8 +17,11 @@ SCHEMA_VERSION = 1
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
-    "dataset": ("str", "imagenet, cifar10 or mnist"),
-    "data_source": ("str", "where the images came from; synthetic where they were made up"),
+    "dataset": ("str", "imagenet, cifar10 or mnist; own for one given in Python"),
+    "data_source": (
+        "str",
+        "where the images came from; synthetic where made up; python and the class of what was given in Python",
+    ),
     "n_train": ("int", "training images that took part"),
     "n_test": ("int", "test images; 0 where there is no test set"),
     "n_undecodable": ("int", "images skipped because they cannot be decoded"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from rich.console import Console
 from ..config import Run, Session, check_session
 from ..crash import save_in
 from ..data import DataOptions, Dataset, load_dataset
+from ..data.own import OWN, OwnData, image_shape, load_own, not_given
 from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
 from ..env import cores, has_bfloat16
-from ..errors import Interrupted
+from ..errors import Interrupted, UserError
 from ..output import never_failing
 from ..terminal import Terminal
 from ..train.checkpoint import Checkpoints, shared_facts
@@ -36,19 +38,24 @@ from .signals import GracefulStop
 EXIT_NOT_KEPT, EXIT_BAD_INPUT = 1, 2
 
 
-def run(run: Run, *, session: Session = Session(), progress: bool = False) -> Record:
+def run(
+    run: Run, *, data: Any = None, test: Any = None, session: Session = Session(), progress: bool = False
+) -> Record:
     """Train a network, write its folder as `rethink-fast bench` does, and return the record.
 
     What must not be missed (synthetic data instead of a missing set, samples skipped, a full disk) is logged as a
     warning of the logger "rethink_fast"; nothing is printed. Under torchrun every rank calls it and returns the record.
 
     run: the data, the corruption, the network and how it is trained.
+    data: a data set of your own to train on, for Run("own"): any map-style one whose items are (image, label, ...) or a
+        dict, with images as uint8 PIL, NumPy or torch, all of one shape. The sample index is the position in it.
+    test: one to test on.
     session: the folder (by default a new one under runs/), seeds, checkpoints and profile.
     progress: print what the command prints, on stdout.
     Raises UserError for bad input. After SIGINT it raises KeyboardInterrupt, after another signal SystemExit: then the
     folder has a checkpoint, from which `session.resume` goes on.
     """
-    record, code = run_bench(run, session, Terminal() if progress else None)
+    record, code = run_bench(run, session, Terminal() if progress else None, own_data(run, data, test))
     if record is None or code > 128:
         if code == 128 + signal.SIGINT:
             raise KeyboardInterrupt
@@ -56,7 +63,9 @@ def run(run: Run, *, session: Session = Session(), progress: bool = False) -> Re
     return record
 
 
-def run_bench(run: Run, session: Session = Session(), console: Console | None = None) -> tuple[Record | None, int]:
+def run_bench(
+    run: Run, session: Session = Session(), console: Console | None = None, own: OwnData | None = None
+) -> tuple[Record | None, int]:
     """Run one seed or several. Return the record (None if stopped before there is one) and the exit code.
 
     The code is 0; 1 if the last record could not be written to the run's folder; 2 if the loss was not finite;
@@ -66,6 +75,7 @@ def run_bench(run: Run, session: Session = Session(), console: Console | None = 
     run: as asked for.
     session: the folder, seeds, checkpoints and profile.
     console: where to print; None prints nothing and logs warnings.
+    own: the data sets of Run("own").
     Raises UserError for bad input, also for a folder that cannot be written at the start.
     """
     ranks = Distributed.from_environment()
@@ -82,7 +92,7 @@ def run_bench(run: Run, session: Session = Session(), console: Console | None = 
         never_failing(console, stop.output_closed),
     ):
         try:
-            record, kept = _run(run, session, ConsoleProgress(console, log=log), stop, ranks)
+            record, kept = _run(run, session, ConsoleProgress(console, log=log), stop, ranks, own)
         except Interrupted:
             # The signal may have reached another rank alone.
             stop.signal = stop.signal or signal.SIGTERM
@@ -95,12 +105,14 @@ def run_bench(run: Run, session: Session = Session(), console: Console | None = 
 
 
 def _run(
-    run: Run, session: Session, screen: ConsoleProgress, stop: GracefulStop, ranks: Distributed
+    run: Run, session: Session, screen: ConsoleProgress, stop: GracefulStop, ranks: Distributed, own: OwnData | None
 ) -> tuple[Record, bool]:
     """Return the record, and whether it is in the run's folder."""
     with ranks.raise_together():
         check_session(session)
         check_launch(session, run, ranks)
+        if own is not None and run.data.size is None:
+            run = replace(run, data=replace(run.data, size=min(image_shape(own.train)[:2])))
         device = device_for_rank(ranks, run.train.device)
         resolved = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
     ranks = make_device_group(ranks, device)
@@ -108,16 +120,16 @@ def _run(
     owned: list[RecordFolder] = []  # on the first rank, one
     with ExitStack() as stack:
 
-        def own() -> Path:
+        def open_one() -> Path:
             owned.append(stack.enter_context(open_folder(session, resolved)))
             return owned[0].path
 
-        path = ranks.on_rank0(own)
+        path = ranks.on_rank0(open_one)
         save_in(path)
         stack.enter_context(deterministic(resolved.train.deterministic))
         stack.enter_context(screen)
         with ranks.raise_together():
-            dataset = open_data(resolved, device, screen, stop, processes=ranks.local_world_size)
+            dataset = open_data(resolved, device, screen, stop, processes=ranks.local_world_size, own=own)
         shown = (*dataset.notes, _smaller_scale(run, device), _emulated(resolved, device))
         for note in (*shown, *(folder.note for folder in owned)):
             if note:
@@ -154,12 +166,39 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
+def own_data(run: Run, train: Any, test: Any) -> OwnData | None:
+    """Return the data sets given for Run("own"), None for another run. Raises UserError where these do not agree."""
+    if train is None and run.dataset == OWN:
+        raise not_given()
+    if train is None or run.dataset != OWN:
+        for name, given in (("data", train), ("test", test)):
+            if given is not None:
+                raise UserError(f'{name}= has no effect with Run("{run.dataset}")', 'give Run("own", ...)', option=name)
+        return None
+    for option, value, usual in (
+        ("data", run.data.data, "auto"),
+        ("download", run.data.download, False),
+        ("on_decode_error", run.data.on_decode_error, "raise"),
+    ):
+        if value != usual:
+            problem = f"Data({option}={value!r}) has no effect on a data set given by data="
+            raise UserError(problem, "omit it", option=option, value=value)
+    return OwnData(train, test)
+
+
 def open_data(
-    run: ResolvedRun, device: torch.device, screen: ConsoleProgress, stop: GracefulStop, *, processes: int
+    run: ResolvedRun,
+    device: torch.device,
+    screen: ConsoleProgress,
+    stop: GracefulStop,
+    *,
+    processes: int,
+    own: OwnData | None = None,
 ) -> Dataset:
     """Open the data set of a run.
 
     processes: how many share the cores of this machine.
+    own: the data sets of Run("own").
     Raises UserError.
     """
 
@@ -171,15 +210,13 @@ def open_data(
         name: getattr(run.data, name)
         for name in ("size", "max_samples", "on_decode_error", "cache_images", "workers", "download")
     }
-    return load_dataset(
-        run.dataset,
-        DataOptions(
-            path=run.data.data,
-            device=device,
-            processes=processes,
-            crop_margin="crop" in run.train.augment,
-            random_windows=wants_windows(run),
-            progress=progress,
-            **options,
-        ),
+    opening = DataOptions(
+        path=run.data.data,
+        device=device,
+        processes=processes,
+        crop_margin="crop" in run.train.augment,
+        random_windows=wants_windows(run),
+        progress=progress,
+        **options,
     )
+    return load_dataset(run.dataset, opening) if own is None else load_own(own, opening)

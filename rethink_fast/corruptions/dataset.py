@@ -47,7 +47,7 @@ class CorruptedDataset(Dataset[Any]):
     ) -> None:
         one_of("corruption", kind, NAMES)
         rng.check_seed(seed)
-        _check_map_style(dataset)
+        check_map_style(dataset)
         if test and kind in LABEL_KINDS:
             kind = "true_labels"
         self._classes = _class_count(kind, dataset, num_classes) if kind in LABEL_KINDS else 0
@@ -128,7 +128,8 @@ class CorruptedDataset(Dataset[Any]):
         return images, int(labels)
 
 
-def _check_map_style(dataset: Any) -> None:
+def check_map_style(dataset: Any) -> None:
+    """Raise UserError for what has no len() or no integer indexing."""
     what = f"a dataset of type {type(dataset).__name__}"
     if isinstance(dataset, Mapping):
         raise UserError(f"{what} is a dict of {', '.join(map(repr, dataset))}", "give one of them")

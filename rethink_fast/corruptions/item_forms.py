@@ -116,10 +116,10 @@ def moved(image: Any, move: Move) -> Any:
     Raises UserError for another form.
     """
     if isinstance(image, Tensor):
-        pixels = _channels_last(image).clone(memory_format=torch.contiguous_format)  # also resolves conj and neg
+        pixels = channels_last(image).clone(memory_format=torch.contiguous_format)  # also resolves conj and neg
         return _in_layout(move(pixels.view(torch.uint8).unsqueeze(0))[0].view(pixels.dtype), image)
     if isinstance(image, np.ndarray):
-        height, width, _ = _channels_last(image).shape
+        height, width, _ = channels_last(image).shape
         result = np.empty_like(image, subok=False)
         result[...] = _moved_bytes(image.tobytes(), height, width, move).view(image.dtype).reshape(image.shape)
         return result
@@ -139,7 +139,7 @@ def moved(image: Any, move: Move) -> Any:
 def shape_of(image: Any) -> tuple[int, int, int]:
     """Return height, width and channels of an image. Raises UserError, also for PIL modes whose numbers are indices."""
     if isinstance(image, Tensor | np.ndarray):
-        height, width, channels = _channels_last(image).shape
+        height, width, channels = channels_last(image).shape
         return height, width, channels
     if _pil(image).mode in ("1", "P", "PA"):
         raise UserError(
@@ -171,7 +171,7 @@ def _pil(image: Any) -> Image.Image:
     return image
 
 
-def _channels_last(image: Any) -> Any:
+def channels_last(image: Any) -> Any:
     """Return a view [H, W, C] of an array or a tensor that is an image. Raises UserError."""
     tensor, shape = isinstance(image, Tensor), tuple(image.shape)
     order = "[H, W] or [C, H, W]" if tensor else "[H, W] or [H, W, C]"

@@ -6,6 +6,7 @@ path, "auto" or "synthetic"
   imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
                   jpeg_images.py, decoded every epoch   -> JpegImages
   pack_images.py  a pack of either of both              -> JpegImages, or MemmapImages of npy_images.py
+  own.py          a map-style data set in Python        -> InMemoryImages or OwnImages, by load_own
   synthetic.py    made from the sample index            -> InMemoryImages or Generated
 
 residency.py then decides which images stay on the device, decoded once.
@@ -23,6 +24,7 @@ from .digest import digest_some
 from .download import fetch
 from .npy_images import MemmapImages
 from .options import DataOptions
+from .own import OWN, not_given
 from .pack_format import is_pack
 from .residency import cache_images
 from .source import Dataset, Images, InMemoryImages, Split, subset
@@ -38,6 +40,8 @@ def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     options: where it is and how it is opened; by default found in the usual places, else synthetic.
     Raises UserError.
     """
+    if dataset == OWN:
+        raise not_given()
     one_of("dataset", dataset, DATASETS)
     options = options or DataOptions()
     opened = _find(dataset, options)

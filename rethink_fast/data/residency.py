@@ -52,6 +52,12 @@ def plan(choice: CacheImages, needed: int, free: int, device: torch.device) -> C
     return CachePlan(fits, needed, f"{'at most' if fits else 'more than'} half of {where}")
 
 
+def plan_for(options: DataOptions, needed: int) -> CachePlan:
+    """Return whether images stay in memory, by what is free now. needed: bytes. Raises UserError, as `plan`."""
+    device, free = options.device, free_memory(options.device) or 0
+    return plan(options.cache_images, needed, free if device.type == "cuda" else free // options.processes, device)
+
+
 def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, CachePlan | None]:
     """Return the data set with its images where they stay, and the plan; None where the source leaves no choice.
 
@@ -84,8 +90,7 @@ def cache_images(dataset: Dataset, options: DataOptions) -> tuple[Dataset, Cache
                 value="device",
             )
         return dataset, CachePlan(False, needed, "a window of each image is decoded again for every epoch")
-    free = free_memory(device) or 0
-    cache_plan = plan(choice, needed, free if device.type == "cuda" else free // options.processes, device)
+    cache_plan = plan_for(options, needed)
     if cache_plan.stay:
         train = _decoded(dataset.train, "training", device, progress)
         test = _decoded(dataset.test, "test", device, progress) if dataset.test is not None else None

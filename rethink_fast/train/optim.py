@@ -76,12 +76,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def learning_rate(run: ResolvedRun, epoch: int, batch: int = 0, *, images: int, batches: int) -> float:
+def learning_rate(
+    run: ResolvedRun, epoch: int, batch: int = 0, *, images: int, batches: int, full_size: int | None = None
+) -> float:
     """Return the learning rate of a step, by the run's schedule.
 
     epoch, batch: of the step, both from 0.
     images: in the training set.
     batches: in an epoch.
+    full_size: images in the full data set. None: the official number.
 
     exponential: the first rate times `lr_decay` for every full data set seen before this epoch. On the full data set
     this is the paper's "decay factor of 0.95 per training epoch". On a subset the schedule keeps its length in images,
@@ -91,4 +94,4 @@ def learning_rate(run: ResolvedRun, epoch: int, batch: int = 0, *, images: int, 
     train = run.train
     if train.schedule == "linear":
         return train.lr * (1 - (epoch * batches + batch) / (train.epochs * batches))
-    return train.lr * train.lr_decay ** (epoch * images // DEFAULTS[run.dataset].full_size)
+    return train.lr * train.lr_decay ** (epoch * images // (full_size or DEFAULTS[run.dataset].full_size))

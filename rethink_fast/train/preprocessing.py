@@ -11,7 +11,7 @@ from ..data import Dataset
 from ..data.loader import pixel_statistics
 from ..data.preprocess import Preprocessing
 from ..data.source import SupportsCrops
-from ..defaults import DEFAULTS, ResolvedRun
+from ..defaults import ResolvedRun, defaults
 from ..errors import UserError
 
 
@@ -57,7 +57,7 @@ def make_preprocessing(run: ResolvedRun, dataset: Dataset, device: torch.device)
         rotation="rotation" in run.train.augment,
         random_resized_crop="random-resized-crop" in run.train.augment and not source_crops(run, dataset),
         color_jitter="color-jitter" in run.train.augment,
-        normalisation=DEFAULTS[run.dataset].normalisation,
+        normalisation=defaults(run.dataset, on_gpu=device.type == "cuda").normalisation,
         mean=mean,
         std=std,
         dtype=torch.bfloat16 if run.train.precision == "bf16" else torch.float32,

@@ -14,6 +14,7 @@ from ..corruptions import corrupted_mask, partially_corrupted_labels
 from ..data import Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader
+from ..data.own import OWN
 from ..defaults import ResolvedRun
 from ..errors import UserError
 from ..models import build_model, source_of
@@ -76,7 +77,8 @@ class RunContext:
     def learning_rate(self, epoch: int, batch: int = 0) -> float:
         """Return the learning rate of a step. epoch, batch: from 0."""
         images, batches = len(self.dataset.train.index), len(self.train)
-        return learning_rate(self.run, epoch, batch, images=images, batches=batches)
+        full_size = len(self.dataset.train.labels) if self.run.dataset == OWN else None
+        return learning_rate(self.run, epoch, batch, images=images, batches=batches, full_size=full_size)
 
     def fit_optimizer(self) -> None:
         """Fit a preconditioner to the inputs (never the labels), in the first epoch's order."""
