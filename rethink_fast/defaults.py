@@ -20,7 +20,7 @@ from .config import (
     Train,
     check_ranges,
 )
-from .data.own import OWN
+from .data import OWN
 from .errors import UserError
 from .models import model_entry
 from .recipes import recipe

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from ..config import Run, Session, check_session
 from ..crash import save_in
-from ..data import DataOptions, Dataset, load_dataset
-from ..data.own import OWN, OwnData, image_shape, load_own, not_given
+from ..data import OWN, DataOptions, Dataset, load_dataset, not_given
+from ..data.own import OwnData, image_shape, load_own
 from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
 from ..env import cores, has_bfloat16
 from ..errors import Interrupted, UserError

@@ -17,20 +17,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import bad_path, one_of
+from ..errors import UserError, bad_path, one_of
 from ..files import user_path
 from . import cifar10, imagenet, mnist, pack_images, search_path, synthetic
 from .digest import digest_some
 from .download import fetch
 from .npy_images import MemmapImages
 from .options import DataOptions
-from .own import OWN, not_given
 from .pack_format import is_pack
 from .residency import cache_images
 from .source import Dataset, Images, InMemoryImages, Split, subset
 from .tree import FolderTree, is_archive, is_folder_at
 
 DATASETS = ("imagenet", "cifar10", "mnist")
+OWN = "own"
+"""What a run calls a data set given in Python."""
 
 
 def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
@@ -50,6 +51,16 @@ def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     opened, plan = cache_images(opened, options)
     notes = [f"images {plan}"] if plan is not None else []
     return replace(opened, notes=(*opened.notes, *notes))
+
+
+def not_given() -> UserError:
+    """Return the error of a run of a data set given in Python, where there is none."""
+    return UserError(
+        "the data set own is one given in Python, and there is none",
+        "give it by rethink_fast.run(run, data=...)",
+        option="data",
+        value=OWN,
+    )
 
 
 def _find(dataset: str, options: DataOptions) -> Dataset:
@@ -92,4 +103,15 @@ def _note(dataset: str, opened: Dataset) -> str:
     )
 
 
-__all__ = ["DATASETS", "DataOptions", "Dataset", "Images", "InMemoryImages", "Split", "load_dataset", "subset"]
+__all__ = [
+    "DATASETS",
+    "OWN",
+    "DataOptions",
+    "Dataset",
+    "Images",
+    "InMemoryImages",
+    "Split",
+    "load_dataset",
+    "not_given",
+    "subset",
+]

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..corruptions.dataset import check_map_style
 from ..errors import UserError
+from . import OWN
 from .digest import digest_some
 from .options import DataOptions
 from .own_images import FailedItem, OwnImages, PlainItems
 from .residency import DECODED_AT_ONCE, plan_for
 from .source import Dataset, Images, InMemoryImages, Split, subset
 
-OWN = "own"
-"""What a run calls a data set given in Python."""
 READ_TWICE = 16
 
 
@@ -27,16 +26,6 @@ class OwnData(NamedTuple):
 
     train: Any
     test: Any = None
-
-
-def not_given() -> UserError:
-    """Return the error of a run of a data set given in Python, where there is none."""
-    return UserError(
-        "the data set own is one given in Python, and there is none",
-        "give it by rethink_fast.run(run, data=...)",
-        option="data",
-        value=OWN,
-    )
 
 
 def image_shape(dataset: Any) -> tuple[int, int, int]:

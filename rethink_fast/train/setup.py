@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..corruptions import corrupted_mask, partially_corrupted_labels
-from ..data import Dataset
+from ..data import OWN, Dataset
 from ..data.digest import digest_all
 from ..data.loader import Loader
-from ..data.own import OWN
 from ..defaults import ResolvedRun
 from ..errors import UserError
 from ..models import build_model, source_of

@@ -74,7 +74,7 @@ def test_the_defaults_are_those_of_cifar10_at_the_images_own_size(tmp_path: Path
     record = rethink_fast.run(Run("own", train=Train(epochs=2, device="cpu")), data=data, session=Session(out=tmp_path))
     assert (record["model"], record["image_size"], record["batch_size"]) == ("inception_small", 10, 128)
     assert (record["n_train"], record["n_test"], record["num_classes"]) == (40, 0, 4)
-    rates = [float(row["learning_rate"]) for row in record.metrics()]
+    rates = [row["learning_rate"] for row in record.metrics()]
     assert rates == pytest.approx([0.1, 0.095]), "an epoch is one of all its images"
     resolved = resolve(Run("own"), on_gpu=False, cores=1)
     assert resolved.train == resolve(Run("cifar10"), on_gpu=False, cores=1).train
