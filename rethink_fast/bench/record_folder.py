@@ -32,7 +32,12 @@ from ..train.weights import MODEL, WEIGHTS
 from .record import RUN_SHAPE
 
 FILES = ("config.json", "metrics.csv", "labels.npz", "result.json")
-KNOWN = (*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg", "measures.json")
+CURVES = ("train_loss", "train_accuracy", "test_accuracy", "clean_accuracy", "corrupted_accuracy")
+"""Columns of metrics.csv that a report draws, each as COLUMN.svg."""
+KNOWN = (
+    *(*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg", "measures.json", "report.md", "report.html"),
+    *(f"{column}.svg" for column in CURVES),
+)
 MAX_CURVE_BYTES = 2**28
 ENDS = {
     "target_reached": ("it reached its goal", "to run it again, choose another folder by --out"),

@@ -59,8 +59,8 @@ def measure(
         raise UserError(f"--against {against} is the run itself", "name another one", option="--against", value=against)
     ours = measured(run)
     report = ours if against is None else compare_reports(ours, measured(against))
-    show(report, console)
     values = report.as_dict()
+    show(values, console)
     with writing(run / NAME, "make room, or copy the run"):
         write_json(run / NAME, values)
     console.print(f"record: {run / NAME}", soft_wrap=True)

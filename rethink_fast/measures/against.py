@@ -47,11 +47,6 @@ class ReportPair:
     rows: dict[str, Counterpart]
     other_differences: list[str]
 
-    @property
-    def gaps_differ(self) -> bool:
-        """Whether the gaps differ beyond their errors: else no measure can be judged by them."""
-        return _sign(self.ours.measures["gap"], self.other.measures["gap"]) != 0
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for measures.json: our report, with the other's values beside ours."""
         rows = {

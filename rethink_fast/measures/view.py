@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from .. import markdown
-from .against import ReportPair
-from .measurement import Measurement
-from .suite import Report
+from ..schema import Each, Maybe, Number, read
 
 WORDS = {
     "vacuous": "a bound on the error that is no better than guessing",
@@ -32,6 +32,28 @@ NAMES = {
 WIDE, DROPPED = 120, ("bounds", "seconds", "reference")
 """Columns of the terminal below which these columns of the table are not shown."""
 TITLE = "What generalization is made of, measured"
+_COUNT = Number(0, 2**63, whole=True)
+_MEASURED = {"value": Maybe(float), "error": Maybe(float)}
+_CORRUPTION = {"kind": str}
+SHAPE = {
+    **{"dataset": str, "model": str, "corruption": _CORRUPTION, "n_train": _COUNT, "n_test": _COUNT},
+    "measures": Each(
+        {
+            **_MEASURED,
+            **{"bound": Maybe(float), "verdict": Maybe(frozenset(WORDS)), "bounds": str},
+            **{"seconds": float, "note": str, "reference": str},
+        }
+    ),
+    "not_measured": Each(str),
+    "subsampled": Each((_COUNT, _COUNT)),
+    "against": Maybe(
+        {
+            **{"run": str, "corruption": _CORRUPTION, "other_differences": [str]},
+            "measures": Each({**_MEASURED, "ratio": Maybe(float), "moves": Maybe(str)}),
+        }
+    ),
+}
+"""What is read of a measures.json."""
 
 
 def named(name: str) -> str:
@@ -39,9 +61,17 @@ def named(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def show(found: Report | ReportPair, console: Console) -> None:
-    """Print the table, and what was omitted, assumed or subsampled."""
-    header, rows = cells(found)
+def load(path: Path) -> dict[str, Any]:
+    """Return the values of a measures.json. Raises UserError where it is not one."""
+    return read(path, SHAPE, "measure the run again by rethink-fast measure")
+
+
+def show(values: dict[str, Any], console: Console) -> None:
+    """Print the table, and what was omitted, assumed or subsampled.
+
+    values: as in measures.json.
+    """
+    header, rows = cells(values)
     shown = [place for place, name in enumerate(header) if console.width >= WIDE or name not in DROPPED]
     table = Table(header_style="bold", padding=0 if len(shown) < len(header) else (0, 1))
     for place in shown:
@@ -52,73 +82,78 @@ def show(found: Report | ReportPair, console: Console) -> None:
     console.print(table)
     if len(shown) < len(header):
         console.print(f"{console.width} columns are too few for {', '.join(DROPPED)}: they are in measures.json")
-    for line in remarks(found):
+    for line in remarks(values):
         console.print(line)
 
 
-def section(found: Report | ReportPair, level: int = 2) -> list[str]:
-    """Return the lines of the section as Markdown."""
-    header, rows = cells(found)
+def section(values: dict[str, Any], title: str = TITLE) -> list[str]:
+    """Return the lines of the section as Markdown.
+
+    values: as in measures.json.
+    """
+    header, rows = cells(values)
     verdicts = [f"{name}: {meaning}" for name, meaning in WORDS.items()]
-    lines = markdown.heading(level, TITLE) + markdown.paragraph(_run(found)) + markdown.table(header, rows)
-    return lines + markdown.bullets(remarks(found)) + markdown.paragraph("Verdicts:") + markdown.bullets(verdicts)
+    lines = markdown.heading(2, title) + markdown.paragraph(_run(values)) + markdown.table(header, rows)
+    return lines + markdown.bullets(remarks(values)) + markdown.paragraph("Verdicts:") + markdown.bullets(verdicts)
 
 
-def _run(found: Report | ReportPair) -> str:
-    record = _report(found).run.record
+def _run(values: dict[str, Any]) -> str:
     return (
-        f"{record['model']} on {record['n_train']:,} images of {record['dataset']}, {record['corruption']['kind']}, "
-        f"{record['n_test']:,} test images."
+        f"{values['model']} on {values['n_train']:,} images of {values['dataset']}, {values['corruption']['kind']}, "
+        f"{values['n_test']:,} test images."
     )
 
 
-def _report(found: Report | ReportPair) -> Report:
-    return found.ours if isinstance(found, ReportPair) else found
-
-
-def cells(found: Report | ReportPair) -> tuple[list[str], list[list[str]]]:
+def cells(values: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the table."""
-    report = _report(found)
-    beside = isinstance(found, ReportPair)
-    header = ["measure", "value", *(["other run", "ratio", "moves"] if beside else []), "bound on the error", "verdict"]
+    against = values.get("against")
+    header = [
+        "measure",
+        "value",
+        *(["other run", "ratio", "moves"] if against else []),
+        "bound on the error",
+        "verdict",
+    ]
     header += ["bounds", "seconds", "reference"]
     rows = []
-    for name, each in report.measures.items():
+    for name, each in values["measures"].items():
         row = [named(name), _value(each)]
-        if isinstance(found, ReportPair):
-            pair = found.rows.get(name)
-            ratio = "-" if pair is None or pair.ratio is None else _number(pair.ratio)
-            row += [_value(pair.other) if pair else "-", ratio, (pair.moves if pair else None) or "-"]
-        bound = "-" if each.bound is None else _number(each.bound)
-        rows.append([*row, bound, each.verdict or "-", each.bounds, f"{each.seconds:.1f}", each.reference])
+        if against:
+            pair = against["measures"].get(name)
+            row += [_value(pair), _number(pair.get("ratio")), pair.get("moves") or "-"] if pair else ["-", "-", "-"]
+        row += [_number(each.get("bound")), each.get("verdict") or "-", each["bounds"]]
+        rows.append([*row, f"{each['seconds']:.1f}", each["reference"]])
     return header, rows
 
 
-def _value(each: Measurement) -> str:
-    return _number(each.value) + (f" ± {each.error:.1g}" if each.error is not None else "")
+def _value(each: dict[str, Any]) -> str:
+    error = each.get("error")
+    return _number(each.get("value")) + (f" ± {error:.1g}" if error is not None else "")
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
 
 
-def remarks(found: Report | ReportPair) -> list[str]:
+def remarks(values: dict[str, Any]) -> list[str]:
     """Return what was omitted, assumed, subsampled and not measured, a line each."""
-    lines = list(_remarks(_report(found)))
-    if isinstance(found, ReportPair):
-        other = found.other
-        lines.append(f"other run: {other.run.folder}, {other.run.record['corruption']['kind']}")
-        lines += [f"the runs differ in more than their labels: {line}" for line in found.other_differences]
-        if not found.gaps_differ:
+    lines = list(_remarks(values))
+    against = values.get("against")
+    if against:
+        lines.append(f"other run: {against['run']}, {against['corruption']['kind']}")
+        lines += [f"the runs differ in more than their labels: {line}" for line in against["other_differences"]]
+        if all(row.get("moves") is None for row in against["measures"].values()):
             lines.append("the gaps of the two runs are alike within their errors: no measure can be judged by them")
     return lines
 
 
-def _remarks(report: Report) -> Iterator[str]:
-    for name, each in report.measures.items():
-        if each.note:
-            yield f"{named(name)}: {each.note}"
-    for name, (taken, of) in report.subsampled.items():
+def _remarks(values: dict[str, Any]) -> Iterator[str]:
+    for name, each in values["measures"].items():
+        if each["note"]:
+            yield f"{named(name)}: {each['note']}"
+    for name, (taken, of) in values["subsampled"].items():
         yield f"{named(name)}: on {taken:,} of {of:,} training images"
-    for name, why in report.not_measured.items():
+    for name, why in values["not_measured"].items():
         yield f"{named(name)}: not measured; {why}"

@@ -1,4 +1,4 @@
-"""A picture of each figure: our curves over the paper's, as SVG."""
+"""Pictures as SVG: of a figure, our curves over the paper's; of runs, their curves over one another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..plotting import COLOURS, drawing, shown
 
@@ -16,8 +17,59 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INCHES = (5.0, 4.1)
+SHORT_LABEL, LEGEND_ROW = 30, 0.18
+"""Characters of a label that leave room for a second one beside it, and the height of a line of labels in inches."""
+LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+MOST_CURVES = len(COLOURS) * len(LINES)
+"""As many as differ in colour or line."""
 INK = "#1f2328"
 """Of axes and text in a picture that stands alone; in the page it is that of the text around it."""
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """The curves of one folder, drawn alike: of a run, or of each seed.
+
+    curves: for each, the epochs and the values.
+    """
+
+    label: str
+    curves: Sequence[tuple[Sequence[float], Sequence[float]]]
+
+
+def curves(runs: Sequence[RunCurves], y_label: str, top: float | None = None) -> Figure:
+    """Return the figure of at most MOST_CURVES runs over one another.
+
+    top: the upper end of the y axis; None where the curves say it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    width, height = INCHES
+    columns = 2 if len(runs) > 1 and max(len(shown(run.label)) for run in runs) <= SHORT_LABEL else 1
+    figure = Figure(figsize=(width, height + LEGEND_ROW * (len(runs) // columns - 1)), layout="constrained")
+    axes = figure.subplots()
+    handles, names = [], []
+    for run, (line, colour) in zip(runs, itertools.product(LINES, COLOURS), strict=False):
+        for x, y in run.curves:
+            axes.plot(x, y, line, color=colour, marker="o", linewidth=1.6, markersize=2.2)
+        if run.curves:
+            handles.append(Line2D([], [], color=colour, linestyle=line, linewidth=2))
+            names.append(shown(run.label))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(y_label)
+    axes.set_ylim(bottom=0, top=top)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain(axes)
+    place: Any = {"loc": "outside lower center", "ncols": columns, "handlelength": 3}
+    figure.legend(handles, names, **place, frameon=False, fontsize=9)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
 
 
 def picture(plot: dict[str, Any]) -> Figure:
@@ -39,8 +91,7 @@ def picture(plot: dict[str, Any]) -> Figure:
         axes.set_xlim(0, plot["x_limit"])
     if plot["y_limits"] is not None:
         axes.set_ylim(*plot["y_limits"])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.5)
+    _plain(axes)
     handles = [Line2D([], [], color=colours[label], linewidth=2) for label in labels]
     handles += [Line2D([], [], color=INK, linestyle="--", linewidth=1.1)]
     names = [*map(shown, labels), "the paper"]

@@ -62,7 +62,7 @@ def test_every_path_of_every_command_is_expanded_by_the_same_function() -> None:
         (["show", "mnist", "--data", "~/no"], "{home}/no does not exist"),
         (["compare", "~/no", "."], "{home}/no does not exist"),
         (["plan", "mnist", "--record", "~/no"], "{home}/no cannot be read"),
-        (["report", "~/no"], "{home}/no/reproduction.json"),
+        (["report", "~/no"], "{home}/no is not a folder"),
         (["reproduce", "table1", "--data", "cifar10=~no-such-user/x"], "~no-such-user/x has no home folder"),
     ],
 )

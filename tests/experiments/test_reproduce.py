@@ -214,7 +214,7 @@ def test_data_are_named_with_their_data_set() -> None:
         (["reproduce", "table1", "--seeds", "0"], "--seeds 0 is out of range"),
         (["reproduce", "table1", "--data", "/somewhere"], "--data /somewhere names no data set"),
         (["reproduce", "theorem1", "--out", "/dev/null/x"], "--out /dev/null/x cannot be written"),
-        (["report", "/nowhere"], "/nowhere/reproduction.json cannot be read"),
+        (["report", "/nowhere"], "/nowhere is not a folder"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

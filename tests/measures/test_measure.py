@@ -122,7 +122,7 @@ def test_the_section_of_a_report_has_every_measure(runs: tuple[Path, Path]) -> N
     both = compare_reports(*reports)
     assert isinstance(both, ReportPair)
     for found, columns in ((reports[0], 7), (both, 10)):
-        lines = section(found)
+        lines = section(found.as_dict())
         assert lines[0] == "## What generalization is made of, measured"
         rows = [line for line in lines if line.startswith("|")]
         assert len(rows) == 2 + len(PASSES)
