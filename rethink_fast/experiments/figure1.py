@@ -166,6 +166,13 @@ def _fit_times(scale: Scale, results: Results) -> dict[str, float]:
     return {label: results.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
 
 
+def _lacking(scale: Scale, model: ModelName) -> str:
+    """Return why Inception's times say nothing at a small scale; "" elsewhere."""
+    if scale.full or model != "inception_small":
+        return ""
+    return f"{scale.size(model, figure1=True).images} images are too few: Inception fits them as soon with any labels"
+
+
 def _order(scale: Scale) -> Finding:
     def check(results: Results) -> Check:
         times = _fit_times(scale, results)
@@ -176,6 +183,7 @@ def _order(scale: Scale) -> Finding:
         "order of the convergence times: true labels, shuffled pixels, gaussian, random pixels, random labels",
         f"each needs at least {MIN_GAP_EPOCHS:g} epoch more to fit than the one before it; in the paper the least is 2",
         check,
+        _lacking(scale, "inception_small"),
     )
 
 
@@ -190,6 +198,7 @@ def _noise_before_random_labels(scale: Scale) -> Finding:
         "random pixels and gaussian noise are fitted sooner than random labels",
         f"each at least {MIN_GAP_EPOCHS:g} epoch sooner; in the paper 13 and 15",
         check,
+        _lacking(scale, "inception_small"),
     )
 
 
@@ -217,6 +226,7 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
             f"at corruption {names}: epochs to fit never below {MAX_DIP} times those before, and random labels need "
             f"{GROWTH} to {MAX_RATIO:g} times those of true ones",
             time,
+            _lacking(scale, model),
         ),
         Finding(
             f"{label}: the test error grows with the corruption",

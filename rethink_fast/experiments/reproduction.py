@@ -38,7 +38,12 @@ _VALUE = {
     "verdict": frozenset(VERDICTS),
 }
 _ROW = {"labels": [str], "note": str, "runs": [str], "values": [_VALUE]}
-_FINDING = {"statement": str, "margin": str, "value": str, "verdict": frozenset(("pass", "fail", "not run"))}
+_FINDING = {
+    "statement": str,
+    "margin": str,
+    "value": str,
+    "verdict": frozenset(("pass", "fail", "not comparable", "not run")),
+}
 _EXPERIMENT = {
     **dict.fromkeys(("title", "status", "skipped_because"), str),
     "tables": [{"title": str, "labels": [str], "unit": str, "rows": [_ROW]}],

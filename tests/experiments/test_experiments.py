@@ -14,7 +14,7 @@ from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, pap
 from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.figure2 import IMAGENET
 from rethink_fast.experiments.scales import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
-from rethink_fast.experiments.spec import Failed, NotRun, Result, Results, Task, TheoryTask, with_seed
+from rethink_fast.experiments.spec import Check, Failed, Finding, NotRun, Result, Results, Task, TheoryTask, with_seed
 from rethink_fast.experiments.table1 import row_run as table1_run
 from rethink_fast.experiments.table4 import row_run as table4_run
 from rethink_fast.experiments.verdicts import judge
@@ -223,6 +223,22 @@ def test_a_smaller_scale_is_not_held_against_the_papers_test_accuracy() -> None:
     values, _ = verdicts(EXPERIMENTS["table1"](LAPTOP), results)
     assert values.count("not comparable") == 14
     assert values.count("agrees") == 24  # 19 train accuracies, and 5 test accuracies within chance of 256 images
+
+
+@pytest.mark.parametrize(("passed", "lacking", "verdict"), [(True, "too few images", "pass"), (False, "", "fail")])
+def test_a_finding_passes_or_fails(passed: bool, lacking: str, verdict: str) -> None:
+    finding = Finding("statement", "margin", lambda _: Check(passed, "7"), lacking)
+    assert judge(Experiment("e", "E", (), findings=(finding,)), Results({}, 1), {}, 1)["findings"] == [
+        {"statement": "statement", "margin": "margin", "verdict": verdict, "value": "7"}
+    ]
+
+
+def test_a_finding_that_the_scale_cannot_show_is_not_comparable() -> None:
+    finding = Finding("statement", "margin", lambda _: Check(False, "7"), "too few images")
+    (judged,) = judge(Experiment("e", "E", (), findings=(finding,)), Results({}, 1), {}, 1)["findings"]
+    assert (judged["verdict"], judged["value"]) == ("not comparable", "7; too few images")
+    assert not any(finding.lacking for finding in EXPERIMENTS["figure1"](FULL).findings)
+    assert sum(bool(finding.lacking) for finding in EXPERIMENTS["figure1"](LAPTOP).findings) == 3
 
 
 def test_found_tells_what_was_not_run_from_what_failed() -> None:
