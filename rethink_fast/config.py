@@ -183,6 +183,8 @@ class Session:
     """Seconds between checkpoints. One is written too when the run is asked to stop."""
     profile: bool = field(default=False, metadata=_affects("timings"))
     """Measure what the wall time is made of: a table, a picture, and a trace for ui.perfetto.dev."""
+    tensorboard: bool = field(default=False, metadata=_affects("timings"))
+    """Write the curves for TensorBoard too, into the run's folder. Needs tensorboard."""
 
     def __post_init__(self) -> None:
         for name in ("out", "resume"):  # in Python a path may be a str

@@ -22,6 +22,7 @@ from .console import ConsoleProgress
 from .profile_view import save_pictures
 from .record import result
 from .record_folder import RecordFolder
+from .tensorboard import EventFile
 
 RECORD_SECONDS = 1.0
 """Between two writes of the record while training. A write waits for the disk, and an epoch may take milliseconds."""
@@ -33,10 +34,14 @@ class RecordingCallback:
     """Callback that keeps the record and the checkpoints of a run up to date, and passes on to the screen.
 
     A full disk does not stop a run.
+
+    events: the curves for TensorBoard; None for none.
     """
 
-    def __init__(self, setup: RunContext, folder: RecordFolder, screen: ConsoleProgress) -> None:
-        self.setup, self.folder, self.screen = setup, folder, screen
+    def __init__(
+        self, setup: RunContext, folder: RecordFolder, screen: ConsoleProgress, *, events: EventFile | None = None
+    ) -> None:
+        self.setup, self.folder, self.screen, self.events = setup, folder, screen, events
         self.profile: Profile | None = None
         self.contention = Contention()
         self.checkpoints = Checkpoints(folder.path)
@@ -73,13 +78,15 @@ class RecordingCallback:
         self._try(CHECKPOINT, lambda: self.checkpoints.save(self.setup, outcome))
 
     def keep(self, outcome: TrainState, *, interrupted: bool, profile: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Write metrics.csv and the record as they are now, and return the record.
+        """Write the curves and the record as they are now, and return the record.
 
         interrupted: whether the run was stopped from outside, or goes on.
         profile: what --profile measured, once the run has ended.
         """
         record = result(self.setup, outcome, interrupted=interrupted, profile=profile, contention=self.contention)
         self._try(RECORD, lambda: self.folder.keep(outcome.rows, record))
+        if (events := self.events) is not None:
+            self._try("the TensorBoard events", lambda: events.write(outcome))
         self._written = time.perf_counter()
         return record
 

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..train.distributed import Distributed
 from .console import ConsoleProgress
 from .record_folder import RecordFolder
+from .tensorboard import require_tensorboard
 
 
 def check_launch(session: Session, run: Run, ranks: Distributed) -> None:
@@ -23,6 +24,8 @@ def check_launch(session: Session, run: Run, ranks: Distributed) -> None:
             "add --out DIR",
             option="--out",
         )
+    if session.tensorboard:
+        require_tensorboard()
     if not ranks.is_distributed:
         return
     size = ranks.world_size

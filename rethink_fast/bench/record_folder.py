@@ -30,12 +30,14 @@ from ..train.setup import RunContext
 from ..train.state import EpochMetrics
 from ..train.weights import MODEL, WEIGHTS
 from .record import RUN_SHAPE
+from .tensorboard import EVENTS
 
 FILES = ("config.json", "metrics.csv", "labels.npz", "result.json")
 CURVES = ("train_loss", "train_accuracy", "test_accuracy", "clean_accuracy", "corrupted_accuracy")
 """Columns of metrics.csv that a report draws, each as COLUMN.svg."""
 KNOWN = (
     *(*FILES, WEIGHTS, MODEL, "trace.json", "profile.png", "profile.svg", "measures.json", "report.md", "report.html"),
+    EVENTS,
     *(f"{column}.svg" for column in CURVES),
 )
 MAX_CURVE_BYTES = 2**28

@@ -25,6 +25,7 @@ from .profile_view import show
 from .record import SCHEMA_VERSION
 from .record_folder import RecordFolder
 from .signals import GracefulStop
+from .tensorboard import EventFile
 
 FIGURES = (
     "train_accuracy",
@@ -56,11 +57,11 @@ def run_one(
 
     setup: the run.
     folder: where the record goes; its `kept` is False afterwards if the disk did not take it.
-    session: checkpoint_interval and profile are read.
+    session: checkpoint_interval, profile and tensorboard are read.
     stop: checked after every step.
     resumed: start from the folder's checkpoint.
     """
-    keeper = RecordingCallback(setup, folder, screen)
+    keeper = RecordingCallback(setup, folder, screen, events=EventFile(folder.path) if session.tensorboard else None)
     outcome: TrainState | None = None
     if resumed:
         outcome, note = keeper.checkpoints.load(setup)
@@ -126,7 +127,7 @@ def run_seeds(
     dataset: its data.
     device: where it trains.
     folder: of the one run; with several seeds it gets a folder for each.
-    session: seeds, checkpoint_interval, profile and resume are read.
+    session: seeds, checkpoint_interval, profile, tensorboard and resume are read.
     """
     if session.seeds == 1:
         resumed = can_resume(folder, run, session, screen)
