@@ -166,7 +166,7 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
-def own_data(run: Run, train: Any, test: Any) -> OwnData | None:
+def own_data(run: Run | ResolvedRun, train: Any, test: Any) -> OwnData | None:
     """Return the data sets given for Run("own"), None for another run. Raises UserError where these do not agree."""
     if train is None and run.dataset == OWN:
         raise not_given()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from .coherence import coherence
 from .disagreement import disagreement
+from .finished import open_run
 from .golowich import golowich
 from .held_out import held_out
 from .measurement import Measurement, Unreadable
@@ -33,6 +34,7 @@ from .sharpness import sharpness
 from .spectral_complexity import spectral_complexity
 from .speed import speed
 from .stability import stability
+from .suite import measure_run
 from .vc_dimension import vc_dimension
 
 __all__ = [
@@ -42,8 +44,10 @@ __all__ = [
     "disagreement",
     "golowich",
     "held_out",
+    "measure_run",
     "neyshabur",
     "ntk_complexity",
+    "open_run",
     "pac_bayes",
     "rademacher",
     "ratt",

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from ..bench.record import RUN_SHAPE
 from ..bench.record_folder import CONFIG_SHAPE, read_curve
+from ..bench.run import own_data
 from ..data import DataOptions, Dataset, load_dataset, subset
+from ..data.own import OwnData, load_own
 from ..data.preprocess import preprocess
 from ..data.source import Progress, Split
 from ..defaults import ResolvedCorruption, ResolvedData, ResolvedModel, ResolvedRun, ResolvedTrain
 from ..env import cores
 from ..errors import UserError
-from ..files import read_bytes
+from ..files import read_bytes, user_path
 from ..rng import TEST_INDEX
 from ..schema import read
 from ..train.preprocessing import wants_windows
@@ -87,12 +89,17 @@ class FinishedRun:
         return torch.cat([preprocess(images, rows, part + base, how, epoch=None) for (images, rows), part in read])
 
 
-def open_run(folder: Path, progress: Progress | None = None) -> FinishedRun:
+def open_run(
+    folder: str | Path, progress: Progress | None = None, *, data: Any = None, test: Any = None
+) -> FinishedRun:
     """Open a run by its folder. Its data is opened by the run's own settings, and checked against what it recorded.
 
+    progress: called while the data is opened.
+    data, test: of a run of Run("own"), the data sets that were given to it.
     Raises UserError, in one line, for a folder without a network, of a run that has not ended, of another version,
     without a test set, or whose data is not what it was.
     """
+    folder = user_path(str(folder))
     model = load_model(folder)
     record = read(folder / "result.json", RUN_SHAPE, ADVICE)
     if record["interrupted"]:
@@ -100,7 +107,7 @@ def open_run(folder: Path, progress: Progress | None = None) -> FinishedRun:
     if not record["n_test"] or record.get("test_accuracy") is None or record.get("train_accuracy") is None:
         raise UserError(f"{folder} is a run without a test set: it has no gap to measure; name a run that has one.")
     run = _run_of(folder)
-    dataset = _opened(run, progress)
+    dataset = _opened(run, progress, own_data(run, data, test))
     setup = build_run(run, dataset, CPU)
     _check_labels(folder, setup)
     try:
@@ -126,7 +133,7 @@ def _run_of(folder: Path) -> ResolvedRun:
         raise UserError(f"{folder / 'config.json'} {error}: use the version of rethink_fast that wrote it.") from None
 
 
-def _opened(run: ResolvedRun, progress: Progress | None) -> Dataset:
+def _opened(run: ResolvedRun, progress: Progress | None, own: OwnData | None) -> Dataset:
     options = DataOptions(
         path=run.data.data,
         size=run.data.size,
@@ -137,7 +144,7 @@ def _opened(run: ResolvedRun, progress: Progress | None) -> Dataset:
         random_windows=wants_windows(run),
         progress=progress,
     )
-    return load_dataset(run.dataset, options)
+    return load_dataset(run.dataset, options) if own is None else load_own(own, options)
 
 
 def _check_labels(folder: Path, setup: RunContext) -> None:

@@ -9,23 +9,20 @@ from typing import Any
 import torch
 
 from ..data.source import Progress
-from . import (
-    Measurement,
-    Unreadable,
-    coherence,
-    golowich,
-    held_out,
-    neyshabur,
-    ntk_complexity,
-    pac_bayes,
-    sharpness,
-    spectral_complexity,
-    speed,
-    vc_dimension,
-)
+from .coherence import coherence
 from .finished import FinishedRun, check_accuracy
+from .golowich import golowich
+from .held_out import held_out
+from .measurement import Measurement, Unreadable
 from .network import frozen, logits_of, read
+from .neyshabur import neyshabur
 from .norms import positions
+from .ntk_complexity import ntk_complexity
+from .pac_bayes import pac_bayes
+from .sharpness import sharpness
+from .spectral_complexity import spectral_complexity
+from .speed import speed
+from .vc_dimension import vc_dimension
 
 SCHEMA = 1
 MARGINS, NTK, NOISE, ASCENT, GRADIENTS = 5000, 4000, 1000, 1024, 500
@@ -78,7 +75,7 @@ def share_of(run: FinishedRun) -> float:
     return min(1.0, AFFORDED / multiply_adds(run))
 
 
-def measure_run(run: FinishedRun, progress: Progress) -> Report:
+def measure_run(run: FinishedRun, progress: Progress = lambda *_: None) -> Report:
     """Measure a run by passes alone: nothing is trained.
 
     progress: called before each measure.

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
+import rethink_fast
+from rethink_fast import Model, Run, Session, Train, UserError
 from rethink_fast.cli.app import main
+from rethink_fast.measures import measure_run, open_run
 from rethink_fast.measures.against import ReportPair, compare_reports
-from rethink_fast.measures.finished import open_run
-from rethink_fast.measures.suite import measure_run
 from rethink_fast.measures.view import section
 
 PASSES = (
@@ -217,3 +220,18 @@ def test_the_first_weights_are_those_the_run_began_with(runs: tuple[Path, Path])
     assert all(bool((a == b).all()) for a, b in pairs)
     moved = zip(true.initial.parameters(), true.model.parameters(), strict=True)
     assert 0 < max((a - b).abs().max().item() for a, b in moved) < 1
+
+
+def test_a_run_on_data_of_your_own_is_measured_with_the_data_given_again(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (90, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(90) % 3
+    train, test = TensorDataset(images[:60], labels[:60]), TensorDataset(images[60:], labels[60:])
+    what = Run("own", model=Model("mlp_1x512"), train=Train(epochs=8, batch_size=20, lr=0.02, device="cpu"))
+    record = rethink_fast.run(what, data=train, test=test, session=Session(tmp_path / "o"))
+    report = measure_run(open_run(record.folder, data=train, test=test))
+    assert report.measures["gap"].value == pytest.approx(record["train_accuracy"] - record["test_accuracy"])
+    assert report.measures["vc_dimension"].bound is not None
+    with pytest.raises(UserError, match="give it by"):
+        open_run(record.folder)
+    with pytest.raises(UserError, match="other samples or labels"):
+        open_run(record.folder, data=TensorDataset(images[:60], labels[:60].flip(0)), test=test)
