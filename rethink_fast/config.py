@@ -31,13 +31,13 @@ OwnName = Literal["own"]
 """What `Run` takes for a data set given in Python."""
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
 ModelName = Literal[
-    "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512"
+    "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512", "wrn_28_1"
 ]
 AugmentName = Literal["crop", "random-resized-crop", "flip", "rotation", "color-jitter"]
 PrecisionName = Literal["fp32", "bf16"]
-RecipeName = Literal["paper", "fast"]
+RecipeName = Literal["paper", "fast", "authors-script"]
 OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
-ScheduleName = Literal["exponential", "linear"]
+ScheduleName = Literal["exponential", "linear", "step"]
 Affects = Literal["results", "length", "timings"]
 
 PATH = Parameter(converter=lambda _, tokens: user_path(tokens[0].value))
@@ -110,7 +110,7 @@ class Model:
 
     model: Annotated[str | Callable[..., nn.Module] | None, MODEL] = field(default=None, metadata=_affects("results"))
     """The architecture: inception_v3, inception_small, inception_small_no_bn, alexnet_small, mlp_1x512, mlp_3x512,
-    timm/NAME, or your own as package.module:name, called with (num_classes, channels, (height, width))."""
+    wrn_28_1, timm/NAME, or your own as package.module:name, called with (num_classes, channels, (height, width))."""
     dropout: float = field(default=0.0, metadata=_affects("results", 0.0, 0.99))
     """Probability of dropping a feature before the classifier."""
     aux_head: bool = field(default=False, metadata=_affects("results"))
@@ -127,7 +127,8 @@ class Train:
 
     recipe: RecipeName | None = field(default=None, metadata=_affects("timings"))
     """A set of hyper-parameters. paper: to the letter of its appendix; fast: the same network, data and corruption,
-    memorised in the least time. Options given as well take precedence, and the record lists them."""
+    memorised in the least time; authors-script: that of the script of the paper's first author, for wrn_28_1 and
+    mlp_1x512. Options given as well take precedence, and the record lists them."""
     epochs: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Stop after this many epochs, whatever was reached. Default: 100."""
     target_accuracy: float = field(default=1.0, metadata=_affects("length", 0.0, 1.0))
@@ -146,10 +147,11 @@ class Train:
     """Learning rate at the start."""
     schedule: ScheduleName | None = field(default=None, metadata=_affects("results"))
     """exponential: the learning rate times --lr-decay after each epoch of the full data set; linear: down to zero at
-    the end of the last of --epochs. Default: exponential."""
+    the end of the last of --epochs; step: times --lr-decay after half and after three quarters of --epochs. Default:
+    exponential."""
     lr_decay: float | None = field(default=None, metadata=_affects("results", 1e-6, 1.0))
-    """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on).
-    Default: 0.95."""
+    """Factor on the learning rate after each epoch of the full data set (50,000 images of CIFAR-10, and so on); with
+    --schedule step at its two steps. Default: 0.95, with --schedule step 0.1."""
     momentum: float | None = field(default=None, metadata=_affects("results", 0.0, 0.9999))
     """Momentum of SGD; the first beta of Adam. Default: 0.9."""
     weight_decay: float | None = field(default=None, metadata=_affects("results", 0.0, 1e3))

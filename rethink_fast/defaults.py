@@ -159,23 +159,26 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
         "optimizer": "sgd",
         "lr": default.lr or model_entry(model).learning_rate,
         "schedule": "exponential",
-        "lr_decay": 0.95,
+        "lr_decay": 0.1 if run.train.schedule == "step" else 0.95,
         "momentum": 0.9,
         "weight_decay": 0.0,
         "precision": "bf16" if on_gpu else "fp32",
+        "target_loss": None,
+        "size": default.size,
     }
     ordered = recipe(run.train.recipe, model) if run.train.recipe else {}
-    chosen = {name: getattr(run.train, name) for name in usual if getattr(run.train, name) is not None}
+    given = {**_values(run.train), "size": run.data.size}
+    chosen = {name: given[name] for name in usual if given[name] is not None}
     changed = {name: value for name, value in ordered.items() if chosen.get(name, value) != value}
     changes = tuple(f"{name} {chosen[name]} in place of {value}" for name, value in changed.items())
+    complete = {**_values(run.train), **usual, **ordered, **chosen}
+    size = complete.pop("size")
     return ResolvedRun(
         run.dataset,
-        ResolvedData(
-            **{**_values(run.data), "size": run.data.size or default.size, "workers": run.data.workers or cores}
-        ),
+        ResolvedData(**{**_values(run.data), "size": size, "workers": run.data.workers or cores}),
         ResolvedCorruption(**{**_values(run.corruption), "probability": _probability(run.corruption)}),
         ResolvedModel(**{**_values(run.model), "model": model}),
-        ResolvedTrain(**{**_values(run.train), **usual, **ordered, **chosen}),
+        ResolvedTrain(**complete),
         changes,
     )
 

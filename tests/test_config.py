@@ -15,7 +15,7 @@ from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
-from rethink_fast.recipes import FAST, PAPER_LEARNING_RATE, recipe
+from rethink_fast.recipes import FAST, RATES, recipe
 
 SECTIONS = (Data, Corruption, Model, Train)
 OPTIONS = [(section, option) for section in (*SECTIONS, Session) for option in fields(section)]
@@ -106,12 +106,14 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("paper", name) for name in PAPER_LEARNING_RATE] + [("fast", m) for m in FAST]
+    ("name", "model"),
+    [(name, model) for name, (_, rates, _) in RATES.items() for model in rates] + [("fast", m) for m in FAST],
 )
 def test_a_recipe_holds_values_that_the_options_take(name: str, model: str) -> None:
     """Each value of a recipe, given as an option beside it, is no override."""
     options = recipe(name, model)
     words = [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
     _, bound, _ = app.parse_args(["bench", "mnist", "--recipe", name, "--model", model, *words], exit_on_error=False)
-    run = Run("mnist", model=bound.arguments["model"], train=bound.arguments["train"])
+    given = bound.arguments
+    run = Run("mnist", given.get("data", Data()), model=given["model"], train=given["train"])
     assert resolve(run, on_gpu=False, cores=1).recipe_overrides == ()

@@ -38,7 +38,10 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "device": ("str", "cpu or cuda:N"),
     "world_size": ("int", "processes that shared every batch, in the last session"),
     "batch_size": ("int", "images in a step, over all ranks"),
-    "recipe": ("dict", "name (paper, fast or null) and overrides: options given that differ from it, in words"),
+    "recipe": (
+        "dict",
+        "name (paper, fast, authors-script or null) and overrides: options given that differ from it, in words",
+    ),
     "eval_interval": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
     "compile": ("dict", "enabled (bool), and the reason"),
     "backend": ("dict", "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch"),

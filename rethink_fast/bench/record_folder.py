@@ -188,7 +188,7 @@ def differences(config: Mapping[str, Any], run: ResolvedRun) -> list[str]:
     sections = ("data", "corruption", "model", "train")
     theirs = {"dataset": config["dataset"], **{k: v for each in sections for k, v in config[each].items()}}
     ours = {"dataset": run.dataset, **affecting(run, "results")}
-    if run.train.schedule == "linear":
+    if run.train.schedule != "exponential":
         ours["epochs"] = run.train.epochs
     return [
         f"{name.replace('_', ' ')} {shown(theirs.get(name))} there, {shown(value)} here"

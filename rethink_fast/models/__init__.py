@@ -15,6 +15,7 @@ from .inception import InceptionSmall
 from .inception_v3 import InceptionV3
 from .mlp import MLP
 from .own import FORM, build_own, is_own, name_of, source_of
+from .wide_resnet import WideResNet
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ MODELS = {
     "alexnet_small": ModelEntry(AlexNetSmall, 0.01, 4),
     "mlp_1x512": ModelEntry(partial(MLP, hidden=(512,)), 0.01, 1),
     "mlp_3x512": ModelEntry(partial(MLP, hidden=(512, 512, 512)), 0.01, 1),
+    # Not of the paper: of its first author's script, and its rate there.
+    "wrn_28_1": ModelEntry(WideResNet, 0.1, 1),
     "inception_v3": ModelEntry(InceptionV3, 0.045, 75, 299),
 }
 
@@ -72,7 +75,8 @@ def build_model(
     num_classes: classes.
     channels: of the input.
     size: height and width of the input, in pixels.
-    dropout: the probability of dropping an input of the last linear layer (of the last two in alexnet_small).
+    dropout: the probability of dropping an input of the last linear layer (of the last two in alexnet_small; in
+        wrn_28_1 between the convolutions of each block).
     aux_head: return (logits, auxiliary logits) in training, and logits in evaluation.
     Raises UserError for a name, size, dropout or head that is not possible.
     """

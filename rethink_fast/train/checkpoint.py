@@ -36,7 +36,7 @@ def identity(setup: RunContext) -> dict[str, Any]:
     """Return what must be the same for a run to be resumed: options, labels, pixels and the contract's version."""
     run, dataset = setup.run, setup.dataset
     kept: dict[str, Any] = {"dataset": run.dataset} | affecting(run, "results")
-    if run.train.schedule == "linear":
+    if run.train.schedule != "exponential":
         kept["epochs"] = run.train.epochs
     if setup.model_source is not None:
         kept["model source"] = setup.model_source["sha256"][:12]
@@ -143,8 +143,8 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> s
     )
     if names == ["epochs"]:
         return (
-            f"--resume {folder} is another run ({differing}): --schedule linear brings the learning rate to zero at "
-            f"the end of --epochs, so that more of them make another run. Start it with another --out."
+            f"--resume {folder} is another run ({differing}): --schedule {ours['schedule']} follows --epochs, so that "
+            f"more of them make another run. Start it with another --out."
         )
     return (
         f"--resume {folder} is another run ({differing}): give the options it was started with, or start another with "

@@ -90,8 +90,11 @@ def learning_rate(
     this is the paper's "decay factor of 0.95 per training epoch". On a subset the schedule keeps its length in images,
     because 0.95 after every few steps would stop the training before it has begun.
     linear: from the first rate down to zero at the end of the last epoch, step by step.
+    step: the first rate times `lr_decay` once half of the epochs have passed, and again after three quarters of them.
     """
     train = run.train
+    if train.schedule == "step":
+        return train.lr * train.lr_decay ** ((2 * epoch >= train.epochs) + (4 * epoch >= 3 * train.epochs))
     if train.schedule == "linear":
         return train.lr * (1 - (epoch * batches + batch) / (train.epochs * batches))
     return train.lr * train.lr_decay ** (epoch * images // (full_size or DEFAULTS[run.dataset].full_size))

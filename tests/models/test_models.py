@@ -18,6 +18,7 @@ from rethink_fast.models.alexnet import AlexNetSmall
 from rethink_fast.models.inception import InceptionModule, InceptionSmall
 from rethink_fast.models.inception_v3 import InceptionV3
 from rethink_fast.models.layers import LAST_LAYER_STD, BatchNorm2d, pad_for_stride_2
+from rethink_fast.models.wide_resnet import WideBlock
 
 SMALL = [name for name in MODELS if name != "inception_v3"]
 
@@ -53,6 +54,42 @@ def test_parameter_count_of_the_paper(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in build(name).parameters()) == parameters
 
 
+def test_parameter_counts_that_the_authors_script_prints() -> None:
+    """Of its WRN-28-1, and of its perceptron on 32x32x3, whose layers have no biases: ours has 512 + 10."""
+    wide, perceptron = build("wrn_28_1", size=(32, 32)), build("mlp_1x512", size=(32, 32))
+    assert sum(p.numel() for p in wide.parameters()) == 369_498
+    assert sum(p.numel() for p in perceptron.parameters() if p.ndim > 1) == 1_577_984
+    assert sum(p.numel() for p in perceptron.parameters()) == 1_577_984 + 522
+
+
+def test_layer_plan_and_initial_weights_of_wrn_28_1() -> None:
+    """28 layers: 25 convolutions 3x3, 2 of them of stride 2, and the linear one; beside them 2 convolutions 1x1."""
+    model = build("wrn_28_1", size=(32, 32))
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    plan = [(m.out_channels, m.kernel_size[0], m.stride[0]) for m in convolutions]
+    stage = [[(width, 3, stride)] + [(width, 3, 1)] * 7 for width, stride in ((16, 1), (32, 2), (64, 2))]
+    shortcuts = [(32, 1, 2), (64, 1, 2)]
+    assert [each for each in plan if each[1] == 3] == [(16, 3, 1), *stage[0], *stage[1], *stage[2]]
+    assert [each for each in plan if each[1] == 1] == shortcuts
+    # The script's sqrt(2 / (k k out)); of 36,864 weights the sample's own std is within 4 / sqrt(2 n) = 1.5 %.
+    last = convolutions[-1].weight
+    assert last.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.015)
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    assert linear[0].weight.std().item() == pytest.approx(math.sqrt(2 / (64 + 10)), rel=4 / math.sqrt(2 * 640))
+    assert not linear[0].bias.any()
+
+
+def test_a_block_of_wrn_28_1_is_its_equation() -> None:
+    """x + conv(relu(norm(conv(relu(norm x))))); where the width changes, the shortcut convolves relu(norm x) itself."""
+    for inputs, stride in ((16, 1), (8, 2)):
+        block = WideBlock(inputs, 16, stride, 0.0).eval()
+        x = torch.randn(2, inputs, 8, 8)
+        active = F.relu(x / math.sqrt(1 + 1e-5))
+        inner = F.relu(F.conv2d(active, block.conv1.weight, stride=stride, padding=1) / math.sqrt(1 + 1e-5))
+        past = F.conv2d(active, block.shortcut.weight, stride=2) if block.shortcut is not None else x
+        torch.testing.assert_close(block(x), past + F.conv2d(inner, block.conv2.weight, padding=1))
+
+
 @pytest.mark.parametrize(("aux_head", "parameters"), [(False, 23_834_568), (True, 27_161_264)])
 def test_parameter_count_of_inception_v3(aux_head: bool, parameters: int) -> None:
     with torch.device("meta"):
@@ -69,6 +106,7 @@ def test_learning_rates_of_the_paper() -> None:
         "alexnet_small": 0.01,
         "mlp_1x512": 0.01,
         "mlp_3x512": 0.01,
+        "wrn_28_1": 0.1,
     }
 
 
@@ -172,7 +210,7 @@ def test_local_response_normalization_is_the_tutorials() -> None:
     assert names == ["Conv2d", "MaxPool2d", "LocalResponseNorm"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "wrn_28_1"])
 def test_initial_weights_are_he_normal_and_small_at_the_end(name: str) -> None:
     model = build(name, size=(75, 75) if name == "inception_v3" else (28, 28))
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -198,7 +236,7 @@ def test_smallest_size_trains_every_parameter(name: str) -> None:
         assert bool(p.grad.isfinite().all()), parameter_name
 
 
-@pytest.mark.parametrize("name", ["inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512"])
+@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (7, 13)), (3, (32, 32)), (4, (5, 64))])
 def test_other_sizes(name: str, channels: int, size: tuple[int, int]) -> None:
     model = build(name, channels=channels, size=size).eval()

@@ -16,7 +16,6 @@ from benchmarks.dry_run import __main__ as dry_run
 from benchmarks.dry_run import environments, libraries
 from benchmarks.dry_run.absent_h100 import shims
 from benchmarks.dry_run.step import Graph, kernel_sources
-from rethink_fast.models import MODELS
 
 CODE = """
 aten = torch.ops.aten
@@ -130,7 +129,7 @@ def test_unknown_networks_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_committed_counts_are_of_every_network_and_nothing_spills() -> None:
     counts = json.loads((FOLDER / "gpu_step.json").read_text())["counts"]
-    assert sorted(counts) == sorted(MODELS)
+    assert sorted(counts) == sorted(dry_run.NETWORKS)
     for found in counts.values():
         assert found["kernels"]["spilling"] == []
         assert "_fused_sgd_" in found["operators"]

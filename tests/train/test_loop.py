@@ -281,6 +281,26 @@ def test_the_paper_s_recipe_is_its_appendix() -> None:
         assert (given.batch_size, given.weight_decay, given.schedule) == (128, 0.0, "exponential")
 
 
+def test_the_recipe_of_the_authors_script_is_its_defaults() -> None:
+    for model, lr in {"wrn_28_1": 0.1, "mlp_1x512": 0.01}.items():
+        run = resolve(Run("cifar10", model=Model(model), train=Train(recipe="authors-script")), on_gpu=True, cores=1)
+        given = run.train
+        assert (given.optimizer, given.lr, given.momentum, given.weight_decay) == ("sgd", lr, 0.9, 1e-4)
+        assert (given.batch_size, given.epochs, given.schedule, given.lr_decay) == (128, 300, "step", 0.1)
+        assert (given.augment, given.precision, given.target_loss, run.data.size) == ((), "fp32", 0.0, 32)
+        assert run.recipe_overrides == ()
+
+
+def test_what_differs_from_the_authors_script_is_said() -> None:
+    train = Train(recipe="authors-script", epochs=30, target_loss=0.05)
+    run = resolve(Run("cifar10", Data(size=28), model=Model("wrn_28_1"), train=train), on_gpu=False, cores=1)
+    assert (run.data.size, run.train.epochs, run.train.target_loss) == (28, 30, 0.05)
+    expected = {"size 28 in place of 32", "epochs 30 in place of 300", "target_loss 0.05 in place of 0.0"}
+    assert set(run.recipe_overrides) == expected
+    with pytest.raises(UserError, match=r"authors-script has no .* inception_small: the script gives them for wrn"):
+        resolve(Run("cifar10", train=Train(recipe="authors-script")), on_gpu=False, cores=1)
+
+
 def test_a_recipe_that_is_changed_is_no_longer_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--epochs", "1", "--recipe", "paper"]
     assert bench(*words, "--lr", "0.2", "--out", str(tmp_path / "o")) == 0

@@ -66,6 +66,17 @@ def test_the_linear_schedule_falls_step_by_step_to_zero() -> None:
     assert rates == pytest.approx([0.1 * (1 - step / 8) for step in range(8)])
 
 
+def test_the_step_schedule_divides_at_half_and_three_quarters_of_the_epochs() -> None:
+    """With 300 epochs the authors' script's 150 and 225, on any number of images; with 4 after 2 and 3."""
+    run = options(lr=0.1, schedule="step", epochs=300)
+    rates = [learning_rate(run, epoch, images=500, batches=4) for epoch in (0, 149, 150, 224, 225, 299)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    run = options(lr=1.0, schedule="step", epochs=4)
+    rates = [learning_rate(run, epoch, batch, images=500, batches=4) for epoch in range(4) for batch in (0, 3)]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert learning_rate(options(lr=1.0, schedule="step", epochs=1), 0, images=500, batches=4) == 1.0
+
+
 def test_weight_decay_leaves_biases_and_batch_norm_alone() -> None:
     model = build_model("inception_small", num_classes=10, channels=3, size=(28, 28))
     groups = make_optimizer(model, options(weight_decay=0.01).train).param_groups
