@@ -26,7 +26,21 @@ from .errors import UserError, in_range
 from .files import user_path
 from .models import name_of
 
-DatasetName = Literal["imagenet", "cifar10", "mnist"]
+DatasetName = Literal[
+    "imagenet",
+    "cifar10",
+    "cifar100",
+    "cifar100-coarse",
+    "mnist",
+    "fashion-mnist",
+    "kmnist",
+    "emnist-balanced",
+    "emnist-byclass",
+    "emnist-bymerge",
+    "emnist-digits",
+    "emnist-letters",
+    "emnist-mnist",
+]
 OwnName = Literal["own"]
 """What `Run` takes for a data set given in Python."""
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
@@ -78,7 +92,7 @@ class Data:
     data: Annotated[str, DATA] = field(default="auto", metadata=_affects("timings"))
     """A path; "auto" looks in the usual places and falls back on the synthetic set, saying so; or "synthetic"."""
     download: bool = field(default=False, metadata=_affects("timings"))
-    """Fetch the official files of CIFAR-10 or MNIST first, and check their checksum."""
+    """Fetch the official files first and check their checksums: of every set but ImageNet and EMNIST."""
     size: int | None = field(default=None, metadata=_affects("results", 1, 4096))
     """Height and width of the network's input, in pixels."""
     max_samples: int | None = field(default=None, metadata=_affects("results", 1, 2**31))

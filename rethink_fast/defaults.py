@@ -21,6 +21,7 @@ from .config import (
     check_ranges,
 )
 from .data import OWN
+from .data.registry import REGISTRY
 from .errors import UserError
 from .models import model_entry
 from .recipes import recipe
@@ -102,10 +103,12 @@ class Defaults:
     lr: float | None = None
 
 
+MODEL = {"cifar": "inception_small", "idx": "mlp_1x512"}
+"""By the reader of the data set."""
+
 DEFAULTS: dict[str, Defaults] = {
     "imagenet": Defaults("inception_v3", 299, 128, 1_281_167, "unit_range"),
-    "cifar10": Defaults("inception_small", 28, 128, 50_000, "whiten"),
-    "mnist": Defaults("mlp_1x512", 28, 128, 60_000, "whiten"),
+    **{row.name: Defaults(MODEL[row.reader], 28, 128, row.train, "whiten") for row in REGISTRY},
 }
 """Batch 128 and the 28 x 28 crop are the paper's for CIFAR-10 (appendix A; the batch from the spacing of Figure 1a)."""
 

@@ -24,7 +24,7 @@ from rethink_fast.corruptions import (
     random_pixels,
     shuffled_pixels,
 )
-from rethink_fast.data import DataOptions, damaged, layout, subset, synthetic
+from rethink_fast.data import DATASETS, DataOptions, damaged, layout, subset, synthetic
 from rethink_fast.data.loader import Loader, pixel_statistics
 from rethink_fast.data.preprocess import Preprocessing, preprocess
 from rethink_fast.data.source import InMemoryImages, Split
@@ -260,7 +260,8 @@ def test_synthetic_images(dataset: str, edge: int, channels: int) -> None:
 
 
 def test_the_sizes_of_the_synthetic_sets_are_in_the_text() -> None:
-    for name, shape in (("cifar10", "cifar10"), ("mnist", "mnist"), ("imagenet", "imagenet, on a GPU")):
+    for name in DATASETS:
+        shape = "imagenet, on a GPU" if name == "imagenet" else name
         of = synthetic.SHAPES[name]
         row = f"| {shape} | {of.size} | {of.channels} | {of.classes:,} | {of.train:,} | {of.test:,} |"
         assert row in TEXT

@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 SCHEMA: dict[str, tuple[str, str]] = {
     "schema": ("int", "version of this table"),
-    "dataset": ("str", "imagenet, cifar10 or mnist; own for one given in Python"),
+    "dataset": ("str", "name of the data set; own for one given in Python"),
     "data_source": (
         "str",
         "where the images came from; synthetic where made up; python and the class of what was given in Python",

@@ -1,7 +1,7 @@
 """Data sources, each giving uint8 images, labels and a stable sample index. `load_dataset` opens any of them.
 
 path, "auto" or "synthetic"
-  mnist.py        IDX                                   -> InMemoryImages (decoded, on the device)
+  mnist.py        IDX (MNIST and all in its form)       -> InMemoryImages (decoded, on the device)
   cifar10.py      python, binary, class folders, tar    -> InMemoryImages
   imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
                   jpeg_images.py, decoded every epoch   -> JpegImages
@@ -25,11 +25,11 @@ from .download import fetch
 from .npy_images import MemmapImages
 from .options import DataOptions
 from .pack_format import is_pack
+from .registry import DATASETS, SMALL_SETS
 from .residency import cache_images
 from .source import Dataset, Images, InMemoryImages, Split, subset
 from .tree import FolderTree, is_archive, is_folder_at
 
-DATASETS = ("imagenet", "cifar10", "mnist")
 OWN = "own"
 """What a run calls a data set given in Python."""
 
@@ -37,7 +37,7 @@ OWN = "own"
 def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     """Open a data set.
 
-    dataset: "imagenet", "cifar10" or "mnist".
+    dataset: one of DATASETS.
     options: where it is and how it is opened; by default found in the usual places, else synthetic.
     Raises UserError.
     """
@@ -76,13 +76,18 @@ def _find(dataset: str, options: DataOptions) -> Dataset:
     is_folder = is_folder_at(folder, f"name a folder or file of {dataset}, or use --data synthetic")
     if is_folder and not _entries(folder):
         raise bad_path(folder, "is empty", f"name a folder or file of {dataset}, or use --data synthetic")
-    if dataset != "cifar10" and not is_folder:
+    row = SMALL_SETS.get(dataset)
+    if not is_folder and (row is None or row.reader != "cifar"):
         raise bad_path(folder, f"is a file, and {dataset} is opened from a folder", _unpacking(folder))
     if is_pack(folder):
-        if dataset == "mnist":
-            raise bad_path(folder, "is a pack of colour images", "name the folder of the four IDX files for mnist")
+        if row is not None and row.reader == "idx":
+            raise bad_path(folder, "is a pack of colour images", f"name the folder of the four IDX files for {dataset}")
+        if row is not None:
+            cifar10.refuse_coarse(row, folder, "packed images")
         return pack_images.load(dataset, folder, options)
-    return {"mnist": mnist.load, "cifar10": cifar10.load, "imagenet": imagenet.load}[dataset](folder, options)
+    if row is None:
+        return imagenet.load(folder, options)
+    return (cifar10.load if row.reader == "cifar" else mnist.load)(folder, options, row)
 
 
 def _entries(folder: Path) -> bool:

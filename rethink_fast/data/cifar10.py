@@ -1,4 +1,4 @@
-"""CIFAR-10: the authors' python and binary forms, in a folder or their tar.gz, or class folders of small images."""
+"""CIFAR-10 and CIFAR-100: their authors' python and binary forms, in a folder or a tar.gz, or class folders."""
 
 from __future__ import annotations
 
@@ -18,72 +18,77 @@ from . import class_images, unpickle
 from .ground_truth import is_list
 from .image_formats import is_image
 from .options import DataOptions
+from .registry import SMALL_SETS, CifarFiles, SmallSet
 from .source import Dataset, InMemoryImages, Split, subset
 from .tar_tree import TarTree
 from .tree import FolderTree, Tree, join, unused
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
-TEST = ("test_batch",)
-FORMS = {"python": ("cifar-10-batches-py", ""), "binary": ("cifar-10-batches-bin", ".bin")}
-"""Of each form the folder and the ending of its files."""
-ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+ENDINGS = {"python": "", "binary": ".bin"}
 PIXELS = 3 * 32 * 32
 MAX_BATCH = 256 * 2**20
-OTHER_FILES = ("batches.meta", "batches.meta.txt", "readme.html")
 
 
-def load(path: Path, options: DataOptions) -> Dataset:
-    """Open CIFAR-10 from a folder or a tar, decoded to the device. Raises UserError that names what is wrong.
+def load(path: Path, options: DataOptions, row: SmallSet = SMALL_SETS["cifar10"]) -> Dataset:
+    """Open a data set from a folder or a tar, decoded to the device. Raises UserError that names what is wrong.
 
-    The sample index is the position in data_batch_1 ... 5 one after another, or in the sorted order of the paths.
+    The sample index is the position in its batches one after another, or in the sorted order of the paths.
     """
-    tree = open_tree(path)
-    batches_at = _find(tree, levels=2)
+    files = row.files
+    assert isinstance(files, CifarFiles)
+    tree = open_tree(path, files)
+    batches_at = _find(tree, files, levels=2)
     if batches_at is None and tree.kind == "folder":
-        official = [name for name in ARCHIVES if name in tree.listing("").files]
+        archives = [f"{row.title.lower()}-{form}.tar.gz" for form in ENDINGS]
+        official = [name for name in archives if name in tree.listing("").files]
         if official:
-            tree = open_tree(path / official[0])
-            batches_at = _find(tree, levels=3)
-    batches_at = batches_at or _find(tree, levels=3)
+            tree = open_tree(path / official[0], files)
+            batches_at = _find(tree, files, levels=3)
+    batches_at = batches_at or _find(tree, files, levels=3)
     if batches_at is None:
-        return class_images.load(tree, options)
+        refuse_coarse(row, path, "class folders")
+        return class_images.load(tree, options, row)
     form, folder = batches_at
     batches = {}
-    for stem in TRAIN + TEST:
-        file = join(folder, stem + FORMS[form][1])
+    for stem in files.train + files.test:
+        file = join(folder, stem + ENDINGS[form])
         if file.rpartition("/")[2] in tree.listing(folder).files:
             try:
-                batches[stem + FORMS[form][1]] = (file, tree.read(file, limit=MAX_BATCH))
+                batches[stem + ENDINGS[form]] = (file, tree.read(file, limit=MAX_BATCH))
             except OSError as error:
                 raise unreadable(tree.path / file, error) from None
     source = tree.path / folder if tree.kind == "folder" else tree.path
-    dataset = _of_batches(form, tree.path, batches, options, source)
-    rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in OTHER_FILES})
+    dataset = _of_batches(row, files, form, tree.path, batches, options, source)
+    rest = unused(tree, set(), {file for file, _ in batches.values()} | {join(folder, name) for name in files.others})
     notes = [*tree.notes, f"not used in {tree.path}: {rest}"] if str(rest) else tree.notes
     return replace(dataset, notes=tuple(notes))
 
 
-def open_tree(path: Path) -> Tree:
+def refuse_coarse(row: SmallSet, path: Path, what: str) -> None:
+    """Raise UserError where coarse labels are asked of `what`, which has the classes of its folders alone."""
+    if row.name != row.folder:
+        raise bad_path(path, f"has {what}, which have no coarse labels", "name the batches, or open it as cifar100")
+
+
+def open_tree(path: Path, files: CifarFiles) -> Tree:
     """Return what is in a folder, or in a tar. Raises UserError."""
     if os.path.isdir(path):
         return FolderTree(path)
-    return TarTree(path, lambda name: _is_batch(name) or is_image(name) or is_list(name))
+    return TarTree(path, lambda name: _is_batch(name, files) or is_image(name) or is_list(name))
 
 
-def _is_batch(name: str) -> bool:
-    return name.removesuffix(".bin") in TRAIN + TEST
+def _is_batch(name: str, files: CifarFiles) -> bool:
+    return name.removesuffix(".bin") in files.train + files.test
 
 
-def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
+def _find(tree: Tree, files: CifarFiles, levels: int) -> tuple[str, str] | None:
     """The form of the batches and their folder, which is on the highest of so many levels, of two there python's."""
     level = [""]
     for _ in range(levels):
-        for form, (preferred, ending) in FORMS.items():
-            folders = [folder for folder in level if TRAIN[0] + ending in tree.listing(folder).files]
+        for (form, ending), preferred in zip(ENDINGS.items(), files.folders, strict=True):
+            folders = [folder for folder in level if files.train[0] + ending in tree.listing(folder).files]
             folders = [folder for folder in folders if folder.rpartition("/")[2] == preferred] or folders
             if len(folders) > 1:
-                problem = f"holds {TRAIN[0] + ending} in {folders[0]} and {folders[1]}"
+                problem = f"holds {files.train[0] + ending} in {folders[0]} and {folders[1]}"
                 raise bad_path(tree.path, problem, "keep one of them")
             if folders:
                 return form, folders[0]
@@ -92,25 +97,31 @@ def _find(tree: Tree, levels: int) -> tuple[str, str] | None:
 
 
 def _of_batches(
-    form: str, source: Path, files: dict[str, tuple[str, bytes]], options: DataOptions, place: Path
+    row: SmallSet,
+    files: CifarFiles,
+    form: str,
+    source: Path,
+    batches: dict[str, tuple[str, bytes]],
+    options: DataOptions,
+    place: Path,
 ) -> Dataset:
-    read: Callable[[str, bytes], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
-    ending = FORMS[form][1]
+    read: Callable[[str, bytes, str, CifarFiles], tuple[Tensor, Tensor]] = _python if form == "python" else _binary
+    ending, last = ENDINGS[form], len(row.classes) - 1
 
     seen: dict[str, str] = {}
 
     def split(names: tuple[str, ...]) -> Split:
         parts = []
         for name in names:
-            if name + ending not in files:
-                raise bad_path(source, f"has no {name + ending}", f"add it; CIFAR-10 is {', '.join(TRAIN + TEST)}")
-            at, data = files[name + ending]
-            images, labels = read(f"{source / at}", data)
-            outside = labels[(labels < 0) | (labels >= len(CLASSES))]
+            if name + ending not in batches:
+                every = ", ".join(files.train + files.test)
+                raise bad_path(source, f"has no {name + ending}", f"add it; {row.title} is {every}")
+            at, data = batches[name + ending]
+            images, labels = read(f"{source / at}", data, row.title, files)
+            outside = labels[(labels < 0) | (labels > last)]
             if len(outside):
-                first = int(outside[0])
-                problem = f"has labels outside 0 ... 9 (the first is {first})"
-                raise bad_path(source / at, problem, "replace it; CIFAR-10 has 10 classes")
+                problem = f"has labels outside 0 ... {last} (the first is {int(outside[0])})"
+                raise bad_path(source / at, problem, f"replace it; {row.title} has {last + 1} classes")
             content = hashlib.sha256(images.numpy().data).hexdigest()
             if content in seen:
                 raise bad_path(source / at, f"has the images of {seen[content]}", "replace the one that is wrong")
@@ -120,21 +131,23 @@ def _of_batches(
         images = torch.cat([images for images, _ in parts]).contiguous()
         return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
-    return Dataset("cifar10", f"cifar10 {form} {place.absolute()}", CLASSES, split(TRAIN), split(TEST))
+    return Dataset(
+        row.name, f"{row.name} {form} {place.absolute()}", row.classes, split(files.train), split(files.test)
+    )
 
 
-def _python(where: str, data: bytes) -> tuple[Tensor, Tensor]:
+def _python(where: str, data: bytes, title: str, files: CifarFiles) -> tuple[Tensor, Tensor]:
     """Images uint8 [n, 3072] and labels int64 [n] of one pickled batch."""
     try:
         content = unpickle.loads(data)
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
-        if "fine_labels" in fields:
+        if "fine_labels" in fields and files.key == "labels":
             raise ValueError("it has fine_labels, as CIFAR-100")
-        images, labels = fields["data"], _labels(fields["labels"])
+        images, labels = fields["data"], _labels(fields[files.key])
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise bad_path(where, f"is damaged or no CIFAR-10 batch ({error})", "replace it") from None
+        raise bad_path(where, f"is damaged or no {title} batch ({error})", "replace it") from None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
-        raise bad_path(where, "is no CIFAR-10 batch", f"its data must be uint8 of {len(labels)} x {PIXELS}")
+        raise bad_path(where, f"is no {title} batch", f"its data must be uint8 of {len(labels)} x {PIXELS}")
     if not len(labels):
         raise bad_path(where, "has no images", "replace it")
     return torch.from_numpy(np.array(images, order="C")), torch.from_numpy(labels)
@@ -152,15 +165,16 @@ def _labels(values: Any) -> np.ndarray:
     try:
         return np.array(values, np.int64)
     except OverflowError:
-        raise ValueError("its labels are outside 0 ... 9") from None
+        raise ValueError("its labels are too large") from None
 
 
-def _binary(where: str, data: bytes) -> tuple[Tensor, Tensor]:
+def _binary(where: str, data: bytes, title: str, files: CifarFiles) -> tuple[Tensor, Tensor]:
     """Images uint8 [n, 3072] and labels int64 [n] of one binary batch."""
-    record = 1 + PIXELS
+    record = files.label_bytes + PIXELS
     if not data or len(data) % record:
-        other = " (they are records of CIFAR-100)" if data and len(data) % (record + 1) == 0 else ""
-        problem = f"is truncated or no CIFAR-10 batch ({len(data)} bytes are not records of {record}{other})"
+        theirs, of = (2, "CIFAR-100") if files.label_bytes == 1 else (1, "CIFAR-10")
+        other = f" (they are records of {of})" if data and len(data) % (theirs + PIXELS) == 0 else ""
+        problem = f"is truncated or no {title} batch ({len(data)} bytes are not records of {record}{other})"
         raise bad_path(where, problem, "replace it")
     records = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, record).copy())
-    return records[:, 1:].contiguous(), records[:, 0].to(torch.int64)
+    return records[:, files.label_bytes :].contiguous(), records[:, files.label_at].to(torch.int64)

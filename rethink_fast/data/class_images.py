@@ -17,15 +17,16 @@ from .dali import DecodeError, Decoder, decode, shape_of, whole
 from .examine import Examiner, Opened
 from .image_files import MAX_BYTES
 from .options import DataOptions
+from .registry import SmallSet
 from .source import Dataset, InMemoryImages, Progress, Split, subset
 from .tree import Tree, join
 
 READ_AT_ONCE = 256
 
 
-def load(tree: Tree, options: DataOptions) -> Dataset:
-    """Open the class folders of a folder or a tar. Raises UserError."""
-    images = layout.find(tree, "CIFAR-10 batches, ")
+def load(tree: Tree, options: DataOptions, row: SmallSet) -> Dataset:
+    """Open the class folders of a folder or a tar, as the data set of a row. Raises UserError."""
+    images = layout.find(tree, f"{row.title} batches, ")
 
     def split(folder_name: str, files: Sequence[str], labels: Tensor) -> Split:
         names = [join(folder_name, file) for file in files]
@@ -38,7 +39,7 @@ def load(tree: Tree, options: DataOptions) -> Dataset:
     if test is not None and test.images.shape != train.images.shape:
         problem = f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}"
         raise bad_path(tree.path, problem, "make them all one size")
-    return Dataset("cifar10", f"jpeg {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
+    return Dataset(row.name, f"jpeg {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
 
 
 def _decode(

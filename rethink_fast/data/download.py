@@ -13,20 +13,10 @@ from ..errors import UserError, bad_path
 from ..files import write_atomic
 from ..text import printable
 from . import search_path
+from .registry import REGISTRY, SMALL_SETS
 from .source import Progress
 
-CIFAR10 = "https://www.cs.toronto.edu/~kriz/"
-MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-
-FILES = {
-    "cifar10": {CIFAR10 + "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
-    "mnist": {
-        MNIST + "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        MNIST + "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        MNIST + "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        MNIST + "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    },
-}
+FILES = {row.name: row.downloads for row in REGISTRY}
 """Where each file of a data set is, and its published MD5 sum."""
 
 CHUNK = 2**20
@@ -37,7 +27,7 @@ MAX_BYTES = 2**29
 
 def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
     """Download a data set into the user's cache, check it and return its folder. Raises UserError."""
-    if dataset not in FILES:
+    if dataset == "imagenet":
         raise UserError(
             "imagenet cannot be downloaded without an account",
             "register at https://image-net.org, and lay it out as ROOT/train/WNID/*.JPEG and "
@@ -49,7 +39,14 @@ def fetch(dataset: str, *, progress: Progress | None = None) -> Path:
     if cache is None:
         problem = "--download has no place to put files, as there is no home folder"
         raise UserError(problem, "set XDG_CACHE_HOME to one", option="--download")
-    folder = cache / dataset
+    folder = cache / SMALL_SETS[dataset].folder
+    if not FILES[dataset]:
+        raise UserError(
+            f"--download does not fetch {dataset}, which is part of a larger archive",
+            f"unpack the gzip.zip of EMNIST into {folder}, or name its folder by --data",
+            option="--download",
+            value=dataset,
+        )
     for url, md5 in FILES[dataset].items():
         fetch_file(url, folder / url.rsplit("/", 1)[1], md5, progress=progress)
     return folder

@@ -1,4 +1,4 @@
-"""MNIST in the IDX format of its authors, gzipped or not."""
+"""MNIST in the IDX format of its authors, gzipped or not, and the data sets that came in the same form after it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from torch import Tensor
 from ..errors import UserError, bad_path, unreadable
 from ..files import open_regular
 from .options import DataOptions
+from .registry import SMALL_SETS, IdxFiles, SmallSet
 from .source import Dataset, InMemoryImages, Split, subset
 
 REPLACE = "replace it, for example with --download"
-FOLDERS = ("", "raw", "MNIST/raw", "MNIST")
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IMAGES_MAGIC = 0x0803
 LABELS_MAGIC = 0x0801
-CLASSES = tuple("0123456789")
 EDGE = 28
 """Height and width of every image."""
 TYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
@@ -31,10 +29,10 @@ MAX_BYTES = 2**31
 CHUNK = 2**20
 
 
-def find(folder: Path) -> list[Path] | None:
+def find(folder: Path, files: IdxFiles) -> list[Path] | None:
     """Return the four files (training images and labels, test images and labels) at or below a folder, or None."""
-    for below in FOLDERS:
-        variants = [_variant(folder / below, name) for name in FILES]
+    for below in ("", "raw", "gzip", f"{files.below}/raw", files.below):
+        variants = [_variant(folder / below, name) for name in files.names]
         if all(variants):
             return [path for path in variants if path is not None]
     return None
@@ -49,31 +47,39 @@ def _variant(folder: Path, name: str) -> Path | None:
     return next(filter(os.path.isfile, present), next(iter(present), None))
 
 
-def load(folder: Path, options: DataOptions) -> Dataset:
-    """Open MNIST from a folder of its four IDX files. Raises UserError that names a missing or damaged file."""
-    files = find(folder)
-    if files is None:
-        fix = f"put {', '.join(FILES)} there or in MNIST/raw, each plain or .gz"
-        raise UserError(f"{folder} holds no MNIST", fix, value=folder, allowed=FILES)
-    train, test = (_split(files[i], files[i + 1], options) for i in (0, 2))
-    return Dataset("mnist", f"mnist idx {files[0].parent.absolute()}", CLASSES, train, test)
+def load(folder: Path, options: DataOptions, row: SmallSet = SMALL_SETS["mnist"]) -> Dataset:
+    """Open a data set from a folder of its four IDX files. Raises UserError that names a missing or damaged file."""
+    assert isinstance(row.files, IdxFiles)
+    paths = find(folder, row.files)
+    if paths is None:
+        names = row.files.names
+        fix = f"put {', '.join(names)} there or in {row.files.below}/raw, each plain or .gz"
+        raise UserError(f"{folder} holds no {row.title}", fix, value=folder, allowed=names)
+    train, test = (_split(paths[i], paths[i + 1], options, row, row.files) for i in (0, 2))
+    return Dataset(row.name, f"{row.name} idx {paths[0].parent.absolute()}", row.classes, train, test)
 
 
-def _split(images_path: Path, labels_path: Path, options: DataOptions) -> Split:
+def _split(images_path: Path, labels_path: Path, options: DataOptions, row: SmallSet, files: IdxFiles) -> Split:
     images = read_idx(images_path, IMAGES_MAGIC).unsqueeze(-1)
-    labels = read_idx(labels_path, LABELS_MAGIC).to(torch.int64)
+    labels = read_idx(labels_path, LABELS_MAGIC).to(torch.int64) - files.first_label
     if not len(images):
         raise bad_path(images_path, "has no images", REPLACE)
     if images.shape[1:3] != (EDGE, EDGE):
         raise bad_path(
             images_path,
-            f"has images of {images.shape[1]}x{images.shape[2]} pixels (height x width), not MNIST's {EDGE}x{EDGE}",
+            f"has images of {images.shape[1]}x{images.shape[2]} pixels (height x width), not {row.title}'s "
+            f"{EDGE}x{EDGE}",
             "make class folders of them, and open those as imagenet, with --size",
         )
     if len(images) != len(labels):
         raise bad_path(labels_path, f"has {len(labels)} labels for the {len(images)} images of {images_path}", REPLACE)
-    if int(labels.max()) >= len(CLASSES):
-        raise bad_path(labels_path, f"has the label {int(labels.max())}, and MNIST has the classes 0 ... 9", REPLACE)
+    outside = labels[(labels < 0) | (labels >= len(row.classes))]
+    if len(outside):
+        first, last = files.first_label, files.first_label + len(row.classes) - 1
+        problem = f"has the label {int(outside[0]) + first}, and {row.title} has the classes {first} ... {last}"
+        raise bad_path(labels_path, problem, REPLACE)
+    if files.transposed:
+        images = images.transpose(1, 2).contiguous()
     return Split(InMemoryImages(images, options.device), labels, subset(len(labels), options.max_samples))
 
 

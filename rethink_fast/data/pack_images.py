@@ -23,10 +23,10 @@ from .source import Dataset, Images, Split, subset
 
 
 def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
-    """Open a pack as "imagenet" or "cifar10"; every byte is checked the first time. Raises UserError.
+    """Open a pack as "imagenet", "cifar10" or "cifar100"; every byte is checked the first time. Raises UserError.
 
-    imagenet takes images at options.size, or original bytes, which it resizes as from a folder. cifar10 takes images of
-    one size.
+    imagenet takes images at options.size, or original bytes, which it resizes as from a folder. The others take images
+    of one size.
     """
     pack = pack_format.read_pack(path)
     pack_verify.check(pack, workers=options.threads, progress=options.progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import read_json, user_path, write_json
+from .registry import SMALL_SETS
 
 PACKAGE = "rethink_fast"
 
@@ -54,7 +55,8 @@ def _from_environment(name: str) -> Path | None:
 def folders(dataset: str) -> list[Path]:
     """Return the folders that --data auto looks in, first one first: $RETHINK_FAST_DATA, ./data, the cache."""
     roots = [_from_environment("RETHINK_FAST_DATA"), Path("data"), cache_dir()]
-    return [root / dataset for root in roots if root is not None]
+    folder = SMALL_SETS[dataset].folder if dataset in SMALL_SETS else dataset
+    return [root / folder for root in roots if root is not None]
 
 
 def find(dataset: str) -> Path | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import rng
 from ..stages import stage
 from .options import DataOptions
+from .registry import REGISTRY
 from .source import Dataset, Images, InMemoryImages, Progress, Split, subset
 
 SEED = 161103530
@@ -47,8 +48,7 @@ class Shape:
 
 
 SHAPES = {
-    "cifar10": Shape(32, 3, 10, 50_000, 10_000),
-    "mnist": Shape(28, 1, 10, 60_000, 10_000),
+    **{row.name: Shape(*row.shape, len(row.classes), row.train, row.test) for row in REGISTRY},
     "imagenet": Shape(299, 3, 1000, 1_281_167, 50_000, max_samples=50_000),
     "imagenet without a GPU": Shape(75, 3, 10, 160, 160),
 }

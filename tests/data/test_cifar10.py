@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,11 +16,14 @@ import torch
 from PIL import Image
 
 from rethink_fast.data import DataOptions, cifar10, unpickle
+from rethink_fast.data.registry import CIFAR10, SMALL_SETS, CifarFiles
 from rethink_fast.data.source import Dataset
 from rethink_fast.errors import UserError
 
 N = 4
-BATCHES = (*cifar10.TRAIN, *cifar10.TEST)
+BATCH_FILES = cast(CifarFiles, SMALL_SETS["cifar10"].files)
+TRAIN, TEST = BATCH_FILES.train, BATCH_FILES.test
+BATCHES = (*TRAIN, *TEST)
 
 
 def opened(path: Path, **changes: Any) -> Dataset:
@@ -76,9 +79,9 @@ def pack(path: Path, folder: Path, mode: str = "w:gz") -> Path:
 
 def check(made: Dataset) -> None:
     assert made.test is not None
-    assert made.classes == cifar10.CLASSES
+    assert made.classes == CIFAR10
     content = batches()
-    for split, names in ((made.train, cifar10.TRAIN), (made.test, cifar10.TEST)):
+    for split, names in ((made.train, TRAIN), (made.test, TEST)):
         images = np.concatenate([content[name][0] for name in names]).transpose(0, 2, 3, 1)
         (read, rows), *_ = split.images.read([split.index])
         np.testing.assert_array_equal(read[rows], images)
@@ -273,7 +276,7 @@ def test_the_real_tar(shared_data: Path) -> None:
     path = shared_data / "cifar10-jpeg.tar.xz"
     told: list[tuple[str, int, int]] = []
     made = opened(path, workers=2, progress=lambda *what: told.append(what))
-    assert made.classes == cifar10.CLASSES
+    assert made.classes == CIFAR10
     assert torch.bincount(made.train.labels).tolist() == [5000] * 10
     assert made.test is not None
     assert torch.bincount(made.test.labels).tolist() == [1000] * 10

@@ -20,12 +20,12 @@ import torch
 
 from rethink_fast.data import DataOptions, Dataset, cifar10, mnist, unpickle
 from rethink_fast.errors import UserError
-from tests.data.test_cifar10 import BATCHES, old_numpy, opened
+from tests.data.test_cifar10 import BATCH_FILES, BATCHES, old_numpy, opened
 from tests.data.test_cifar10 import write as write_cifar10
-from tests.data.test_mnist import idx
+from tests.data.test_mnist import FILES, idx
 from tests.data.test_mnist import write as write_mnist
 
-IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = mnist.FILES
+IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
 
 def load_mnist(folder: Path) -> Dataset:
@@ -83,7 +83,7 @@ def test_mutated_idx_files(tmp_path: Path, zipped: bool) -> None:
     expected, choose = everything(load_mnist(tmp_path)), random.Random(0)
     read = 0
     for turn in range(300):
-        file = tmp_path / (mnist.FILES[turn % 4] + ".gz" * zipped)
+        file = tmp_path / (FILES[turn % 4] + ".gz" * zipped)
         whole = file.read_bytes()
         new = mutated(whole, choose)
         header = whole[: 16 if "images" in file.name else 8]
@@ -143,7 +143,7 @@ def test_the_name_does_not_decide_whether_a_file_is_zipped(tmp_path: Path) -> No
 def test_the_folders_of_kaggle(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     expected = everything(load_mnist(tmp_path))
-    for name in mnist.FILES:
+    for name in FILES:
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).unlink()
         (tmp_path / name).mkdir()
@@ -312,7 +312,7 @@ def test_arrays_of_every_order_and_labels_of_every_integer(protocol: int, order:
     for content in (made, old_numpy(made)):
         if content is not made and protocol >= 4:
             continue  # its frames have lengths
-        images, found = cifar10._python("x", content)
+        images, found = cifar10._python("x", content, "CIFAR-10", BATCH_FILES)
         assert images.is_contiguous()
         np.testing.assert_array_equal(images, PIXELS)
         assert found.tolist() == [1, 2, 3, 4]

@@ -12,9 +12,13 @@ import pytest
 import torch
 
 from rethink_fast.data import DataOptions, InMemoryImages, mnist
+from rethink_fast.data.registry import SMALL_SETS, IdxFiles
 from rethink_fast.errors import UserError
 
 CPU = torch.device("cpu")
+MNIST = SMALL_SETS["mnist"].files
+assert isinstance(MNIST, IdxFiles)
+FILES = MNIST.names
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -26,7 +30,7 @@ def write(folder: Path, *, train: int = 12, test: int = 5, zipped: bool = False,
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     arrays = {}
-    for name in mnist.FILES:
+    for name in FILES:
         n = train if name.startswith("train") else test
         shape = (n, 28, 28) if "images" in name else (n,)
         arrays[name] = generator.integers(0, 10, shape).astype(np.uint8)
