@@ -235,7 +235,7 @@ STRANGE: dict[str, tuple[bytes, str]] = {
     "labels None": (batch(labels=[1, 2, 3, None]), "its labels hold None"),
     "labels nested": (batch(labels=[[1], [2], [3], [4]]), r"its labels hold \[1\]"),
     "labels huge": (batch(labels=[1, 2, 3, 10**30]), "too large"),
-    "labels negative": (batch(labels=[1, 2, 3, -1]), r"too large ... 9 \(the first is -1\)"),
+    "labels negative": (batch(labels=[1, 2, 3, -1]), r"outside 0 ... 9 \(the first is -1\)"),
     "labels 10": (batch(labels=[1, 2, 3, 10]), "the first is 10"),
     "labels of floats": (batch(labels=np.ones(4)), "its labels are float64"),
     "labels one-hot": (batch(labels=np.eye(4, 10, dtype=np.int64)), r"int64 \(4, 10\)"),
