@@ -26,6 +26,7 @@ ExperimentName = Literal[
     "regularisers",
     "measures",
     "stability",
+    "memorization",
 ]
 
 
@@ -48,7 +49,7 @@ def reproduce(
     ----------
     experiment:
         The table, figure or theorem; regularisers for the summary of those; measures for which measure predicts the
-        gap; stability for what one label changes; or all.
+        gap; stability for what one label changes; memorization for which samples are memorised; or all.
     scale:
         full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
     seeds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import figure1, figure2, grid, regularisers, stability, table1, table2, table3, table4, theorem1
+from . import figure1, figure2, grid, memorization, regularisers, stability, table1, table2, table3, table4, theorem1
 from .scales import SCALES, Scale, scale_of
 from .spec import Experiment
 
@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, Callable[[Scale], Experiment]] = {
     "table2": table2.declare,
     "measures": grid.declare,
     "stability": stability.declare,
+    "memorization": memorization.declare,
 }
 """Every experiment in the order in which `all` runs them."""
 

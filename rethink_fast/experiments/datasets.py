@@ -99,6 +99,7 @@ class Sources:
         """Return the data set, how it is opened where that is not the usual way, and how many images are wanted."""
         if isinstance(task, TheoryTask):
             moved = task.name in ON_CPU and self._device.type != "cpu"
-            return task.dataset, ON_THE_CPU if moved else "", None
+            limit = dict(task.options)["images"] if task.name == "memorization" else None
+            return task.dataset, ON_THE_CPU if moved else "", limit
         windows = task.dataset == "imagenet" and wants_windows(task)
         return task.dataset, WINDOWS if windows else "", task.data.max_samples

@@ -21,6 +21,8 @@ from .spec import ResolvedTask
 
 COMPUTATION_SECONDS = {"theorem1": 4.0, "table3": 30.0, "grid run": 6.0, "stability": 60.0}
 """What the computations took on two cores at the laptop's scale: they cannot be probed."""
+POPULATION_SECONDS = {"mnist": 3e-4, "cifar10": 1.5e-3}
+"""What memorization took there for each model and image."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Estimates:
     def seconds(self, task: ResolvedTask) -> float:
         """Return the expected seconds of a task, with the usual number of epochs of its network."""
         if not isinstance(task, ResolvedRun):
+            options = dict(task.options)
+            if task.name == "memorization":
+                return POPULATION_SECONDS[task.dataset] * options["images"] * options["models"]
             return COMPUTATION_SECONDS[task.name]
         train = task.train
         kind = (task.dataset, task.model.model, train.batch_size, train.precision)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from ..bench.callbacks import NullCallback
 from ..config import Corruption, CorruptionName, Model, Run, Train
 from ..corruptions import KINDS
 from ..data import Dataset
-from ..data.source import Progress, Split, limited
+from ..data.source import Progress, limited
 from ..defaults import resolve
 from ..errors import Interrupted, UserError
 from ..measures.finished import CPU, FinishedRun
@@ -63,7 +63,7 @@ def train_and_measure(
     run = FinishedRun(Path(), {}, tuple(map(asdict, outcome.rows)), "", trained.model.eval(), first)
     inputs, labels = run.test_sample(TEST_IMAGES)
     record = {
-        **_described(run),
+        **described(trained),
         "model": f"mlp_1x{width}",
         "epochs": outcome.epoch,
         "train_accuracy": outcome.rows[-1].train_accuracy,
@@ -119,7 +119,7 @@ def stability_of(
         epochs=epochs,
     )
     return {
-        **_described(run),
+        **described(setup),
         "model": "mlp_1x512",
         "epochs": epochs,
         "pairs": [[asdict(each) for each in pair] for pair in found],
@@ -147,9 +147,10 @@ def _setup(dataset: Dataset, label_corruption: float, seed: int, train: Train, w
     return replace(setup, test=None)
 
 
-def _described(run: FinishedRun) -> dict[str, Any]:
+def described(setup: RunContext) -> dict[str, Any]:
     """Return what the record of a computation says of the run behind it."""
-    dataset, corruption = run.setup.dataset, run.setup.run.corruption
+    dataset, run = setup.dataset, setup.run
+    corruption = run.corruption
     return {
         "dataset": dataset.name,
         "data_source": dataset.data_source,
@@ -158,12 +159,12 @@ def _described(run: FinishedRun) -> dict[str, Any]:
             "probability": corruption.probability,
             "seed": corruption.seed,
         },
-        "num_classes": run.classes,
-        "n_train": run.n,
-        "n_test": len(cast(Split, dataset.test).index),
-        "batch_size": run.setup.run.train.batch_size,
-        "precision": "fp32",
-        "device": "cpu",
+        "num_classes": dataset.num_classes,
+        "n_train": len(dataset.train.index),
+        "n_test": len(dataset.test.index) if dataset.test else 0,
+        "batch_size": run.train.batch_size,
+        "precision": run.train.precision,
+        "device": str(setup.device),
     }
 
 

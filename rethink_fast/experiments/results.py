@@ -16,7 +16,7 @@ from .verdicts import VERDICTS
 
 MUST_MATCH = ("schema", "contract_version", "scale", "seeds")
 """What two reproductions must have in common to stand in one report."""
-NOT_REPORTED = ("profile", "compile", "measures", "pairs", "self_pair")
+NOT_REPORTED = ("profile", "compile", "measures", "pairs", "self_pair", "at_least")
 """Keys of a run's record that a report omits."""
 
 

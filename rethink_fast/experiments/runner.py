@@ -255,7 +255,8 @@ class Reproduction:
 
     def _compute(self, task: TheoryTask, entry: TaskEntry) -> dict[str, Any]:
         start = time.perf_counter()
-        result = compute(task, self.sources.dataset(task), self._progress)
+        dataset, warn = self.sources.dataset(task), self.screen.warn
+        result = compute(task, dataset, self._progress, folder=entry.folder, device=self.device, warn=warn)
         record = {**result, "seconds": time.perf_counter() - start, "environment": environment()}
         with writing(entry.folder, MAKE_ROOM):
             entry.folder.mkdir(parents=True, exist_ok=True)

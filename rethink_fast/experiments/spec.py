@@ -18,9 +18,9 @@ from ..defaults import ResolvedRun
 class TheoryTask:
     """A task that is not a plain run: a computation of theory_tasks.py.
 
-    name: theorem1, table3, grid run or stability.
+    name: theorem1, table3, grid run, stability or memorization.
     options: further arguments of its function.
-    seed: of the random labels, projections or filters; of a grid run or pair as of a run.
+    seed: of the random labels, projections or filters; of the others as of a run.
     """
 
     name: str

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ def groups_in(path: Path) -> list[range]:
     """Return the models that have a file, in ascending order."""
     found = [re.fullmatch(r"(\d{5,})-(\d{5,})\.npz", name) for name in os.listdir(path / MODELS)]
     return sorted((range(int(m[1]), int(m[2]) + 1) for m in found if m), key=lambda group: (group.start, group.stop))
+
+
+def usable_groups(path: Path, setup: RunContext, warn: Callable[[str], None]) -> list[range]:
+    """Return the models whose file is whole, in ascending order; other files are removed, and `warn` says so."""
+    found: list[range] = []
+    for group in groups_in(path):
+        try:
+            if found and group.start < found[-1].stop:
+                raise ValueError(f"model {group.start} is in the file before it")
+            load(path, group, setup)
+            found.append(group)
+        except ValueError as error:
+            warn(f"{group_file(path, group)} cannot be used ({error}): its models are trained again")
+            group_file(path, group).unlink()
+    return found
 
 
 def group_file(path: Path, group: range) -> Path:

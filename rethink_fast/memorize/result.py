@@ -23,6 +23,8 @@ from .scores import Scores, find_changed, gap_identity
 from .training import Trained
 
 InfluenceName = Literal["top", "all"]
+HIGH, ROUNDING = 0.25, 1e-9
+"""Where Feldman and Zhang (2020) begin to count a sample as memorised, and what rounding a difference of shares has."""
 COLUMNS = (
     *("index", "label", "clean_label", "corrupted", "memorization", "memorization_probability", "c_score"),
     *("standard_error", "in_count", "out_count"),
@@ -66,7 +68,7 @@ def summary(setup: RunContext, settings: dict[str, Any], scores: Scores, parts: 
             "changed_labels": int(changed.sum()),
             "mean_memorization_changed": float(memorization[changed].mean()) if changed.any() else None,
             "mean_memorization_clean": float(memorization[~changed].mean()) if not changed.all() else None,
-            "memorized_above_0.25": float((memorization > 0.25).mean()),
+            "highly_memorized": int((memorization >= HIGH - ROUNDING).sum()),
             "mean_standard_error": float(scores.standard_error.mean()),
             "least_in_count": int(scores.in_count.min()),
             "least_out_count": int(scores.out_count.min()),

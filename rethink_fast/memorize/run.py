@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,7 +121,11 @@ def _run(
             )
             raise
         with ranks.raise_together():
-            return _finish(path, setup, settings, options, screen, stop) if ranks.is_rank0 else None
+            if not ranks.is_rank0:
+                return None
+            found = finish(path, setup, settings, options.influence, stop.check)
+            view.show(screen, found.values, path)
+            return found
 
 
 def check_options(run: Run, options: Options) -> None:
@@ -178,7 +183,6 @@ def default_out(settings: dict[str, Any]) -> Path:
 
 def _there(path: Path, models: int, setup: RunContext, screen: ConsoleProgress) -> list[range]:
     """Return the models that are there and whole; files that are not are removed, saying so. Raises UserError."""
-    found: list[range] = []
     for group in files.groups_in(path):
         if group.stop > models:
             raise UserError(
@@ -188,15 +192,7 @@ def _there(path: Path, models: int, setup: RunContext, screen: ConsoleProgress) 
                 value=models,
                 allowed=f"at least {group.stop}",
             )
-        try:
-            if found and group.start < found[-1].stop:
-                raise ValueError(f"model {group.start} is in the file before it")
-            files.load(path, group, setup)
-            found.append(group)
-        except ValueError as error:
-            screen.warn(f"{files.group_file(path, group)} cannot be used ({error}): its models are trained again")
-            files.group_file(path, group).unlink()
-    return found
+    return files.usable_groups(path, setup, screen.warn)
 
 
 def _train(
@@ -229,22 +225,23 @@ def _train(
             raise error
 
 
-def _finish(
+def finish(
     path: Path,
     setup: RunContext,
     settings: dict[str, Any],
-    options: Options,
-    screen: ConsoleProgress,
-    stop: GracefulStop,
+    influence: InfluenceName,
+    check: Callable[[], None],
 ) -> Memorization:
-    """Score the samples by all models, write the results and show them."""
+    """Score the samples by all models in a folder, write the results there, and return them. Raises UserError.
+
+    settings: from `folder.identity`. influence: as in Options. check: raises Interrupted to stop.
+    """
     parts = []
     for group in files.groups_in(path):
-        stop.check()
+        check()
         parts.append(files.load(path, group, setup))
     scores = score(setup, parts)
     found = Memorization(path, result.summary(setup, settings, scores, parts), scores)
     sheet.save(path / "contact-sheet.png", setup, scores)
-    result.keep(path, found, parts, setup, options.influence)
-    view.show(screen, found.values, path)
+    result.keep(path, found, parts, setup, influence)
     return found

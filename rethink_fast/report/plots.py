@@ -93,9 +93,11 @@ def picture(plot: dict[str, Any]) -> Figure:
         axes.set_ylim(*plot["y_limits"])
     _plain(axes)
     handles = [Line2D([], [], color=colours[label], linewidth=2) for label in labels]
-    handles += [Line2D([], [], color=INK, linestyle="--", linewidth=1.1)]
-    names = [*map(shown, labels), "the paper"]
-    if plot["ours"]:
+    names = [*map(shown, labels)]
+    if plot["paper"]:
+        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.1))
+        names.append("the paper")
+    if plot["paper"] and plot["ours"]:
         handles.append(Line2D([], [], color=INK, linewidth=1.8, marker="o", markersize=3))
         names.append("ours")
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)

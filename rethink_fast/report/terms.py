@@ -13,7 +13,7 @@ from ..markdown import heading, paragraph, table
 from . import wording
 
 TITLE = "The paper's terms, and what was measured of them"
-SHOWN_WITH = ("measures", "stability")
+SHOWN_WITH = ("measures", "stability", "memorization")
 """Experiments that bring the table into a report."""
 HEADER = ["term", "kind", "what it says of these networks", "measured", "what says more"]
 Evidence = Callable[[dict[str, Any]], str | None]
@@ -89,7 +89,11 @@ TERMS = (
             _finding("table1", "every network fits random labels"),
             _finding("measures", "every network of the grid fits"),
         ),
-        (_measure("ntk complexity"), _measure("pac bayes")),
+        (
+            _measure("ntk complexity"),
+            _measure("pac bayes"),
+            _finding("memorization", "on MNIST changed labels are memorised"),
+        ),
     ),
     Term(
         "uniform stability",
@@ -99,6 +103,7 @@ TERMS = (
         (
             _finding("stability", "the average, which the bound does not see"),
             _finding("stability", "on MNIST the average tells"),
+            _finding("memorization", "with true labels mean memorization is the generalization gap"),
         ),
     ),
     Term(

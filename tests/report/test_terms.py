@@ -59,7 +59,7 @@ def test_what_fails_says_so_and_what_was_not_run_too(values: dict[str, Any]) -> 
 
 
 def test_a_record_without_measures_or_of_another_kind_is_shown_without_it(values: dict[str, Any]) -> None:
-    for name in ("measures", "stability"):
+    for name in ("measures", "stability", "memorization"):
         del values["experiments"][name]
     assert section(values) == []
     assert "not run" in "\n".join(section({"experiments": {"stability": {"findings": []}}}))
