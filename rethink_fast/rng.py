@@ -20,6 +20,11 @@ TEST_INDEX = 2**62
 """A test image at position j has the index TEST_INDEX + j."""
 LARGEST_DEGREES = 25.0
 """A random rotation turns an image by at most this, either way."""
+LEAST_AREA = 0.1
+LEAST_ASPECT, ASPECT_RANGE = 0.75, 0.58
+"""Of the window of a random resized crop: its share of the image, and its width over its height."""
+LARGEST_BRIGHTNESS, LARGEST_FACTOR, LARGEST_TURN = 32 / 255, 0.5, 0.2
+"""Of color jitter: what brightness adds to values of 0 ... 1, a factor's distance from 1, the hue's part of 1."""
 
 _MASK = 0xFFFFFFFF
 _TAG = 0x72746866

@@ -22,6 +22,7 @@ from triton.runtime import driver
 
 from benchmarks.counts.resources import of_cubin
 from rethink_fast.kernels import (
+    triton_distortion,
     triton_gaussian,
     triton_partially_corrupted_labels,
     triton_preprocess,
@@ -84,6 +85,35 @@ def image_case(
     return call
 
 
+def distorted_case(
+    size: int, corruption: str, normalisation: str, dtype: torch.dtype, *, resized: bool, jitter: bool
+) -> Callable[[], Tensor]:
+    """A call of the fused preprocessing with a flip and ImageNet's augmentation, on square images of three channels."""
+
+    def call() -> Tensor:
+        return triton_distortion.preprocess_distorted(
+            torch.zeros(1, size, size, 3, dtype=torch.uint8),
+            torch.zeros(2, dtype=torch.int64),
+            torch.zeros(2, dtype=torch.int64),
+            [0, 0, size, size],
+            corruption,
+            2**62 + 1,
+            torch.zeros(3),
+            torch.ones(3),
+            [size, size],
+            False,
+            True,
+            False,
+            resized,
+            jitter,
+            torch.ones((), dtype=torch.int64),
+            normalisation,
+            dtype,
+        )
+
+    return call
+
+
 def cases() -> dict[str, Callable[[], Tensor]]:
     """Every kernel, in every form that a run of the package uses."""
     two = torch.zeros(2, dtype=torch.int64)
@@ -108,6 +138,15 @@ def cases() -> dict[str, Callable[[], Tensor]]:
     )
     out["cifar10 28 true augmented"] = image_case(32, 28, 3, "", "whiten", half, augment=True)
     out["cifar10 28 true rotated"] = image_case(32, 28, 3, "", "whiten", half, rotation=True)
+    for corruption in ("", "random_pixels"):
+        name = f"imagenet 299 {corruption or 'true'}"
+        out[f"{name} resized"] = distorted_case(299, corruption, "unit_range", half, resized=True, jitter=False)
+        out[f"{name} distorted"] = distorted_case(299, corruption, "unit_range", half, resized=True, jitter=True)
+    out["imagenet 299 true jittered"] = distorted_case(299, "", "unit_range", half, resized=False, jitter=True)
+    out["imagenet 299 gaussian distorted"] = distorted_case(
+        299, "gaussian", "unit_range", half, resized=True, jitter=True
+    )
+    out["cifar10 28 true distorted"] = distorted_case(28, "", "whiten", half, resized=True, jitter=True)
     out["mnist 28 true"] = image_case(28, 28, 1, "", "whiten", full)
     return out
 
@@ -131,8 +170,13 @@ def main(capability: int, wanted: list[str]) -> None:
             continue
         before = {id(k) for k in _compiled()}
         call()
-        kernels = [k for k in _compiled() if id(k) not in before]
-        out[name] = {k.metadata.name: resources(k) for k in kernels}
+        out[name] = {}
+        for kernel in _compiled():
+            if id(kernel) not in before:
+                title = kernel.metadata.name
+                # the passes of one kernel, in their order
+                number = sum(key.startswith(title) for key in out[name]) + 1
+                out[name][title if number == 1 else f"{title}, pass {number}"] = resources(kernel)
     print(json.dumps(out))
 
 
@@ -143,6 +187,7 @@ def _compiled() -> list[Any]:
         triton_gaussian._gaussian_kernel,
         triton_whitening._statistics_kernel,
         triton_preprocess._prepare_kernel,
+        triton_distortion._distortion_kernel,
     ]
     return [kernel for function in functions for kernel in function.device_caches[0][0].values()]
 

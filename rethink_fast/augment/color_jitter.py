@@ -18,8 +18,6 @@ from torch import Tensor
 
 from .. import rng
 
-BRIGHTNESS, FACTOR, HUE = 32 / 255, 0.5, 0.2
-
 
 def color_jitter(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Distort the colours of each image, a pure function of (seed, epoch, index).
@@ -34,11 +32,12 @@ def color_jitter(images: Tensor, index: Tensor, *, seed: int, epoch: int | Tenso
     # The lowest bit of the first word is the order's: what is left of a word is drawn from the others.
     swing = ((words >> 1).double() + 0.5) * 2.0**-30 - 1.0
     brightness, contrast, saturation, hue = swing.float()[:, :, None, None, None].unbind(1)
+    contrast, saturation = 1 + rng.LARGEST_FACTOR * contrast, 1 + rng.LARGEST_FACTOR * saturation
     # A plane a channel: the largest of three that lie side by side takes a processor longer.
-    x = images.permute(0, 3, 1, 2).float().contiguous() / 255.0 + BRIGHTNESS * brightness
-    x = torch.where(second, adjust_contrast(x, 1 + FACTOR * contrast), x)
-    x = adjust_hue(adjust_saturation(x, 1 + FACTOR * saturation), HUE * hue)
-    x = torch.where(second, x, adjust_contrast(x, 1 + FACTOR * contrast))
+    x = images.permute(0, 3, 1, 2).float().contiguous() / 255.0 + rng.LARGEST_BRIGHTNESS * brightness
+    x = torch.where(second, adjust_contrast(x, contrast), x)
+    x = adjust_hue(adjust_saturation(x, saturation), rng.LARGEST_TURN * hue)
+    x = torch.where(second, x, adjust_contrast(x, contrast))
     return (x.clamp(0.0, 1.0) * 255.0).permute(0, 2, 3, 1)
 
 

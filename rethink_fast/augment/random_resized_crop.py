@@ -15,9 +15,6 @@ from torch import Tensor
 
 from .. import rng
 
-LEAST_AREA = 0.1
-LEAST_ASPECT, ASPECT_RANGE = 0.75, 0.58
-
 
 def crop_windows(height: Tensor, width: Tensor, index: Tensor, *, seed: int, epoch: int | Tensor) -> Tensor:
     """Return where each image is cut, a pure function of (seed, epoch, index) and its size.
@@ -28,8 +25,8 @@ def crop_windows(height: Tensor, width: Tensor, index: Tensor, *, seed: int, epo
     Returns int64 [B, 4]: top, left, height, width.
     """
     words = rng.draw(seed, rng.Stream.RESIZED_CROP, index, epoch)
-    aspect = LEAST_ASPECT + ASPECT_RANGE * ((words[:, 0].double() + 0.5) * 2.0**-32)
-    least = (LEAST_AREA * (height * width).double() / aspect).sqrt().round().long().clamp_min(1)
+    aspect = rng.LEAST_ASPECT + rng.ASPECT_RANGE * ((words[:, 0].double() + 0.5) * 2.0**-32)
+    least = (rng.LEAST_AREA * (height * width).double() / aspect).sqrt().round().long().clamp_min(1)
     most = torch.minimum((width / aspect).round().long().clamp_min(1), height)
     tall = least + rng.mulhi(words[:, 1], (most - least + 1).clamp_min(1))
     wide = torch.minimum((tall * aspect).round().long().clamp_min(1), width)

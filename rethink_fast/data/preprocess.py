@@ -3,8 +3,8 @@
     gather -> fixed crop -> corruption -> random crop, or resized crop -> flip -> rotation -> colour -> whitening
            -> cast, channels_last
 
-Corruption comes before anything random and sees only (image, index, seed, statistics). The op does all but the resized
-crop and the colour; where one of these is asked for it gives its pixels as they are, and plain torch does the rest.
+Corruption comes before anything random and sees only (image, index, seed, statistics). The op `prepare` does all
+but the resized crop and the colour; `preprocess_distorted` does these as well, in plain torch on a CPU.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def preprocess(
     top, left = preprocessing.window[0], preprocessing.window[1]
     if top + preprocessing.window[2] > height or left + preprocessing.window[3] > width:
         raise ValueError(f"window {preprocessing.window} is out of range: it must lie in images of {height} x {width}")
+    if preprocessing.color_jitter and channels != 3:
+        raise ValueError(f"color_jitter needs images of 3 channels, not {channels}")
     rows = check_rows(rows, images)
     index = check_index(index, len(rows), images.device)
     mean = std = None
@@ -120,39 +122,15 @@ def preprocess(
         mean,
         std,
         preprocessing.size,
+        preprocessing.crop,
+        preprocessing.flip,
+        preprocessing.rotation,
     )
-    now = _epoch_on(images.device, epoch)
-    if now is None or not (preprocessing.random_resized_crop or preprocessing.color_jitter):
-        return torch.ops.rethink_fast.prepare(
-            *arguments,
-            preprocessing.crop,
-            preprocessing.flip,
-            preprocessing.rotation,
-            now,
-            preprocessing.normalisation,
-            preprocessing.dtype,
-        )
-    # what follows a resized crop cannot come before it
-    stages = (
-        (False, False, False)
-        if preprocessing.random_resized_crop
-        else (preprocessing.crop, preprocessing.flip, preprocessing.rotation)
-    )
-    scaled = torch.ops.rethink_fast.prepare(*arguments, *stages, now, "unit_range", torch.float32)
-    return _distorted((scaled.permute(0, 2, 3, 1) + 1.0) * 127.5, index, preprocessing, now)
-
-
-def _distorted(x: Tensor, index: Tensor, preprocessing: Preprocessing, epoch: Tensor) -> Tensor:
-    """The stages that the op lacks, on pixels float32 [B, H, W, C], and those that come after them."""
-    if preprocessing.random_resized_crop:
-        x = random_resized_crop(x, index, seed=preprocessing.seed, epoch=epoch)
-        if preprocessing.flip:
-            x = random_flip(x, index, seed=preprocessing.seed, epoch=epoch)
-        if preprocessing.rotation:
-            x = random_rotation(x, index, seed=preprocessing.seed, epoch=epoch)
-    if preprocessing.color_jitter:
-        x = color_jitter(x, index, seed=preprocessing.seed, epoch=epoch)
-    return _network_input(x, preprocessing.normalisation, preprocessing.dtype)
+    now, last = _epoch_on(images.device, epoch), (preprocessing.normalisation, preprocessing.dtype)
+    distortion = preprocessing.random_resized_crop, preprocessing.color_jitter
+    if now is None or not any(distortion):
+        return torch.ops.rethink_fast.prepare(*arguments, now, *last)
+    return torch.ops.rethink_fast.preprocess_distorted(*arguments, *distortion, now, *last)
 
 
 def _network_input(x: Tensor, normalisation: str, dtype: torch.dtype) -> Tensor:
@@ -214,4 +192,41 @@ def preprocess_reference(
         x = random_flip(x, index, seed=seed, epoch=now)
     if rotation and now is not None:
         x = random_rotation(x, index, seed=seed, epoch=now)
+    return _network_input(x, normalisation, dtype)
+
+
+@kernels.reference("preprocess_distorted")
+def preprocess_distorted_reference(
+    images: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    window: list[int],
+    corruption: str,
+    seed: int,
+    mean: Tensor | None,
+    std: Tensor | None,
+    size: list[int],
+    crop: bool,
+    flip: bool,
+    rotation: bool,
+    resized: bool,
+    jitter: bool,
+    epoch: Tensor,
+    normalisation: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return what the op `preprocess_distorted` returns: `prepare` as far as it goes, and the rest in plain torch."""
+    # what follows a resized crop cannot come before it
+    stages = (False, False, False) if resized else (crop, flip, rotation)
+    given = images, rows, index, window, corruption, seed, mean, std, size
+    scaled = torch.ops.rethink_fast.prepare(*given, *stages, epoch, "unit_range", torch.float32)
+    x = (scaled.permute(0, 2, 3, 1) + 1.0) * 127.5
+    if resized:
+        x = random_resized_crop(x, index, seed=seed, epoch=epoch)
+        if flip:
+            x = random_flip(x, index, seed=seed, epoch=epoch)
+        if rotation:
+            x = random_rotation(x, index, seed=seed, epoch=epoch)
+    if jitter:
+        x = color_jitter(x, index, seed=seed, epoch=epoch)
     return _network_input(x, normalisation, dtype)

@@ -31,6 +31,9 @@ SCHEMAS = {
     "prepare": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, Tensor? mean, "
     "Tensor? std, int[] size, bool crop, bool flip, bool rotation, Tensor? epoch, str normalisation, "
     "ScalarType dtype) -> Tensor",
+    "preprocess_distorted": "(Tensor images, Tensor rows, Tensor index, int[] window, str corruption, int seed, "
+    "Tensor? mean, Tensor? std, int[] size, bool crop, bool flip, bool rotation, bool random_resized_crop, "
+    "bool color_jitter, Tensor epoch, str normalisation, ScalarType dtype) -> Tensor",
     "resize": "(Tensor[] images, Tensor(a!) out) -> ()",
 }
 """The only definition of each op: the compiled libraries implement these and define none."""
@@ -41,6 +44,7 @@ TRITON = {
     "random_pixels": "triton_random_pixels",
     "gaussian": "triton_gaussian",
     "prepare": "triton_preprocess",
+    "preprocess_distorted": "triton_distortion",
 }
 """The module that holds the Triton launcher of each op, under the op's own name."""
 
@@ -96,6 +100,7 @@ FAKES: dict[str, Callable[..., Tensor | None]] = {
     "gaussian": _gaussian_fake,
     "order": _order_fake,
     "prepare": _prepare_fake,
+    "preprocess_distorted": _prepare_fake,
     "resize": _resize_fake,
 }
 

@@ -56,6 +56,8 @@ class Plan:
     images: int = 1
     parts: int = 1
     parts_block: int = 0
+    resizes: bool = False
+    jitters: bool = False
 
     @property
     def elements(self) -> int:
@@ -150,23 +152,23 @@ def augmentation(a0, a1, index, epoch, plan: tl.constexpr):
 
 
 @triton.jit
-def _place(y, x, turn, plan: tl.constexpr):
-    """Where in the window the pixel (y, x) of the cropped and flipped image comes from: (y, x)."""
+def place(y, x, turn, plan: tl.constexpr):
+    """Return where in the window the pixel (y, x) of the cropped and flipped image comes from: (y, x)."""
     if plan.flip:
         x = tl.where(turn[2], plan.out_width - 1 - x, x)
     return y + turn[0], x + turn[1]
 
 
 @triton.jit
-def _permuted(words, y, x, plan: tl.constexpr):
-    """Where in the window the permutation fetches its pixel (y, x) from: (y, x)."""
+def permuted(words, y, x, plan: tl.constexpr):
+    """Return where in the window the permutation fetches its pixel (y, x) from: (y, x)."""
     position = permute(words, y * plan.window_width + x, plan.positions)
     return position // plan.window_width, position % plan.window_width
 
 
 @triton.jit
-def _stored(y, x, plan: tl.constexpr):
-    """The position in the stored image of the pixel (y, x) of the window."""
+def stored(y, x, plan: tl.constexpr):
+    """Return the position in the stored image of the pixel (y, x) of the window."""
     return (y + plan.top) * plan.width + x + plan.left
 
 
@@ -175,9 +177,9 @@ def sources(words, turn, first, plan: tl.constexpr):
     """Return the stored positions of the pixels of a tile that starts at pixel `first`: int32 [pixels]."""
     if plan.gathers:
         pixel = tl.minimum(first + tl.arange(0, plan.pixels), plan.out_height * plan.out_width - 1)
-        y, x = _place(pixel // plan.out_width, pixel % plan.out_width, turn, plan)
-        y, x = _permuted(words, y, x, plan)
-        return _stored(y, x, plan)
+        y, x = place(pixel // plan.out_width, pixel % plan.out_width, turn, plan)
+        y, x = permuted(words, y, x, plan)
+        return stored(y, x, plan)
     else:
         return tl.full((), 0, tl.int32)
 
@@ -185,46 +187,68 @@ def sources(words, turn, first, plan: tl.constexpr):
 @triton.jit
 def _rows(stored_ptr, turn, number, mask, plan: tl.constexpr):
     """Elements `number` of a true image that is only cropped: rows of bytes as they are stored."""
-    offs = _stored(turn[0], turn[1], plan) * plan.channels + number
+    offs = stored(turn[0], turn[1], plan) * plan.channels + number
     if plan.width != plan.out_width:
         offs += number // (plan.out_width * plan.channels) * ((plan.width - plan.out_width) * plan.channels)
     return tl.load(stored_ptr + offs, mask=mask, other=0)
 
 
 @triton.jit
-def _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, mask, plan: tl.constexpr):
-    """Channel c of the pixels (y, x) of the corrupted, cropped and flipped image: uint8, or float32 for gaussian."""
-    y, x = _place(y, x, turn, plan)
-    if plan.corruption == "gaussian":
-        number = (y * plan.window_width + x) * plan.channels + c
-        w0, w1, w2, w3 = draw(k0, k1, index, number // 8)
-        which = number // 2 % 4
-        word = tl.where(which < 2, tl.where(which == 0, w0, w1), tl.where(which == 2, w2, w3))
-        even, odd = normals(word)
-        return tl.fma(tl.where(number % 2 == 0, even, odd), tl.load(std_ptr + c), tl.load(mean_ptr + c))
-    else:
-        if plan.moves:
-            y, x = _permuted(words, y, x, plan)
-        return tl.load(stored_ptr + _stored(y, x, plan) * plan.channels + c, mask=mask, other=0)
+def noise(mean_ptr, std_ptr, k0, k1, index, y, x, c, plan: tl.constexpr):
+    """Return channel c of gaussian at the pixels (y, x) of the window, float32."""
+    number = (y * plan.window_width + x) * plan.channels + c
+    w0, w1, w2, w3 = draw(k0, k1, index, number // 8)
+    which = number // 2 % 4
+    word = tl.where(which < 2, tl.where(which == 0, w0, w1), tl.where(which == 2, w2, w3))
+    even, odd = normals(word)
+    return tl.fma(tl.where(number % 2 == 0, even, odd), tl.load(std_ptr + c), tl.load(mean_ptr + c))
 
 
 @triton.jit
-def _turned(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, mask, plan: tl.constexpr):
-    """Channel c at the pixels (y, x) of the rotated image: bilinear, zero outside."""
+def _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, mask, plan: tl.constexpr):
+    """Channel c of the pixels (y, x) of the corrupted, cropped and flipped image: uint8, or float32 for gaussian."""
+    y, x = place(y, x, turn, plan)
+    if plan.corruption == "gaussian":
+        return noise(mean_ptr, std_ptr, k0, k1, index, y, x, c, plan)
+    else:
+        if plan.moves:
+            y, x = permuted(words, y, x, plan)
+        return tl.load(stored_ptr + stored(y, x, plan) * plan.channels + c, mask=mask, other=0)
+
+
+@triton.jit
+def before_rotation(y, x, turn, plan: tl.constexpr):
+    """Return where the pixels (y, x) of the rotated image come from: (y, x) float32, between pixels or outside."""
     across = x.to(tl.float32) - (plan.out_width - 1) / 2
     down = y.to(tl.float32) - (plan.out_height - 1) / 2
     cos, sin = turn[3], turn[4]
     from_x = cos * across + sin * down + (plan.out_width - 1) / 2
     from_y = cos * down - sin * across + (plan.out_height - 1) / 2
-    x0, y0 = tl.floor(from_x), tl.floor(from_y)
+    return from_y, from_x
+
+
+@triton.jit
+def corner_of(from_y, from_x, corner: tl.constexpr, mask, plan: tl.constexpr):
+    """Return one of the four pixels around a place: y, x, its weights in y and x, and whether it is in the image.
+
+    y and x are 0 where it is not.
+    """
+    y0, x0 = tl.floor(from_y), tl.floor(from_x)
+    at_x, at_y = x0.to(tl.int32) + corner % 2, y0.to(tl.int32) + corner // 2
+    inside = mask & (at_x >= 0) & (at_x < plan.out_width) & (at_y >= 0) & (at_y < plan.out_height)
     weight_x, weight_y = from_x - x0, from_y - y0
+    x_share = weight_x if corner % 2 == 1 else 1.0 - weight_x
+    y_share = weight_y if corner // 2 == 1 else 1.0 - weight_y
+    return tl.where(inside, at_y, 0), tl.where(inside, at_x, 0), y_share, x_share, inside
+
+
+@triton.jit
+def _turned(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, y, x, c, mask, plan: tl.constexpr):
+    """Channel c at the pixels (y, x) of the rotated image: bilinear, zero outside."""
+    from_y, from_x = before_rotation(y, x, turn, plan)
     total = tl.zeros(x.shape, tl.float32)
     for corner in tl.static_range(4):
-        at_x, at_y = x0.to(tl.int32) + corner % 2, y0.to(tl.int32) + corner // 2
-        inside = mask & (at_x >= 0) & (at_x < plan.out_width) & (at_y >= 0) & (at_y < plan.out_height)
-        at_x, at_y = tl.where(inside, at_x, 0), tl.where(inside, at_y, 0)
-        x_share = weight_x if corner % 2 == 1 else 1.0 - weight_x
-        y_share = weight_y if corner // 2 == 1 else 1.0 - weight_y
+        at_y, at_x, y_share, x_share, inside = corner_of(from_y, from_x, corner, mask, plan)
         pixel = _element(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, at_y, at_x, c, inside, plan).to(
             tl.float32
         )

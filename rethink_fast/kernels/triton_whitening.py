@@ -37,6 +37,17 @@ def moments(x, mask, count):
 
 
 @triton.jit
+def merged(count, mean, squares, size, more_mean, more_squares):
+    """Return count, mean and sum of squared deviations of `count` elements together with `size` more.
+
+    Chan, Golub and LeVeque 1983: exact for a constant image, for then the difference is 0.
+    """
+    share = tl.math.div_rn(size, count + size)
+    squares += more_squares + (more_mean - mean) * (more_mean - mean) * count * share
+    return count + size, mean + (more_mean - mean) * share, squares
+
+
+@triton.jit
 def inverse_deviation(squares, plan: tl.constexpr):
     """Return 1 / max(std, 255 / sqrt(elements)) from the sum of squared deviations, in pixel units."""
     std = tl.sqrt_rn(tl.math.div_rn(squares, tl.full((), plan.elements, tl.float32)))
@@ -78,11 +89,7 @@ def _statistics_kernel(
                     x = values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, start, chunk, plan)
                     mask = first + tl.arange(0, plan.block) < plan.elements
                     chunk_mean, chunk_squares = moments(x, mask, size)
-                    # Chan, Golub and LeVeque 1983: exact for a constant image, for then the difference is 0
-                    share = tl.math.div_rn(size, count + size)
-                    squares += chunk_squares + (chunk_mean - mean) * (chunk_mean - mean) * count * share
-                    mean += (chunk_mean - mean) * share
-                    count += size
+                    count, mean, squares = merged(count, mean, squares, size, chunk_mean, chunk_squares)
     tl.store(partial_ptr + tl.program_id(0) * 2, mean)
     tl.store(partial_ptr + tl.program_id(0) * 2 + 1, squares)
 

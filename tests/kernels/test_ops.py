@@ -137,6 +137,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: noise(seed=2**64), "seed 18446744073709551616 is out of range"),
     (lambda: prepared(rows=INDEX + 1), r"row 4 is out of range: choose one in \[0, 4\), the images given"),
     (lambda: prepared(rows=INDEX - 1), "row -1 is out of range"),
+    (lambda: prepared(images=IMAGES[..., :1], color_jitter=True), "color_jitter needs images of 3 channels, not 1"),
+    (lambda: prepared(images=IMAGES[..., [0, 1, 2, 0]], color_jitter=True), "color_jitter needs images of 3 channels"),
     (lambda: prepared(rows=INDEX[:2]), "index of shape .4. does not fit: give one entry for each of 2 samples"),
     (lambda: prepared(index=INDEX - 1), "index -1 is out of range"),
     (lambda: prepared(images=IMAGES.float()), "images of torch.float32 are not allowed: give uint8"),

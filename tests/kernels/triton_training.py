@@ -26,7 +26,7 @@ from rethink_fast.data.loader import Batch, ModelInput
 from rethink_fast.data.preprocess import preprocess, preprocess_reference
 from rethink_fast.defaults import resolve
 from rethink_fast.train.setup import RunContext, build_run
-from tests.kernels.triton_values import EPS, input_bound
+from tests.kernels.triton_values import EPS, input_bound, pixel_bound
 
 pytestmark = pytest.mark.filterwarnings("ignore:Warning only once for all operators")  # the C++ ops are overridden
 CPU = torch.device("cpu")
@@ -140,7 +140,7 @@ def test_steps_on_whitened_images_are_within_the_bound(corruption: str) -> None:
         scaled = replace(expected.setup.train.preprocessing, normalisation="unit_range")
         with ops_run_by(REFERENCES):
             unit = preprocess(batch.images, batch.rows, batch.index, scaled, epoch=EPOCH)
-        bound = input_bound(unit, expected_in, "rotation" in augment, "whiten")
+        bound = input_bound(unit, expected_in, pixel_bound(unit, "rotation" in augment), "whiten")
         assert bool(((ours_in.double() - expected_in.double()).abs() <= bound).all())
         far = max(far, float(bound.max()))
     assert torch.equal(ours.state["counter.steps"], expected.state["counter.steps"])

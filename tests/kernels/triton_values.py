@@ -195,21 +195,28 @@ def prepare_both(
 
 def assert_near(out: Tensor, unit: Tensor, expected: Tensor, rotation: bool, normalisation: str) -> None:
     """Check `input_bound`; `unit` is the reference before whitening, scaled to [-1, 1]."""
-    bound = input_bound(unit, expected, rotation, normalisation)
+    bound = input_bound(unit, expected, pixel_bound(unit, rotation), normalisation)
     if out.dtype == torch.bfloat16:
         bound = bound + 2.0**-7 * expected.double().abs()  # a unit in the last place
     assert bool(((out.double() - expected.double()).abs() <= bound).all())
 
 
-def input_bound(unit: Tensor, expected: Tensor, rotation: bool, normalisation: str) -> Tensor:
-    """How far a float32 network input may be from the reference's, in the order the errors arise."""
-    # pixel units: noise is within 5.4 * 80 + 140 of zero, bytes within 255
-    largest = 572.0
+LARGEST = 572.0
+"""Pixel units: noise is within 5.4 * 80 + 140 of zero, bytes within 255."""
+
+
+def pixel_bound(unit: Tensor, rotation: bool) -> float:
+    """How far a value may be from the reference's before it is normalised, in pixel units."""
     pixels = float(noise_bound(torch.tensor(140.0), torch.tensor(80.0)))
     if rotation:
         # a coordinate is rounded at most 16 times in the two together, at the size of the image; across a pixel the
         # value changes by at most the difference of two neighbours in x, and likewise in y
-        pixels += 2 * (2 * largest) * 16 * EPS * max(unit.shape[2:]) + 8 * largest * EPS
+        pixels += 2 * (2 * LARGEST) * 16 * EPS * max(unit.shape[2:]) + 8 * LARGEST * EPS
+    return pixels
+
+
+def input_bound(unit: Tensor, expected: Tensor, pixels: float, normalisation: str) -> Tensor:
+    """How far a float32 network input may be from the reference's. pixels: how far before it is normalised."""
     x = (unit.double() + 1) * 127.5
     if normalisation == "unit_range":
         scale, spread = torch.tensor(1 / 127.5, dtype=torch.float64), 4.0
@@ -218,7 +225,7 @@ def input_bound(unit: Tensor, expected: Tensor, rotation: bool, normalisation: s
         scale, spread = 1 / deviation.clamp_min(255 * x[0].numel() ** -0.5), 24.0
     # x and its mean are each rounded a few times; the deviation's sum over n <= 2^13 elements at most 13 times, and
     # its root halves that, in each of the two
-    return scale * (pixels + 8 * largest * EPS) + spread * EPS * expected.double().abs()
+    return scale * (pixels + 8 * LARGEST * EPS) + spread * EPS * expected.double().abs()
 
 
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
