@@ -40,11 +40,11 @@ LABELS = {"true labels": 0.0, "a fifth random": 0.2}
 TITLES: dict[DatasetName, str] = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 CURVES: dict[str, tuple[DatasetName, str, str]] = {
     "MNIST, true labels": ("mnist", "true labels", "all"),
-    "MNIST, a fifth random: the others": ("mnist", "a fifth random", "unchanged"),
-    "MNIST, a fifth random: changed labels": ("mnist", "a fifth random", "changed"),
+    "MNIST, unchanged labels": ("mnist", "a fifth random", "unchanged"),
+    "MNIST, changed labels": ("mnist", "a fifth random", "changed"),
     "CIFAR-10, true labels": ("cifar10", "true labels", "all"),
-    "CIFAR-10, a fifth random: the others": ("cifar10", "a fifth random", "unchanged"),
-    "CIFAR-10, a fifth random: changed labels": ("cifar10", "a fifth random", "changed"),
+    "CIFAR-10, unchanged labels": ("cifar10", "a fifth random", "unchanged"),
+    "CIFAR-10, changed labels": ("cifar10", "a fifth random", "changed"),
 }
 APART, BY_MEMORIZATION, BY_AUM = 0.5, 0.93, 0.95
 
@@ -101,7 +101,7 @@ def _auroc(score: str, key: str) -> Measure:
 def _said(found: Results, of: TheoryTask, measure: Measure, how: str = ".3f") -> str:
     """Return the mean over the seeds in words; "-" where there is none."""
     try:
-        return f"{found.mean(of, measure):{how}}"
+        return f"{found.mean(of, measure):{how}}".replace("%", " %")
     except Failed:
         return "-"
 
@@ -110,8 +110,8 @@ def _gap_cells(scale: Scale) -> Callable[[Results], tuple[list[str], list[list[s
     accuracies = ("train_accuracy", "held_out_accuracy", "test_accuracy")
 
     def cells(found: Results) -> tuple[list[str], list[list[str]]]:
-        header = ["data", "labels", "images", "models", "which fit", "train accuracy", "held-out", "test"]
-        header += ["mean memorization", "less train - held-out", "tolerance", f"samples of at least {HIGH:g}"]
+        header = ["data", "labels", "images", "models", "models that fit", "train", "held-out", "test"]
+        header += ["mean memorization", "minus (train - held-out)", "tolerance", f"samples with at least {HIGH:g}"]
         header += ["mean, changed labels", "mean, the others"]
         rows = []
         for (dataset, labels), of in _finished(scale, found).items():
@@ -170,7 +170,8 @@ def _plot(scale: Scale) -> Plot:
         lambda found: available(partial(_curve, scale, found, label) for label in CURVES),
         x_limit=1.0,
         y_limits=(0.0, 100.0),
-        note=f"the star is at {HIGH:g}, from where Feldman and Zhang (2020) count a sample as memorised; on MNIST the "
+        note="changed and unchanged labels are those of a population with a fifth of the labels random; the star is at "
+        f"{HIGH:g}, from where Feldman and Zhang (2020) count a sample as memorised; on MNIST the "
         "changed labels stand apart, on CIFAR-10 a perceptron memorises nearly every image, whatever its label",
     )
 
@@ -186,8 +187,8 @@ def _identity(scale: Scale, dataset: DatasetName) -> Finding:
         return Check(all(gap["holds"] for gap, _ in gaps), said)
 
     return Finding(
-        f"on {TITLES[dataset]} mean memorization is the train accuracy less that on the images held out",
-        "difference within four standard deviations of what the unequal numbers of models with each sample give",
+        f"on {TITLES[dataset]} mean memorization is train minus held-out accuracy",
+        "difference within four standard deviations of what unequal numbers of models per sample cause",
         check,
     )
 
@@ -209,7 +210,7 @@ def _test_gap(scale: Scale) -> Finding:
         return Check(all(gap["test_holds"] for gap, _ in gaps), said)
 
     return Finding(
-        "with true labels mean memorization is the generalization gap, train less test accuracy",
+        "with true labels mean memorization is the generalization gap, train minus test accuracy",
         "within four standard deviations of sampling both sets, on MNIST and CIFAR-10",
         check,
     )
@@ -252,10 +253,10 @@ def declare(scale: Scale) -> Experiment:
                 (
                     "mem(i) = Pr[sample i is right | trained with it] - Pr[the same | trained without it]; the second "
                     "term averages to the held-out accuracy, so mean memorization is a gap.",
-                    "With random labels among them, the held-out images have such labels too and the test images do "
-                    "not: the test accuracy is then of another distribution.",
+                    "With a fifth of the labels random, those of held-out images are too, and those of test images are "
+                    "not: mean memorization is then not the gap to the test accuracy.",
                     "Each population's scores, its influences on test images and its sheet of the most and the least "
-                    "memorised images are in runs/FOLDER/population (FOLDER: see Runs).",
+                    "memorised images are in runs/FOLDER/population; the table of runs names the folders.",
                 ),
             ),
             Summary(
@@ -273,7 +274,7 @@ def declare(scale: Scale) -> Experiment:
         ),
         deviations=(
             "The paper speaks of memorization without a measure of it for a sample: this is that of Feldman (2020), "
-            "estimated as by Feldman and Zhang (2020).",
+            "estimated as in Feldman and Zhang (2020).",
             f"Each model is {NAMES[MODEL]} on {100 * RATIO:g} % of the images, trained until all of its labels are "
             "right, in 32-bit floating point.",
             "All images of MNIST and 2,000 models are the size of Feldman and Zhang's demonstration; networks and "

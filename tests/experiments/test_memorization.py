@@ -160,7 +160,7 @@ def test_the_pilot_passes_and_other_numbers_do_not() -> None:
 def test_the_tables_and_the_picture_show_what_has_run() -> None:
     gaps, scores = judged(pilots())["summaries"]
     assert gaps["rows"][1] == [
-        *("MNIST", "a fifth random", "2,000", "40", "40", "100.00%", "64.20%", "90.00%"),
+        *("MNIST", "a fifth random", "2,000", "40", "40", "100.00 %", "64.20 %", "90.00 %"),
         *("0.354", "-0.0040", "0.0100", "250", "0.973", "0.190"),
     ]
     assert gaps["rows"][2][-2:] == ["-", "0.700"]
