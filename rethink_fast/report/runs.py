@@ -165,7 +165,8 @@ def notes(runs: Sequence[ShownRun]) -> Iterator[str]:
     for sentence, holds in NOTES.items():
         names = [name for name, record in every if holds(record)]
         if names:
-            yield f"{sentence}: {'; '.join(names) if len(names) < len(every) else 'all runs'}."
+            every_run = "all runs" if len(every) > 1 else "this run"
+            yield f"{sentence}: {'; '.join(names) if len(names) < len(every) else every_run}."
 
 
 def name_of(run: ShownRun, record: Record) -> str:

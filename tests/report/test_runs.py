@@ -158,6 +158,13 @@ def test_what_a_reader_must_know_is_said(runs: Path, values: dict[str, Any], exp
     assert expected in said(runs / "true", runs / "random")
 
 
+def test_what_holds_for_every_run_names_none(runs: Path) -> None:
+    for name in ("true", "random"):
+        change(runs / name, n_test=0)
+    assert "No test set: all runs." in said(runs / "true", runs / "random")
+    assert "No test set: this run." in said(runs / "true")
+
+
 def test_a_missing_seed_and_a_differing_option_are_said(runs: Path) -> None:
     change(runs / "seeds", interrupted=True)
     option(runs / "true", "train", lr=0.5)
