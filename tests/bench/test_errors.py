@@ -19,7 +19,7 @@ def run(*words: str) -> int:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["bench", "mnist", "--model", "mlp_1x521"], ['"mlp_1x521"', '"mlp_3x512"', 'Did you mean "mlp_1x512"?']),
+        (["bench", "mnist", "--model", "mlp_1x521"], ["'mlp_1x521'", "mlp_3x512", "Did you mean 'mlp_1x512'?"]),
         (["bench", "mnist", "--corruption", "randm"], ["'randm'", "shuffled-pixels", "Did you mean 'random'?"]),
         (["bench", "minst"], ['"minst"', '"cifar10"', 'Did you mean "mnist"?']),
         (["bench", "mnist", "--epcohs", "3"], ["--epcohs", "--epochs"]),
