@@ -6,9 +6,11 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -89,10 +91,34 @@ def require_memory(needed: int, n: int, device: torch.device) -> None:
         )
 
 
+LEAST_CAPABILITY = (8, 0)
+"""Compute capability of the oldest GPU that the kernels are compiled for."""
+
+
+def why_no_gpu() -> str | None:
+    """Return why torch cannot use a GPU, in the words of torch and the driver; None where it can."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of what is returned here
+        if torch.cuda.is_available():
+            return None
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return first_sentence(error)
+    return "no GPU was found"
+
+
+def first_sentence(error: Exception) -> str:
+    """Return what a library's error says up to the first full stop or end of a line; its type where it says nothing."""
+    return re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".") or type(error).__name__
+
+
 def choose_device(name: str) -> torch.device:
-    """Return the torch device for --device. Raises UserError for one that does not exist."""
+    """Return the torch device for --device. Raises UserError for one that does not exist or cannot be used."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -100,17 +126,33 @@ def choose_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise _no_device(name, f"--device {name!r} is unknown", "choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise _no_device(
-                name, f"--device {name} needs a GPU that torch can use, and there is none", "use --device cpu"
-            )
+        why = why_no_gpu()
+        if why is not None:
+            raise _no_device(name, f"--device {name} needs a GPU that torch can use: {why}", "use --device cpu")
         if (device.index or 0) >= torch.cuda.device_count():
             raise _no_device(
                 name, f"--device {name} does not exist", f"choose one of {torch.cuda.device_count()} GPU(s)"
             )
+        _use_gpu(name, device)
+    return device
+
+
+def _use_gpu(name: str, device: torch.device) -> None:
+    """Raise UserError for a GPU that is too old, or that the driver does not give to this process."""
+    others = f"choose another of {torch.cuda.device_count()} GPUs, or " if torch.cuda.device_count() > 1 else ""
+    try:
+        capability = torch.cuda.get_device_capability(device)
         if device.index is not None:
             torch.cuda.set_device(device)  # graphs are captured and Triton launches on the current device
-    return device
+        torch.cuda.mem_get_info(device)  # the first call that needs a context
+    except RuntimeError as error:
+        raise _no_device(
+            name, f"--device {name} cannot be used: {first_sentence(error)}", f"{others}use --device cpu"
+        ) from error
+    if capability < LEAST_CAPABILITY:
+        found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
+        problem = f"--device {name} has compute capability {found}, and the kernels are compiled for {least} and newer"
+        raise _no_device(name, problem, f"{others}use --device cpu")
 
 
 def _no_device(name: str, problem: str, fix: str) -> UserError:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from ..env import dali_package, environment, version_of
+from ..env import choose_device, dali_package, environment, first_sentence, version_of, why_no_gpu
+from ..errors import UserError
 from ..kernels import native
 from ..output import print_json
 from ..terminal import Terminal
@@ -60,7 +61,7 @@ def _versions(facts: dict[str, Any]) -> Table:
         "python": facts["python"],
         **facts["packages"],
         "processor": f"{facts['processor']}, {facts['cores']} cores",
-        "GPU": f"{gpu['name']}, driver {gpu['driver']}" if gpu else "none",
+        "GPU": f"{gpu['name']}, driver {gpu['driver'] or 'unknown'}" if gpu else "none",
         "git": f"{git['revision']}{', with local changes' if git['dirty'] else ''}" if git["revision"] else "-",
     }
     table = Table.grid(padding=(0, 2))
@@ -85,23 +86,29 @@ def _torch_cpu() -> Backend:
 
 
 def _cuda() -> Backend:
-    if torch.cuda.is_available():
+    why = why_no_gpu()
+    if why is None:
+        try:
+            choose_device("cuda")
+        except UserError as error:
+            return Backend("CUDA", False, error.problem, error.fix)
         return Backend("CUDA", True, torch.cuda.get_device_name())
     if torch.version.cuda is None:
-        return Backend("CUDA", False, "this torch was built without CUDA", "install a CUDA build of torch")
-    return Backend("CUDA", False, "no GPU was found", "check nvidia-smi: the driver must see a GPU")
+        return Backend("CUDA", False, why, "install a CUDA build of torch; the CPU works without")
+    do = f"nvidia-smi must show a GPU, and a driver for CUDA {torch.version.cuda}; the CPU works without"
+    return Backend("CUDA", False, why, do)
 
 
-def _installed(name: str, package: str, note: str) -> Backend:
+def _installed(name: str, package: str, note: str, need: str = "") -> Backend:
     version = version_of(package)
     if version is None:
-        return Backend(name, False, f"{package} is not installed", f"{sys.executable} -m pip install {package}")
+        return Backend(name, False, f"{package} is not installed", f"{sys.executable} -m pip install {package}{need}")
     return Backend(name, True, f"{package} {version}{note}")
 
 
 def _dali() -> Backend:
     note = ", decoding on the CPU and the GPU" if torch.cuda.is_available() else ", decoding on the CPU"
-    return _installed("DALI", dali_package(), note)
+    return _installed("DALI", dali_package(), note, "; only encoded images, such as ImageNet's JPEGs, need it")
 
 
 def _triton() -> Backend:
@@ -121,7 +128,9 @@ def _nvml() -> Backend:
     except ImportError as error:
         return Backend("NVML", False, str(error), f"{sys.executable} -m pip install nvidia-ml-py")
     except Exception as error:
-        return Backend("NVML", False, str(error), "install the NVIDIA driver")
+        forbidden = type(error).__name__ == "NVMLError_NoPermission"
+        do = "ask for access to the GPU's counters" if forbidden else "install the NVIDIA driver"
+        return Backend("NVML", False, first_sentence(error), f"{do}; only clocks and power are not recorded")
     return Backend("NVML", True, f"{count} GPU(s)")
 
 

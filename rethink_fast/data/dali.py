@@ -169,7 +169,8 @@ def _dali() -> Any:
         from nvidia import dali
     except ImportError as error:
         problem = f"reading image files needs DALI ({error})"
-        raise UserError(problem, f"pip install {DALI[0]}, or {DALI[1]} with a torch for CUDA 12, on Linux") from None
+        fix = f"pip install {DALI[0]}, or {DALI[1]} with a torch for CUDA 12, on Linux; --data synthetic needs none"
+        raise UserError(problem, fix) from None
     return dali
 
 
