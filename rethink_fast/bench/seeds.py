@@ -10,6 +10,7 @@ import torch
 
 from ..config import Session
 from ..data import Dataset
+from ..data.own_images import ended_worker
 from ..defaults import ResolvedRun
 from ..errors import UserError
 from ..stages import profiling
@@ -106,7 +107,10 @@ def fit_or_explain(
                 value="on",
             ) from None
         if not is_out_of_memory(error):
-            raise
+            ended = ended_worker(error)
+            if ended is None:
+                raise
+            raise ended from None
         raise UserError(advice(setup)) from None
 
 

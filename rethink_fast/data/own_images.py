@@ -164,17 +164,27 @@ class OwnImages:
         try:
             part = next(parts, None)
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+            ended = ended_worker(error)
+            if ended is None:
                 raise
-            raise UserError(
-                f"a process that reads {self._name} ended ({str(error).splitlines()[0][:200]})",
-                "use fewer workers, or workers=1 to read in this process",
-                option="workers",
-                value=self._loader.num_workers,
-            ) from None
+            raise ended from None
         if isinstance(part, FailedItem):
             raise part.error(self._name)
         return None if part is None else (part[0], part[1])
+
+
+def ended_worker(error: Exception) -> UserError | None:
+    """Return the UserError for torch's error about a worker that ended; None for any other error.
+
+    torch raises it by a signal, wherever the process is.
+    """
+    if not str(error).startswith("DataLoader worker"):
+        return None
+    return UserError(
+        f"a process that reads the data set ended ({str(error).splitlines()[0][:200]})",
+        "use fewer workers, which takes less memory, or workers=1 to read in this process",
+        option="workers",
+    )
 
 
 class _Batches:

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 import rethink_fast
 from rethink_fast import Corruption, Data, DataOptions, Model, Record, Run, Session, Train, UserError, load_dataset
+from rethink_fast.bench import seeds
 from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.defaults import resolve
 from rethink_fast.memorize import memorize
@@ -127,3 +128,20 @@ def test_where_no_data_set_can_be_given(
     rethink_fast.run(run_of("own"), **given, session=Session(out=tmp_path / "o"))
     assert "own is one given in Python" in refused(capfd, "measure", tmp_path / "o")
     assert "own" in refused(capfd, "bench", "own")
+
+
+def test_a_worker_that_is_killed_while_it_trains(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch raises it wherever the process is: here, in the middle of a step."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(seeds, "fit", fails)
+    for message, raised in (
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", UserError),
+        ("another error", RuntimeError),
+    ):
+        with pytest.raises(raised, match=r"is killed by signal: Killed.*use fewer workers|^another error$"):
+            rethink_fast.run(run_of("own"), **given, session=Session(out=tmp_path / message[:4]))

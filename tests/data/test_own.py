@@ -291,7 +291,7 @@ opened(Items(dies), workers=2)
 def test_a_worker_that_is_killed_is_named() -> None:
     """In a process of its own, in which torch's handler of dead workers may raise at any time."""
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert re.search(r"UserError: a process that reads .*Items \(training\) ended .*use fewer workers", done.stderr)
+    assert re.search(r"UserError: a process that reads the data set ended .*use fewer workers", done.stderr)
 
 
 def test_a_length_that_changes() -> None:
