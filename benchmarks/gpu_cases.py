@@ -23,9 +23,25 @@ NOISE_BOUND = 2e-4
 1.7e-4; everything else together moves the largest by 1e-5."""
 
 
+DISTORTION_BOUNDS = {
+    "resized": 2 * 2 * 44 * 2 * 299 * 2.0**-24,
+    "jittered": 2 * 3000 * 1.2 * 2 * 2.0**-24,
+}
+"""How far bytes scaled to [-1, 1] may be from the reference's, by tests/kernels/triton_distortion_values.py: a place in
+a window of up to 299 pixels a side is off by 44 (height + width) roundings, and a value changes by at most 2 a pixel in
+each direction; the stages of jitter round 2,904 times, and a mean of 299 x 299 pixels 4 times more than there."""
+
+PREPROCESSING = ("prepare", "preprocess_distorted")
+
+
 @dataclass(frozen=True)
 class Case:
-    """One op at one shape. corruption, normalisation and dtype: of `prepare`; target: share of the copy bandwidth."""
+    """One op at one shape.
+
+    corruption, normalisation, dtype: of `prepare` and `preprocess_distorted`.
+    target: share of the copy bandwidth.
+    distortion: "resized" or "jittered", of `preprocess_distorted`, which also flips.
+    """
 
     op: str
     batch: int
@@ -35,15 +51,17 @@ class Case:
     normalisation: str = "unit_range"
     dtype: torch.dtype = torch.bfloat16
     target: float | None = None
+    distortion: str = ""
 
     @property
     def name(self) -> str:
         if self.op == "corrupt_labels":
             return f"{self.op} {self.batch}"
         shape = f"{self.batch}x{self.size}x{self.size}x{self.channels}"
-        if self.op != "prepare":
+        if self.op not in PREPROCESSING:
             return f"{self.op} {shape}"
-        return f"prepare {self.corruption or 'true'} {self.normalisation} {str(self.dtype)[6:]} {shape}"
+        op = self.distortion or self.op
+        return f"{op} {self.corruption or 'true'} {self.normalisation} {str(self.dtype)[6:]} {shape}"
 
     @property
     def elements(self) -> int:
@@ -56,19 +74,22 @@ class Case:
             return self.batch * 3 * 8
         if self.op == "gaussian":
             return self.elements * 4
-        if self.op == "prepare":
+        if self.op in PREPROCESSING:
             return self.elements * ((self.corruption != "gaussian") + self.dtype.itemsize)
         return self.elements * 2
 
     @property
     def exact(self) -> bool:
-        return "gaussian" not in (self.op, self.corruption) and self.normalisation == "unit_range"
+        moved = "gaussian" not in (self.op, self.corruption) and not self.distortion
+        return moved and self.normalisation == "unit_range"
 
     @property
     def bound(self) -> tuple[float, float]:
         """Absolute and relative difference allowed from the reference."""
         if self.exact:
             return 0.0, 0.0
+        if self.distortion:
+            return DISTORTION_BOUNDS[self.distortion], 2.0**-7 if self.dtype == torch.bfloat16 else 2.0**-18
         if self.op == "gaussian":
             return NOISE_BOUND * STD, 2.0**-20
         # the images' deviation is 70 or more, and nothing is scaled by less; a cast may fall on the other neighbour
@@ -83,6 +104,7 @@ def cases() -> list[Case]:
         out += [Case("prepare", 128, size, 3, kind, target=target) for kind, target in targets.items()]
     out += [Case("prepare", 128, 28, 3, kind, "whiten") for kind in targets]
     out.append(Case("prepare", 128, 224, 3, "", "whiten", torch.float32))
+    out += [Case("preprocess_distorted", 128, 299, 3, distortion=name) for name in DISTORTION_BOUNDS]
     for size, channels in ((299, 3), (224, 3), (32, 3), (28, 1)):
         out += [Case(op, 128, size, channels) for op in ("random_pixels", "random_pixels_staged", "shuffled_pixels")]
     out += [Case("gaussian", 128, 299, 3), Case("corrupt_labels", 1_281_167)]
@@ -111,8 +133,12 @@ def arguments(case: Case, device: str) -> tuple:
         return images, index.to(device), SEED
     rows = torch.arange(case.batch).flip(0).to(device)
     whole = [0, 0, case.size, case.size]
-    stages = (False, False, False, None, case.normalisation, case.dtype)
-    return images, rows, index.to(device), whole, case.corruption, SEED, mean, std, whole[2:], *stages
+    stages: tuple = (False, False, False, None)
+    if case.distortion:
+        epoch = torch.tensor(3, device=device)
+        stages = (False, True, False, case.distortion == "resized", case.distortion == "jittered", epoch)
+    last = (*stages, case.normalisation, case.dtype)
+    return images, rows, index.to(device), whole, case.corruption, SEED, mean, std, whole[2:], *last
 
 
 REFERENCES: dict[str, Callable[..., Tensor]] = {
@@ -122,6 +148,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
     "random_pixels": random_pixels_reference,
     "random_pixels_staged": random_pixels_reference,
     "prepare": getattr(preprocess, "preprocess_reference", None) or preprocess.prepare_reference,  # type: ignore[attr-defined]
+    "preprocess_distorted": getattr(preprocess, "preprocess_distorted_reference", None),  # type: ignore[dict-item]
 }
 
 

@@ -26,7 +26,15 @@ PARTS = {
     "bandwidth": "every kernel as a share of the copy bandwidth",
     "sanitizer": "compute-sanitizer on the CUDA kernel",
 }
-OPS = ("prepare", "random_pixels", "random_pixels_staged", "shuffled_pixels", "gaussian", "corrupt_labels")
+OPS = (
+    "prepare",
+    "preprocess_distorted",
+    "random_pixels",
+    "random_pixels_staged",
+    "shuffled_pixels",
+    "gaussian",
+    "corrupt_labels",
+)
 STEP_MODELS = ("mlp_1x512", "alexnet_small", "inception_small", "inception_v3")
 V3_BATCHES = (128, 256, 512)
 SWEEP: dict[str, tuple[int, ...]] = {"inception_small": (256, 512, 1024), "alexnet_small": (256, 1024)}

@@ -29,6 +29,8 @@ SMALL = [
     Case("gaussian", 2, 5, 3),
     Case("shuffled_pixels", 2, 5, 3),
     Case("random_pixels", 2, 5, 1),
+    Case("preprocess_distorted", 2, 6, 3, distortion="resized"),
+    Case("preprocess_distorted", 2, 6, 3, distortion="jittered"),
     *(
         Case("prepare", 2, 6, 3, corruption, normalisation, dtype)
         for corruption in ("", "shuffled_pixels", "random_pixels", "gaussian")
@@ -64,6 +66,7 @@ def test_bytes_are_read_plus_written() -> None:
     assert Case("prepare", 128, 299, 3).bytes == elements * (1 + 2)
     assert Case("prepare", 128, 299, 3, dtype=torch.float32).bytes == elements * (1 + 4)
     assert Case("prepare", 128, 299, 3, "gaussian").bytes == elements * 2
+    assert Case("preprocess_distorted", 128, 299, 3, distortion="jittered").bytes == elements * (1 + 2)
     assert Case("random_pixels", 128, 299, 3).bytes == elements * 2
     assert Case("gaussian", 128, 299, 3).bytes == elements * 4
     assert Case("corrupt_labels", 10).bytes == 240
