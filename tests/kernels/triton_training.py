@@ -23,9 +23,10 @@ from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.data.loader import Batch, ModelInput
-from rethink_fast.data.preprocess import preprocess, preprocess_reference
+from rethink_fast.data.preprocess import preprocess, preprocess_distorted_reference, preprocess_reference
 from rethink_fast.defaults import resolve
 from rethink_fast.train.setup import RunContext, build_run
+from tests.kernels.triton_distortion_values import distorted_bound
 from tests.kernels.triton_values import EPS, input_bound, pixel_bound
 
 pytestmark = pytest.mark.filterwarnings("ignore:Warning only once for all operators")  # the C++ ops are overridden
@@ -37,6 +38,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
     "random_pixels": random_pixels_reference,
     "gaussian": gaussian_reference,
     "prepare": preprocess_reference,
+    "preprocess_distorted": preprocess_distorted_reference,
     "order": rng.order,
 }
 AUGMENT: dict[str, tuple[str, ...]] = {
@@ -100,7 +102,8 @@ def by_both(run: Run, **build: Any) -> tuple[Steps, Steps]:
     order = {"order": rng.order}
     with ops_run_by({name: kernels.triton_launcher(name) for name in kernels.TRITON} | order) as called:
         ours = two_steps(run, **build)
-    assert {"corrupt_labels", "prepare", "order"} <= set(called)
+    distorts = {"random-resized-crop", "color-jitter"} & set(run.train.augment)
+    assert {"corrupt_labels", "preprocess_distorted" if distorts else "prepare", "order"} <= set(called)
     with ops_run_by(REFERENCES):
         expected = two_steps(run, **build)
     assert torch.equal(ours.labels, expected.labels)
@@ -123,6 +126,15 @@ def test_steps_on_scaled_bytes_are_bit_exact(corruption: str) -> None:
     assert ours.state.keys() == expected.state.keys()
     for name, value in ours.state.items():
         assert torch.equal(value, expected.state[name]), name
+
+
+@pytest.mark.parametrize("corruption", ["random", "random-pixels"])
+def test_steps_with_the_augmentation_of_imagenet_have_the_inputs_of_the_reference(corruption: str) -> None:
+    ours, expected = by_both(run_of("imagenet", corruption, 9, ("random-resized-crop", "flip", "color-jitter")))
+    for ours_in, expected_in in zip(ours.inputs, expected.inputs, strict=True):
+        far = distorted_bound(expected_in, rotation=False, resized=True, jitter=True)
+        bound = input_bound(expected_in, expected_in, far, "unit_range")
+        assert bool(((ours_in.double() - expected_in.double()).abs() <= bound).all())
 
 
 def linear(*_: Any, num_classes: int, channels: int, size: tuple[int, int], **__: Any) -> nn.Module:
