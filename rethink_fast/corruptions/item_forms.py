@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_KEYS = ("image", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "fine_label")
@@ -161,8 +164,14 @@ def values_like(image: Any, values: Tensor) -> Any:
     return values.numpy().reshape(image.shape) if isinstance(image, np.ndarray) else values.numpy()
 
 
+def is_pil(image: Any) -> bool:
+    """Return whether an image is one of Pillow's; where Pillow is not imported, none is."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
 def _pil(image: Any) -> Image.Image:
-    if not isinstance(image, Image.Image):
+    if not is_pil(image):
         raise UserError(f"an image of type {_name(image)} is unknown", "give a PIL image, an array or a tensor")
     if 0 in image.size:
         raise UserError(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ..corruptions.item_forms import IMAGE_KEYS, LABEL_KEYS, channels_last, class_of, place_of
+from ..corruptions.item_forms import IMAGE_KEYS, LABEL_KEYS, channels_last, class_of, is_pil, place_of
 from ..errors import UserError
 from .options import DataOptions
 
@@ -83,7 +82,7 @@ def pixels_of(image: Any) -> np.ndarray:
 
     image: a PIL image, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W].
     """
-    if isinstance(image, Image.Image):
+    if is_pil(image):
         if image.mode in ("1", "P", "PA"):
             raise UserError(f"an image of mode {image.mode} is not allowed", "convert it to RGB or L", value=image.mode)
         image = np.asarray(image)
@@ -140,7 +139,7 @@ class OwnImages:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Got pickle error")  # the error below says it
                 parts = iter(self._loader)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:  # of Python 3.14 on, or of set_start_method
+        except (PicklingError, AttributeError, TypeError) as error:  # of Python 3.14 on, or of set_start_method
             raise UserError(
                 f"{self._name} cannot be sent to the processes that read it ({' '.join(str(error).split())[:200]})",
                 "define what it uses at the top level of a module, or read in this process by workers=1",

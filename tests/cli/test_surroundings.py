@@ -81,12 +81,12 @@ def test_all_text_goes_to_the_terminal_by_one_way() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "Console", "sys.stdout.write"):
                 found.add((path.name, ast.unparse(node.func)))
-    # run.py has one that prints nothing, for the ranks after the first; distributed.py ends a process by a fixed line.
+    # run.py has one that prints nothing, for the ranks after the first; process_group.py's ends a process.
     assert found == {
         ("crash.py", "print"),
         ("output.py", "print"),
         ("run.py", "Console"),
-        ("distributed.py", "print"),
+        ("process_group.py", "print"),
     }
 
 
