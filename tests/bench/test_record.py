@@ -189,7 +189,9 @@ def test_the_paper_contrast_shows_without_a_download(tmp_path: Path) -> None:
     assert abs(random["test_accuracy"] - 0.1) < 0.04
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["ctrl-c", "sigterm"]
+)
 def test_an_interrupted_run_leaves_a_valid_record(number: signal.Signals, tmp_path: Path) -> None:
     words = [
         "mnist",

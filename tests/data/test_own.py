@@ -23,6 +23,9 @@ from rethink_fast.data import DataOptions, Dataset, load_dataset
 from rethink_fast.data.own import OwnData, load_own
 from rethink_fast.errors import UserError
 
+# A DataLoader that is dropped early may close a queue while its feeder thread still writes to it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Sample = namedtuple("Sample", "name img label")
 GENERATOR = torch.Generator().manual_seed(0)
 COLOUR = torch.randint(0, 256, (20, 5, 6, 3), dtype=torch.uint8, generator=GENERATOR)

@@ -38,6 +38,7 @@ def mnist() -> Dataset:
     return load_dataset("mnist", DataOptions(path="synthetic", size=28, max_samples=200))
 
 
+@pytest.mark.slow
 def test_a_population_is_recorded_as_its_scores_say(mnist: Dataset, tmp_path: Path) -> None:
     record = memorization_of(mnist, quiet, tmp_path, CPU, pytest.fail, **OPTIONS)
     assert (record["n_train"], record["n_test"], record["models"]) == (60, 60, 20)

@@ -219,6 +219,7 @@ raise SystemExit(pytest.main(["-q", "-k", "refused", "test_ops.py"]))
 """
 
 
+@pytest.mark.slow
 def test_without_the_library(tmp_path: Path) -> None:
     """A copy of the package with nothing compiled imports, runs, compiles and refuses alike."""
     shutil.copytree(PACKAGE, tmp_path / "rethink_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))

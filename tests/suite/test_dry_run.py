@@ -56,6 +56,7 @@ def test_tools_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, capsy
     assert all("is not on PATH: " in line for line in lines)
 
 
+@pytest.mark.slow
 def test_disk_space_and_network_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as small:
         small.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))

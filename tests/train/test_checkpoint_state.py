@@ -29,8 +29,8 @@ CASES: dict[str, dict[str, Any]] = {
     "step": {"schedule": "step"},
     "linear": {"schedule": "linear", "corruption": "gaussian", "deterministic": True},
     "decay with steps": {"lr_decay": 0.5, "momentum": 0.5, "corruption": "random-pixels"},
-    "batch norm": {"dataset": "cifar10", "augment": ("crop", "flip", "rotation"), "limit": 20},
-    "batch norm, adam, dropout": {"dataset": "cifar10", "optimizer": "adam", "dropout": 0.5, "limit": 20},
+    "batch norm": {"dataset": "cifar10", "size": 12, "augment": ("crop", "flip", "rotation"), "limit": 20},
+    "batch norm, adam, dropout": {"dataset": "cifar10", "size": 12, "optimizer": "adam", "dropout": 0.5, "limit": 20},
     "local response": {"dataset": "cifar10", "model": "alexnet_small", "dropout": 0.5, "corruption": "shuffled-pixels"},
     "top 5, crops and colours": {
         "dataset": "imagenet",
@@ -48,7 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
         "epochs": 2,
     },
 }
-SLOW = {"preconditioned adam in bf16", "batch norm, adam, dropout", "top 5, auxiliary head"}
+SLOW = {"local response", "preconditioned adam in bf16", "batch norm, adam, dropout", "top 5, auxiliary head"}
 
 
 def same(ours: RunContext, theirs: RunContext) -> None:
