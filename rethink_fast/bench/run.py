@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,28 @@ def run(
     return record
 
 
+@contextmanager
+def launched(console: Console | None) -> Iterator[tuple[Distributed, ConsoleProgress, GracefulStop]]:
+    """Join the ranks and listen for signals, and yield what a run needs of them.
+
+    Only the first rank prints, and one that loses another ends the process with code 1.
+
+    console: where to print; None prints nothing and logs warnings.
+    """
+    ranks = Distributed.from_environment()
+    log = console is None and ranks.is_rank0
+    if console is None or not ranks.is_rank0:
+        console = Console(quiet=True)
+    stop = GracefulStop(ranks)
+    with (
+        exit_on_lost_rank(ranks),
+        init_process_group(ranks),
+        stop.listening(),
+        never_failing(console, stop.output_closed),
+    ):
+        yield ranks, ConsoleProgress(console, log=log), stop
+
+
 def run_bench(
     run: Run, session: Session = Session(), console: Console | None = None, own: OwnData | None = None
 ) -> tuple[Record | None, int]:
@@ -78,21 +101,11 @@ def run_bench(
     own: the data sets of Run("own").
     Raises UserError for bad input, also for a folder that cannot be written at the start.
     """
-    ranks = Distributed.from_environment()
-    log = console is None and ranks.is_rank0
-    if console is None or not ranks.is_rank0:
-        console = Console(quiet=True)
-    stop = GracefulStop(ranks)
     record: Record | None = None
     kept = True
-    with (
-        exit_on_lost_rank(ranks),
-        init_process_group(ranks),
-        stop.listening(),
-        never_failing(console, stop.output_closed),
-    ):
+    with launched(console) as (ranks, screen, stop):
         try:
-            record, kept = _run(run, session, ConsoleProgress(console, log=log), stop, ranks, own)
+            record, kept = _run(run, session, screen, stop, ranks, own)
         except Interrupted:
             # The signal may have reached another rank alone.
             stop.signal = stop.signal or signal.SIGTERM

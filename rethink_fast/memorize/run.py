@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ..bench.console import ConsoleProgress
 from ..bench.launch import check_launch
-from ..bench.run import open_data
+from ..bench.run import launched, open_data
 from ..bench.signals import GracefulStop
 from ..config import Run, Session
 from ..crash import save_in
@@ -27,10 +27,9 @@ from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import cores
 from ..errors import Interrupted, UserError, in_range
-from ..output import never_failing
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed
-from ..train.process_group import device_for_rank, exit_on_lost_rank, init_process_group
+from ..train.process_group import device_for_rank
 from ..train.setup import RunContext, build_run
 from . import folder as files
 from . import result, sheet, view
@@ -65,19 +64,9 @@ def run_memorize(run: Run, options: Options, console: Console | None) -> tuple[M
 
     console: where to print; None prints nothing and logs warnings. Raises UserError for bad input.
     """
-    ranks = Distributed.from_environment()
-    log = console is None and ranks.is_rank0
-    if console is None or not ranks.is_rank0:
-        console = Console(quiet=True)
-    stop = GracefulStop(ranks)
-    with (
-        exit_on_lost_rank(ranks),
-        init_process_group(ranks),
-        stop.listening(),
-        never_failing(console, stop.output_closed),
-    ):
+    with launched(console) as (ranks, screen, stop):
         try:
-            found = _run(run, options, ConsoleProgress(console, log=log), stop, ranks)
+            found = _run(run, options, screen, stop, ranks)
         except Interrupted:
             return None, 128 + (stop.signal or signal.SIGTERM)
     return found, 0
