@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..bench.callbacks import NullCallback
 from ..corruptions import KINDS, PIXEL_KINDS
 from ..defaults import ResolvedRun
-from ..models import build_model
 from ..train.loop import fit
 from ..train.setup import build_run
 from ..train.state import EpochMetrics, TrainState
@@ -88,7 +87,7 @@ def engine(run: FinishedRun, check: Callable[[], None] = lambda: None) -> Traine
         setup.train.preprocessing = replace(base.train.preprocessing, dtype=torch.float32)
         if seed:
             torch.manual_seed(resolved.corruption.seed + seed)
-            setup.step.restart(_like(run, classes))
+            setup.step.restart(setup.new_network())
         outcome = fit(setup, _Watching(setup.model, watch), check)
         if outcome.first_non_finite_step is not None:
             raise ArithmeticError(f"the loss of a network trained for it was not finite after {outcome.steps} steps")
@@ -104,16 +103,3 @@ def _resolved(run: ResolvedRun) -> ResolvedRun:
     if KINDS[corruption.corruption] not in PIXEL_KINDS:
         corruption = replace(corruption, corruption="true", probability=0.0)
     return replace(run, train=train, corruption=corruption)
-
-
-def _like(run: FinishedRun, classes: int) -> nn.Module:
-    """A network like the run's, with first weights from torch's generator."""
-    base = run.setup
-    return build_model(
-        base.run.model.model,
-        num_classes=classes,
-        channels=base.dataset.train.images.shape[2],
-        size=base.train.preprocessing.size,
-        dropout=base.run.model.dropout,
-        aux_head=base.run.model.aux_head,
-    )

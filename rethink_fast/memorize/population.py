@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..defaults import ResolvedRun
-from ..models import build_model
 from ..models.mlp import MLP
 from ..rng import weight_seed
 from ..train.evaluate import estimate_statistics
@@ -77,16 +76,8 @@ def side_by_side(run: ResolvedRun) -> bool:
 
 def initial(setup: RunContext, model: int) -> nn.Module:
     """Return a model of a population with its first weights, a function of the run's seed and its number."""
-    run = setup.run
-    torch.manual_seed(weight_seed(run.corruption.seed, model))
-    return build_model(
-        run.model.model,
-        num_classes=setup.dataset.num_classes,
-        channels=setup.dataset.train.images.shape[2],
-        size=setup.train.preprocessing.size,
-        dropout=run.model.dropout,
-        aux_head=run.model.aux_head,
-    )
+    torch.manual_seed(weight_seed(setup.run.corruption.seed, model))
+    return setup.new_network()
 
 
 def start(setup: RunContext, models: Sequence[int], included: Tensor, check: Callable[[], None]) -> Population:

@@ -79,6 +79,17 @@ class RunContext:
         full_size = len(self.dataset.train.labels) if self.run.dataset == OWN else None
         return learning_rate(self.run, epoch, batch, images=images, batches=batches, full_size=full_size)
 
+    def new_network(self) -> nn.Module:
+        """Return a network like the run's, on the CPU, with first weights from torch's generator."""
+        return build_model(
+            self.run.model.model,
+            num_classes=self.dataset.num_classes,
+            channels=self.dataset.train.images.shape[2],
+            size=self.train.preprocessing.size,
+            dropout=self.run.model.dropout,
+            aux_head=self.run.model.aux_head,
+        )
+
     def fit_optimizer(self) -> None:
         """Fit a preconditioner to the inputs (never the labels), in the first epoch's order."""
         optimizer = self.step.optimizer
