@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..bench.callbacks import NullCallback
-from ..config import Corruption, CorruptionName, Model, Run, Train
+from ..config import Model, Run, Train
 from ..corruptions import KINDS
 from ..data import Dataset
 from ..data.source import Progress, limited
@@ -28,6 +28,7 @@ from ..models.mlp import MLP
 from ..train.loop import fit
 from ..train.setup import RunContext, build_run
 from ..train.state import EpochMetrics, TrainState
+from .scales import corrupted_labels
 
 TARGET_LOSS, TARGET_ACCURACY = 0.05, 0.99
 """Where a run ends: all at one loss, as in Jiang et al. 2020, because margins and flatness grow with its logarithm."""
@@ -136,10 +137,9 @@ def _few(dataset: Dataset, images: int) -> Dataset:
 
 def _setup(dataset: Dataset, label_corruption: float, seed: int, train: Train, width: int = 512) -> RunContext:
     """Return a run before its first step, whose test images are not evaluated in training."""
-    kind: CorruptionName = "partial" if 0 < label_corruption < 1 else "random" if label_corruption else "true"
     run = Run(
         dataset.name,  # type: ignore[arg-type]
-        corruption=Corruption(kind, label_corruption if kind == "partial" else None, seed),
+        corruption=corrupted_labels(label_corruption, seed),
         model=Model("mlp_1x512"),
         train=replace(train, precision="fp32", compile="off", device="cpu"),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import Corruption, CorruptionName, Model, ModelName, Run, Train
+from ..config import Model, ModelName, Run, Train
 from ..data import Dataset
 from ..data.source import Progress, limited
 from ..defaults import resolve
@@ -23,6 +23,7 @@ from ..memorize.run import finish
 from ..memorize.training import train_models
 from ..train.setup import build_run
 from .grid_run import described
+from .scales import corrupted_labels
 
 MODEL: ModelName = "mlp_1x512"
 RATIO = 0.7
@@ -57,10 +58,9 @@ def memorization_of(
     seed: of labels, subsets, order and first weights.
     Raises UserError.
     """
-    kind: CorruptionName = "partial" if label_corruption else "true"
     run = Run(
         dataset.name,  # type: ignore[arg-type]
-        corruption=Corruption(kind, label_corruption or None, seed),
+        corruption=corrupted_labels(label_corruption, seed),
         model=Model(MODEL),
         train=Train(lr=learning_rate, precision="fp32", compile="off"),
     )

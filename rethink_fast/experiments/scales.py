@@ -195,6 +195,13 @@ def scale_of(name: str) -> Scale:
     return SCALES[one_of("scale", name, SCALES)]
 
 
+def corrupted_labels(probability: float, seed: int = 0) -> Corruption:
+    """Return the corruption that replaces labels with a probability: by its own name at 0, true, and at 1, random."""
+    if 0.0 < probability < 1.0:
+        return Corruption("partial", probability, seed)
+    return Corruption("random" if probability else "true", seed=seed)
+
+
 def training(
     scale: Scale,
     model: ModelName,
@@ -222,16 +229,13 @@ def training(
         lr = NO_BATCH_NORM_LR
     elif optimizer == "adam":
         lr = ADAM_LR
-    if probability is not None:
-        corruption = {0.0: "true", 1.0: "random"}.get(probability, "partial")  # type: ignore[assignment]
-        probability = probability if corruption == "partial" else None
     longer = bool(augment) and size.augmented_epochs is not None
     # Table 4 counts augmented images as they come: a run that stopped by its plain images would be read too early.
     target_loss = 0.0 if augment and lr_decay else size.target_loss
     return Run(
         dataset="cifar10",
         data=Data(max_samples=size.images),
-        corruption=Corruption(corruption, probability),
+        corruption=Corruption(corruption) if probability is None else corrupted_labels(probability),
         model=Model(model, dropout=dropout),
         train=Train(
             recipe="paper",
