@@ -104,7 +104,7 @@ def frozen(model: nn.Module, example: Tensor) -> nn.Module:
 
     example: float [1 or more, ...], an input.
     """
-    model = copy.deepcopy(model).eval().requires_grad_()
+    model = copy.deepcopy(model).eval()
     outputs: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
 
@@ -124,13 +124,12 @@ def frozen(model: nn.Module, example: Tensor) -> nn.Module:
         for each in hooks:
             each.remove()
         folded = _folded(model, pairs)
-        if _agrees(folded(example), expected):
-            return folded
-        for pair in pairs:
-            folded = _folded(model, [pair])
-            if _agrees(folded(example), expected):
-                model = folded
-    return model
+        if not _agrees(folded(example), expected):
+            folded = model
+            for pair in pairs:
+                tried = _folded(folded, [pair])
+                folded = tried if _agrees(tried(example), expected) else folded
+    return folded.requires_grad_()
 
 
 def _agrees(outputs: Tensor, expected: Tensor) -> bool:
@@ -142,7 +141,7 @@ def _folded(model: nn.Module, pairs: list[tuple[str, str]]) -> nn.Module:
     model = copy.deepcopy(model)
     for layer, norm in pairs:
         _fold(model, layer, norm)
-    return model.requires_grad_()
+    return model
 
 
 def _fold(model: nn.Module, layer: str, norm: str) -> None:
