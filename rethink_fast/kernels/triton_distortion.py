@@ -23,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import rng
+from .triton_color_jitter import CONTRAST, colored, contrast_means, jitter_factors
 from .triton_rng import draw, key
 from .triton_values import (
     Plan,
@@ -40,12 +41,10 @@ from .triton_whitening import image_statistics, merged, moments, unit_range
 PIXELS = 512  # of a tile: four a thread
 TILES = 8  # tiles a program: spreads the draws, and the window in float64
 
-CONTRAST, MOMENTS, OUTPUT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+MOMENTS, OUTPUT = tl.constexpr(1), tl.constexpr(2)  # passes after CONTRAST
 
 _LEAST_AREA = tl.constexpr(rng.LEAST_AREA)
 _LEAST_ASPECT, _ASPECT_RANGE = tl.constexpr(rng.LEAST_ASPECT), tl.constexpr(rng.ASPECT_RANGE)
-_BRIGHTNESS, _FACTOR = tl.constexpr(rng.LARGEST_BRIGHTNESS), tl.constexpr(rng.LARGEST_FACTOR)
-_SIXTHS = tl.constexpr(6 * rng.LARGEST_TURN)
 
 
 @triton.jit
@@ -72,25 +71,6 @@ def _crop_window(r0, r1, index, epoch, plan: tl.constexpr):
     top = tl.umulhi(w2, (plan.out_height - tall + 1).to(tl.uint32)).to(tl.int32)
     left = tl.umulhi(w3, (plan.out_width - wide + 1).to(tl.uint32)).to(tl.int32)
     return top, left, tall, wide
-
-
-@triton.jit
-def _jitter(c0, c1, index, epoch, plan: tl.constexpr):
-    """Brightness, the factors of contrast before and after the hue (one of them is 1), of saturation, and the turn."""
-    if not plan.jitters:
-        zero = tl.full((), 0.0, tl.float32)
-        return zero, zero, zero, zero, zero
-    w0, w1, w2, w3 = draw(c0, c1, index, epoch)
-    contrast = _swing(w1) * _FACTOR + 1.0
-    before = (w0 & 1) != 0
-    first, last = tl.where(before, contrast, 1.0), tl.where(before, 1.0, contrast)
-    return _swing(w0) * _BRIGHTNESS, first, last, _swing(w2) * _FACTOR + 1.0, _swing(w3) * _SIXTHS
-
-
-@triton.jit
-def _swing(word):
-    """A uniform number of -1 ... 1, in float64 as color_jitter has it: a word has more bits than a float32."""
-    return (((word >> 1).to(tl.float64) + 0.5) * 2.0**-30 - 1.0).to(tl.float32)
 
 
 @triton.jit
@@ -164,71 +144,6 @@ def _turned(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, window, y
 
 
 @triton.jit
-def _saturated(red, green, blue, factor, turn):
-    """HSV's saturation times a factor, up to 1, and its hue turned by sixths of the circle: color_jitter's equations.
-
-    There the ratio of the saturations is clamp(share * factor, 0, 1) / share with share = range / value, which is
-    min(factor, value / range).
-    """
-    value, least = tl.maximum(tl.maximum(red, green), blue), tl.minimum(tl.minimum(red, green), blue)
-    ratio = tl.minimum(factor, tl.fdiv(value, tl.maximum(value - least, 1e-30)))
-    ratio = tl.where(value > 0.0, ratio, 0.0)
-    red, green, blue = value - (value - red) * ratio, value - (value - green) * ratio, value - (value - blue) * ratio
-    span = value - tl.minimum(tl.minimum(red, green), blue)
-    sixth = tl.where(
-        red == value, green - blue, tl.where(green == value, blue - red + 2.0 * span, red - green + 4.0 * span)
-    )
-    hue = tl.fdiv(sixth, tl.maximum(span, 1e-30)) + turn
-    return value - span * _away(hue + 5.0), value - span * _away(hue + 3.0), value - span * _away(hue + 1.0)
-
-
-@triton.jit
-def _away(hue):
-    """How much of the range a channel is below the largest; `hue` in sixths of the circle from where it is so."""
-    hue = hue - 6.0 * tl.floor(hue * (1.0 / 6.0))
-    return tl.minimum(tl.maximum(tl.minimum(hue, 4.0 - hue), 0.0), 1.0)
-
-
-@triton.jit
-def _about(x, mean, factor):
-    return (x - mean) * factor + mean
-
-
-@triton.jit
-def _contrast_means(sums_ptr, image, plan: tl.constexpr):
-    """The mean of each channel of what contrast is applied to, from the sums of the parts."""
-    part = tl.arange(0, plan.parts_block)
-    offs = (image * plan.parts + part) * 3
-    count = tl.full((), plan.out_height * plan.out_width, tl.float32)
-    mask = part < plan.parts
-    return (
-        tl.math.div_rn(tl.sum(tl.load(sums_ptr + offs, mask=mask, other=0.0), 0), count),
-        tl.math.div_rn(tl.sum(tl.load(sums_ptr + offs + 1, mask=mask, other=0.0), 0), count),
-        tl.math.div_rn(tl.sum(tl.load(sums_ptr + offs + 2, mask=mask, other=0.0), 0), count),
-    )
-
-
-@triton.jit
-def _colored(red, green, blue, jitter, means, PASS: tl.constexpr):
-    """Pixels with their color changed, in pixel units; in the pass CONTRAST what contrast is applied to, of 0 ... 1."""
-    brightness, first, last, saturation, turn = jitter
-    red, green, blue = red * (1 / 255) + brightness, green * (1 / 255) + brightness, blue * (1 / 255) + brightness
-    if PASS == CONTRAST:
-        r, g, b = _saturated(red, green, blue, saturation, turn)
-        before = last == 1.0
-        return tl.where(before, red, r), tl.where(before, green, g), tl.where(before, blue, b)
-    else:
-        red, green, blue = _about(red, means[0], first), _about(green, means[1], first), _about(blue, means[2], first)
-        red, green, blue = _saturated(red, green, blue, saturation, turn)
-        red, green, blue = _about(red, means[0], last), _about(green, means[1], last), _about(blue, means[2], last)
-        return (
-            tl.minimum(tl.maximum(red, 0.0), 1.0) * 255.0,
-            tl.minimum(tl.maximum(green, 0.0), 1.0) * 255.0,
-            tl.minimum(tl.maximum(blue, 0.0), 1.0) * 255.0,
-        )
-
-
-@triton.jit
 def _write(out_ptr, offs, x, mask, mean, scale, plan: tl.constexpr):
     x = (x - mean) * scale if plan.whiten else unit_range(x)
     tl.store(out_ptr + offs, x.to(out_ptr.dtype.element_ty), mask=mask)
@@ -267,11 +182,11 @@ def _distortion_kernel(
     words = image_words(k0, k1, index, plan)
     turn = augmentation(a0, a1, index, epoch, plan)
     window = _crop_window(r0, r1, index, epoch, plan)
-    jitter = _jitter(c0, c1, index, epoch, plan)
+    jitter = jitter_factors(c0, c1, index, epoch, plan)
     zero = tl.full((), 0.0, tl.float32)
     means = zero, zero, zero
     if plan.jitters and PASS != CONTRAST:
-        means = _contrast_means(sums_ptr, image, plan)
+        means = contrast_means(sums_ptr, image, plan)
     mean, scale = zero, zero
     if plan.whiten and PASS == OUTPUT:
         mean, scale = image_statistics(partial_ptr, image, plan)
@@ -290,7 +205,7 @@ def _distortion_kernel(
                     stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, window, y, x, c, mask, plan
                 )
                 if plan.jitters:
-                    red, green, blue = _colored(red, green, blue, jitter, means, PASS)
+                    red, green, blue = colored(red, green, blue, jitter, means, PASS)
                 if PASS == CONTRAST:
                     reds += tl.sum(tl.where(mask, red, 0.0), 0)
                     greens += tl.sum(tl.where(mask, green, 0.0), 0)
