@@ -18,12 +18,7 @@ def opened(dataset: str, data: str, **changes: Any) -> Dataset:
     return load_dataset(dataset, DataOptions(data, **{"size": 75, "max_samples": 8, "workers": 1, **changes}))
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("RETHINK_FAST_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_around")
 
 
 def test_synthetic_is_never_silent(tmp_path: Path) -> None:

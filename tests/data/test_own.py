@@ -24,7 +24,9 @@ from rethink_fast.data.own import OwnData, load_own
 from rethink_fast.errors import UserError
 
 # A DataLoader that is dropped early may close a queue while its feeder thread still writes to it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <function _ConnectionBase.__del__:pytest.PytestUnraisableExceptionWarning"
+)
 
 Sample = namedtuple("Sample", "name img label")
 GENERATOR = torch.Generator().manual_seed(0)
@@ -216,7 +218,7 @@ REFUSED = {
     "other keys": (at_7({"picture": image(7), "label": 1}), "item 7: an item of keys 'picture', 'label' is unknown"),
     "images alone": (Items(image), "item 0: an item of type ndarray is unknown"),
     "arrays side by side": ((COLOUR.numpy(), LABELS.numpy()), "item 0: an item of type ndarray is unknown"),
-    "an error of its own": (Items(broken), r"item 7 cannot be read \(OSError: image file is truncated\)"),
+    "an error of the data set": (Items(broken), r"item 7 cannot be read \(OSError: image file is truncated\)"),
     "random pixels": (Items(random), "changes from one read to the next: omit its random transforms"),
     "random labels": (Items(random_labels), "changes from one read to the next"),
     "no items": (Items(plain, 0), "has no items"),
@@ -292,7 +294,7 @@ opened(Items(dies), workers=2)
 
 
 def test_a_worker_that_is_killed_is_named() -> None:
-    """In a process of its own, in which torch's handler of dead workers may raise at any time."""
+    """In a separate process, in which torch's handler of dead workers may raise at any time."""
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert re.search(r"UserError: a process that reads the data set ended .*use fewer workers", done.stderr)
 

@@ -24,12 +24,7 @@ CIFAR100 = [row for row in REGISTRY if row.folder == "cifar100"]
 N = 8
 
 
-@pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("RETHINK_FAST_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("nothing_around")
 
 
 def opened(row: SmallSet, path: Any = "auto", **options: Any) -> Dataset:
