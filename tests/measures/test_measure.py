@@ -228,7 +228,9 @@ def test_a_run_on_data_of_your_own_is_measured_with_the_data_given_again(tmp_pat
     train, test = TensorDataset(images[:60], labels[:60]), TensorDataset(images[60:], labels[60:])
     what = Run("own", model=Model("mlp_1x512"), train=Train(epochs=8, batch_size=20, lr=0.02, device="cpu"))
     record = rethink_fast.run(what, data=train, test=test, session=Session(tmp_path / "o"))
-    report = measure_run(open_run(record.folder, data=train, test=test))
+    opened = open_run(record.folder, data=train, test=test)
+    assert opened.test_sample(30)[1].tolist() == labels[60:].tolist()
+    report = measure_run(opened)
     assert report.measures["gap"].value == pytest.approx(record["train_accuracy"] - record["test_accuracy"])
     assert report.measures["vc_dimension"].bound is not None
     with pytest.raises(UserError, match="give it by"):
