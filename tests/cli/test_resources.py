@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROUNDS, SETTLED = 6, 2
+ROUNDS, SETTLED = 8, 2
 REPEATED = """
 import json, os, sys
 from contextlib import redirect_stdout
@@ -44,10 +46,10 @@ RUNS = {
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", RUNS)
 def test_repeated_runs_leave_nothing_behind(name: str, tmp_path: Path) -> None:
-    """After the first rounds, in which libraries set themselves up, there may be 2 MB more a run: the allocator's.
+    """After the first rounds, in which libraries set themselves up, the median run adds less than 2 MB.
 
     A network with its gradients and momentum is 5 MB or more, which a reference cycle would keep until Python's
-    collector comes by.
+    collector comes by. The median, because the allocator now and then maps 20 MB at once and keeps them.
     """
     for k in range(30):
         file = tmp_path / "tree" / "train" / f"class{k % 2}" / f"{k}.jpg"
@@ -58,6 +60,6 @@ def test_repeated_runs_leave_nothing_behind(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    (megabytes, threads, descriptors), last = found[SETTLED], found[-1]
-    assert last[1:] == [threads, descriptors], found
-    assert last[0] - megabytes < 2 * (ROUNDS - SETTLED), found
+    settled = found[SETTLED:]
+    assert settled[-1][1:] == settled[0][1:], found
+    assert statistics.median(after[0] - before[0] for before, after in pairwise(settled)) < 2, found
