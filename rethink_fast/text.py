@@ -21,6 +21,11 @@ def utf8(text: str) -> str:
     return text
 
 
+def split_names(text: str) -> list[str]:
+    """Return the names of a list that is separated by commas."""
+    return [name for word in text.split(",") if (name := word.strip())]
+
+
 def number(value: float) -> str:
     """Return a number as text: 1,234,567, 85.75 or 2.1e-09."""
     if value and abs(value) < 0.01:

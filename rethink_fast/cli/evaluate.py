@@ -8,6 +8,7 @@ from typing import Annotated
 from ..config import PATH
 from ..output import print_json
 from ..terminal import Terminal
+from ..text import split_names
 
 
 def evaluate(
@@ -42,11 +43,9 @@ def evaluate(
     from ..measures.evaluate_view import as_dict, show
     from ..measures.run_table import read_run_table
 
-    runs = read_run_table(table, hyperparameters=_names(hyperparameters), measures=_names(measures), gap=gap.strip())
+    runs = read_run_table(
+        table, hyperparameters=split_names(hyperparameters), measures=split_names(measures), gap=gap.strip()
+    )
     found = evaluated(runs.measures, runs.gap, runs.codes, n_test=runs.n_test)
     show(found, runs, Terminal(stderr=json))
     return print_json(as_dict(found, runs)) if json else 0
-
-
-def _names(text: str) -> list[str]:
-    return [name for word in text.split(",") if (name := word.strip())]

@@ -13,6 +13,7 @@ from ..experiments.datasets import parse
 from ..experiments.runner import default_out
 from ..experiments.runner import reproduce as run_reproduction
 from ..terminal import Terminal
+from ..text import split_names
 
 ExperimentName = Literal[
     "all",
@@ -36,6 +37,7 @@ def reproduce(
     *,
     scale: Literal["full", "laptop"] | None = None,
     seeds: int = 1,
+    models: str = "",
     data: tuple[str, ...] = (),
     download: bool = False,
     out: Annotated[Path | None, PATH] = None,
@@ -43,7 +45,7 @@ def reproduce(
 ) -> int:
     """Reproduce a table or figure of the paper, or all of them; the same command resumes where it was stopped.
 
-    Exit code: 0 if every run has a result and every finding holds, 1 if not, 2 if a data set was missing.
+    Exit code: 0 if every run asked for has a result and no finding fails, 1 if not, 2 if a data set was missing.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def reproduce(
         full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
     seeds:
         Run everything with so many seeds, for spreads that the paper does not have.
+    models:
+        Networks, separated by commas: run theirs only, and keep what there is of the others. Default: all.
     data:
         Where a data set is, as cifar10=PATH, mnist=PATH or imagenet=PATH, once for each; by default the usual places.
     download:
@@ -72,6 +76,7 @@ def reproduce(
         out or default_out(chosen),
         Terminal(),
         seeds=seeds,
+        models=split_names(models),
         paths=parse(data),
         download=download,
         device=device,

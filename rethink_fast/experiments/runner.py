@@ -28,7 +28,7 @@ from ..crash import save_in
 from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment
-from ..errors import Interrupted, UserError
+from ..errors import Interrupted, UserError, one_of
 from ..files import write_atomic, write_json, writing
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
@@ -72,6 +72,7 @@ def reproduce(
     console: Console,
     *,
     seeds: int = 1,
+    models: Sequence[str] = (),
     paths: dict[str, str] | None = None,
     download: bool = False,
     device: str = "auto",
@@ -86,6 +87,7 @@ def reproduce(
     out: the folder, new or that of a reproduction to go on with.
     console: where to print.
     seeds: runs of each task.
+    models: run the tasks of these networks only, and keep what there is of the others; () runs all.
     paths: where data sets are, by name; the others are looked for in the usual places.
     download: fetch CIFAR-10 and MNIST where they are not found.
     device: cpu, cuda, cuda:N or auto.
@@ -94,7 +96,7 @@ def reproduce(
     if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process", "start it without torchrun")
     chosen = choose_device(device)
-    experiments = {name: EXPERIMENTS[name](scale) for name in names}
+    experiments = _with_models({name: EXPERIMENTS[name](scale) for name in names}, models)
     tasks = [task for experiment in experiments.values() for task in experiment.tasks]
     sources = Sources(tasks, paths or {}, chosen, cores(), download=download)
     stop = GracefulStop()
@@ -102,7 +104,7 @@ def reproduce(
         if folder.note:
             console.print(folder.note, soft_wrap=True)
         try:
-            return Reproduction(experiments, scale, out, console, stop, seeds, sources, chosen).carry_out()
+            return Reproduction(experiments, scale, out, console, stop, seeds, models, sources, chosen).carry_out()
         except Interrupted:
             console.print(f"stopped: what is done is kept in {out}, and the same command goes on from there")
             return 128 + (stop.signal or 0)
@@ -123,6 +125,7 @@ class Reproduction:
     console: Console
     stop: GracefulStop
     seeds: int
+    models: Sequence[str]
     sources: Sources
     device: torch.device
     entries: dict[Task, TaskEntry] = field(default_factory=dict)
@@ -145,7 +148,7 @@ class Reproduction:
             expected = {
                 entry.task: estimates.seconds(entry.resolved)
                 for entry in self.entries.values()
-                if entry.task not in self.results
+                if entry.task not in self.results and _wanted(entry.task, self.models)
             }
             self._show_plan(expected)
             self.write()
@@ -165,14 +168,18 @@ class Reproduction:
         self.screen.on_load(what, done, total)
 
     def _enter(self, name: str, experiment: Experiment) -> None:
-        """Resolve the tasks of an experiment and look for their results; one whose data is missing is skipped."""
+        """Resolve the tasks of an experiment and look for their results; one whose data is missing is skipped.
+
+        So is one of another network, where its data set is not among those of the wanted.
+        """
+        opened = {task.dataset for task in experiment.tasks if _wanted(task, self.models)}
         if experiment.skipped_because:
             self.missing[name] = experiment.skipped_because
         problems = {}
         for number in range(self.seeds):
             for declared in experiment.tasks:
                 task = with_seed(declared, number)
-                if task in self.entries or declared.dataset in problems:
+                if task in self.entries or declared.dataset in problems or declared.dataset not in opened:
                     continue
                 try:
                     self.sources.dataset(task, self._progress)
@@ -182,7 +189,7 @@ class Reproduction:
                 self.entries[task] = self._entry(task)
                 self._look_up(self.entries[task])
         if problems:
-            whole = all(task.dataset in problems for task in experiment.tasks)
+            whole = all(dataset in problems for dataset in opened)
             which = "" if whole else "in part: "
             self.missing[name] = which + "; ".join(problems.values())
 
@@ -213,7 +220,8 @@ class Reproduction:
             counted.update(new)
             return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)
 
-        title = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}"
+        only = f", {' and '.join(self.models)} alone" if self.models else ""
+        title = f"scale {self.scale.name}: {self.scale.words}; {self.seeds} seed(s), on {self.device}{only}"
         self.console.print(title, soft_wrap=True)
         show_plan(self.console, self.experiments, line, self.missing)
 
@@ -299,6 +307,28 @@ def _usable(result: Result) -> Result | str:
     if result.record.get("stop_reason") == "non_finite_loss":
         return f"the loss became NaN or infinite at step {result.record['first_non_finite_step']}"
     return result
+
+
+def _wanted(task: Task, models: Sequence[str]) -> bool:
+    return not models or (isinstance(task, Run) and task.model.model in models)
+
+
+def _with_models(experiments: dict[str, Experiment], models: Sequence[str]) -> dict[str, Experiment]:
+    """Return the experiments that have a run of these networks. Raises UserError where a network has none."""
+    tasks = [task for experiment in experiments.values() for task in experiment.tasks]
+    known = dict.fromkeys(str(task.model.model) for task in tasks if isinstance(task, Run))
+    for model in models:
+        if not known:
+            raise UserError(
+                f"{', '.join(experiments)} trains no network by name",
+                "omit --models",
+                option="--models",
+                value=model,
+            )
+        one_of("--models", model, known)
+    return {
+        name: each for name, each in experiments.items() if not models or any(_wanted(t, models) for t in each.tasks)
+    }
 
 
 def default_out(scale: Scale) -> Path:

@@ -25,6 +25,7 @@ from rethink_fast.experiments.datasets import parse
 from rethink_fast.experiments.runner import reproduce
 from rethink_fast.experiments.scales import LAPTOP, Scale, training
 from rethink_fast.experiments.spec import Check, Finding, Row, Table, Value
+from rethink_fast.report import document
 
 SYNTHETIC = {"cifar10": "synthetic", "mnist": "synthetic"}
 
@@ -100,6 +101,25 @@ def test_one_report_has_what_several_commands_left(tmp_path: Path) -> None:
     assert set(both["experiments"]) == {"small", "other"}
     assert set(both["runs"]) > set(first["runs"])
     assert set(run(tmp_path, "other", epochs=2, seeds=2)[1]["experiments"]) == {"other"}
+
+
+def test_runs_of_some_networks_are_never_taken_for_all(tmp_path: Path) -> None:
+    code, values, text = run(tmp_path, "table1", epochs=1, models=["mlp_1x512"])
+    table1 = values["experiments"]["table1"]
+    assert code == 0
+    assert "mlp_1x512 alone" in text
+    assert table1["status"] == "partly run"
+    assert {finding["verdict"] for finding in table1["findings"]} == {"not run"}
+    done = {row["labels"][0] for row in table1["tables"][0]["rows"] if row["values"][0]["ours"]}
+    assert done == {"MLP 1x512"}
+    assert "Only a part has been run of: Table 1" in document.text(values, [[]])
+    first = times(tmp_path)
+    _, values, _ = run(tmp_path, "table1", epochs=1, models=["mlp_3x512"])
+    done = {
+        row["labels"][0] for row in values["experiments"]["table1"]["tables"][0]["rows"] if row["values"][0]["ours"]
+    }
+    assert done == {"MLP 1x512", "MLP 3x512"}
+    assert {path: when for path, when in times(tmp_path).items() if path in first} == first
 
 
 def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
@@ -212,6 +232,8 @@ def test_data_are_named_with_their_data_set() -> None:
         (["reproduce", "table5"], "table5"),
         (["reproduce", "table1", "--scale", "huge"], "huge"),
         (["reproduce", "table1", "--seeds", "0"], "--seeds 0 is out of range"),
+        (["reproduce", "table1", "--models", "mlp_1x512, vgg"], "--models 'vgg' is unknown"),
+        (["reproduce", "theorem1", "--models", "mlp_1x512"], "theorem1 trains no network by name"),
         (["reproduce", "table1", "--data", "/somewhere"], "--data /somewhere names no data set"),
         (["reproduce", "theorem1", "--out", "/dev/null/x"], "--out /dev/null/x cannot be written"),
         (["report", "/nowhere"], "/nowhere is not a folder"),
