@@ -215,7 +215,7 @@ class Reproduction:
 
         def line(experiment: Experiment) -> tuple[int, int, float]:
             tasks = [with_seed(task, number) for number in range(self.seeds) for task in experiment.tasks]
-            tasks = [task for task in tasks if task in self.entries]
+            tasks = [task for task in tasks if task in self.entries and _wanted(task, self.models)]
             new = [task for task in tasks if task in expected and task not in counted]
             counted.update(new)
             return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)

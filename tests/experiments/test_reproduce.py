@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import threading
 from dataclasses import replace
@@ -108,6 +109,7 @@ def test_runs_of_some_networks_are_never_taken_for_all(tmp_path: Path) -> None:
     table1 = values["experiments"]["table1"]
     assert code == 0
     assert "mlp_1x512 alone" in text
+    assert re.search(r"table1 +│ +3 │ +0 │ +3 │", text)
     assert table1["status"] == "partly run"
     assert {finding["verdict"] for finding in table1["findings"]} == {"not run"}
     done = {row["labels"][0] for row in table1["tables"][0]["rows"] if row["values"][0]["ours"]}
