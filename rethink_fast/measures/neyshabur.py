@@ -5,7 +5,8 @@
 for first layer U, U0 at first, second layer V, and the n inputs X; without the theorem's constants, so that it bounds
 nothing by itself. It falls as the network gets wider.
 Source: Neyshabur, Li, Bhojanapalli, LeCun and Srebro, "The role of over-parametrization in generalization of neural
-networks", ICLR 2019.
+networks", ICLR 2019; compared with the authors' code (bneyshabur/over-parametrization), which has the same terms, takes
+the outputs of the first ReLU where U0 X stands here, which are no larger, and adds 1 to each factor.
 """
 
 from __future__ import annotations

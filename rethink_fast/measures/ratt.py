@@ -6,7 +6,9 @@ E_S: error on n images with their labels. E_R: on m others, trained along with r
 that randomly labelled images are fitted no better than held-out ones, and holds after any one epoch that is named
 beforehand; the best of T epochs takes delta / T. A network that has fitted everything has the bound 1.
 Source: Garg, Balakrishnan, Kolter and Lipton, "RATT: leveraging unlabeled data to guarantee generalization", ICML 2021,
-Theorem 1. With k classes the last term is too large to say anything: 0.2 at m = 25,000 and k = 10.
+Theorem 1. E_S + 1 - 2 E_R is what the authors' code computes (acmi-lab/RATT_generalization_bound, f848610), with the
+network in eval mode and all randomly labelled images in E_R. The last term is in no code of theirs and has not been
+compared with the paper. With k classes it is too large to say anything: 0.2 at m = 25,000 and k = 10.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Stability: what one label changes, at worst (uniform) and on average.
 
-    beta = max over pairs and points z of  | 1[f(z) wrong] - 1[f'(z) wrong] |
     R <= R_n + 2 beta + (4 n beta + 1) sqrt(ln(1 / delta) / (2n))
+    2 beta >= max over pairs and points z of  | 1[f(z) wrong] - 1[f'(z) wrong] |
 
-f and f' are trained from the same first weights, in the same order, for as many epochs as the first needs to fit, on
-sets that differ in the label of one sample i; z is that sample or a test image. One pair with beta = 1 makes the bound
-vacuous; the mean difference of the test loss, which the bound does not see, need not be large.
-Source: Bousquet and Elisseeff, "Stability and generalization", JMLR 2 (2002), for a loss in [0, 1]; Hardt, Recht and
-Singer, "Train faster, generalize better", ICML 2016, for pairs that share all but one sample.
+beta is how much the loss at any point changes when a sample is removed. f and f' are trained from the same first
+weights, in the same order, for as many epochs as the first needs to fit, on sets that differ in the label of one sample
+i, and that are the same once it is removed: hence the 2. z is that sample or a test image. One pair that differs makes
+the bound vacuous; the mean difference of the test loss, which the bound does not see, need not be large.
+Source: Bousquet and Elisseeff, "Stability and generalization", JMLR 2 (2002), Theorem 12, for a loss in [0, 1] and an
+algorithm for which the order of the samples does not matter; compared with two restatements of the theorem, not with
+the paper. Hardt, Recht and Singer, "Train faster, generalize better", ICML 2016, for pairs that share all but one sample.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class PairDifference:
     mean_loss, largest_loss: of the absolute difference of the test loss.
     changed: share of the test predictions that differ.
     point: difference of the 0-1 error at the replaced sample, 0 or 1.
-    error: the largest such difference there and at the test images: beta of this pair.
+    error: the largest such difference there and at the test images: at most 2 beta.
     """
 
     distance: float
@@ -154,7 +156,7 @@ def stability(
     for i in torch.linspace(0, n - 1, pairs).long().tolist():
         second = trainer(positions, replaced(labels, i, classes), classes=classes, epochs=epochs)
         found.append(pair_difference(first, second, inputs[i : i + 1], labels[i], test))
-    beta, changed = max(pair.error for pair in found), [pair.changed for pair in found]
+    beta, changed = max(pair.error for pair in found) / 2, [pair.changed for pair in found]
     values = torch.tensor([pair.mean_loss for pair in found], dtype=torch.float64)
     train_error = (logits_of(first, inputs).argmax(1) != labels).double().mean().item()
     upper = bound(beta, n, train_error)

@@ -98,7 +98,7 @@ TERMS = (
     Term(
         "uniform stability",
         "complexity",
-        "It is a worst case over labels; one label that is learnt makes it 1.",
+        "It is a worst case over labels; one label that is learnt makes its bound vacuous.",
         (_finding("stability", "uniform stability is refuted"),),
         (
             _finding("stability", "the average, which the bound does not see"),
