@@ -95,7 +95,7 @@ def _uniform(scale: Scale) -> Finding:
 
     return Finding(
         "uniform stability is refuted: each network of a pair learns its own label of the replaced sample",
-        "the 0-1 error there differs by 1 in every pair, whatever the labels: beta is at least 1/2, and its bound vacuous",
+        "the 0-1 error there differs by 1 in every pair, whatever the labels: beta is at least 1/2, its bound vacuous",
         check,
     )
 

@@ -7,8 +7,8 @@ Train, Test: accuracy of the network on the labels it is given, and on test imag
 wrong labels, each with probability eta, on the original labels; NTrain(eta) on the images with a wrong label alone. The
 inequality holds by arithmetic: what it shows is which part is large.
 Source: Bansal, Kaplun and Barak, "For self-supervised learning, rationality implies generalization, provably", ICLR
-2021; compared with the authors' code and its table of 44 results (ICLR2021-rep-gen/Rationality-Generalization, ece9d78):
-in all of them the parts, by these names, add up to their bound, and to the gap where none is cut off at 0.
+2021; compared with the authors' code and its table of 44 results (ICLR2021-rep-gen/Rationality-Generalization): in all
+of them the parts, by these names, add up to their bound, and to the gap where none is cut off at 0.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ i, and that are the same once it is removed: hence the 2. z is that sample or a 
 the bound vacuous; the mean difference of the test loss, which the bound does not see, need not be large.
 Source: Bousquet and Elisseeff, "Stability and generalization", JMLR 2 (2002), Theorem 12, for a loss in [0, 1] and an
 algorithm for which the order of the samples does not matter; compared with two restatements of the theorem, not with
-the paper. Hardt, Recht and Singer, "Train faster, generalize better", ICML 2016, for pairs that share all but one sample.
+the paper. Hardt, Recht and Singer, "Train faster, generalize better", ICML 2016, for pairs that share all but one.
 """
 
 from __future__ import annotations
