@@ -93,6 +93,10 @@ def require_memory(needed: int, n: int, device: torch.device) -> None:
 
 LEAST_CAPABILITY = (8, 0)
 """Compute capability of the oldest GPU that the kernels are compiled for."""
+ABSENT = ("this torch was built without CUDA", "no GPU was found", "Found no NVIDIA driver")
+"""How `why_no_gpu` begins where no GPU need be there."""
+DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+"""Where one exists there is a driver of NVIDIA's; the last is WSL's."""
 
 
 def why_no_gpu() -> str | None:
@@ -115,10 +119,38 @@ def first_sentence(error: Exception) -> str:
     return re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".") or type(error).__name__
 
 
+def unused_gpu(name: str) -> str | None:
+    """Return the line that says why the CPU is used where there is a GPU or its driver; None where there is none.
+
+    name: what --device is. Only `auto` turns to the CPU without being asked to, where no GPU can be used.
+    """
+    why = _why_cpu() if name == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1") else None
+    if why is None or (why.startswith(ABSENT) and not any(Path(path).exists() for path in DRIVER_FILES)):
+        return None
+    return f"the GPU is not used (--device auto): {why}"
+
+
+def _why_cpu() -> str | None:
+    """Why --device auto is the CPU; None where it is a GPU."""
+    why = why_no_gpu()
+    if why is None:
+        with suppress(RuntimeError):  # a GPU that is busy is refused, as one that was asked for
+            return _too_old(torch.device("cuda"))
+    return why
+
+
+def _too_old(device: torch.device) -> str | None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= LEAST_CAPABILITY:
+        return None
+    found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
+    return f"compute capability {found}, and the kernels are compiled for {least} and newer"
+
+
 def choose_device(name: str) -> torch.device:
     """Return the torch device for --device. Raises UserError for one that does not exist or cannot be used."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if _why_cpu() is None else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -141,7 +173,7 @@ def _use_gpu(name: str, device: torch.device) -> None:
     """Raise UserError for a GPU that is too old, or that the driver does not give to this process."""
     others = f"choose another of {torch.cuda.device_count()} GPUs, or " if torch.cuda.device_count() > 1 else ""
     try:
-        capability = torch.cuda.get_device_capability(device)
+        too_old = _too_old(device)
         if device.index is not None:
             torch.cuda.set_device(device)  # graphs are captured and Triton launches on the current device
         torch.cuda.mem_get_info(device)  # the first call that needs a context
@@ -149,10 +181,8 @@ def _use_gpu(name: str, device: torch.device) -> None:
         raise _no_device(
             name, f"--device {name} cannot be used: {first_sentence(error)}", f"{others}use --device cpu"
         ) from error
-    if capability < LEAST_CAPABILITY:
-        found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
-        problem = f"--device {name} has compute capability {found}, and the kernels are compiled for {least} and newer"
-        raise _no_device(name, problem, f"{others}use --device cpu")
+    if too_old is not None:
+        raise _no_device(name, f"--device {name} has {too_old}", f"{others}use --device cpu")
 
 
 def _no_device(name: str, problem: str, fix: str) -> UserError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from rethink_fast.cli.app import run
 from rethink_fast.cli.env import backends
 from rethink_fast.data.dali import dali_version
-from rethink_fast.env import choose_device, first_sentence, gpu
+from rethink_fast.env import choose_device, first_sentence, gpu, unused_gpu
 from rethink_fast.errors import UserError
 
 OLD_DRIVER = (
@@ -31,6 +33,7 @@ def raising(error: Exception) -> Any:
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Two GPUs that can be used; a test changes what it is about."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name, value in (
         ("is_available", True),
         ("device_count", 2),
@@ -49,17 +52,18 @@ def said_of(name: str) -> tuple[bool, str, str]:
 
 
 @pytest.mark.parametrize(("capability", "found"), [((7, 5), "7.5"), ((7, 0), "7.0"), ((6, 1), "6.1")])
-@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:1"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_gpu_too_old(device: str, capability: Any, found: str, two_gpus: pytest.MonkeyPatch) -> None:
     two_gpus.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     with pytest.raises(UserError) as refused:
         choose_device(device)
-    name = "cuda" if device == "auto" else device
     assert str(refused.value) == (
-        f"--device {name} has compute capability {found}, and the kernels are compiled for 8.0 and newer: "
+        f"--device {device} has compute capability {found}, and the kernels are compiled for 8.0 and newer: "
         "choose another of 2 GPUs, or use --device cpu."
     )
-    assert choose_device("cpu").type == "cpu"
+    assert choose_device("cpu").type == choose_device("auto").type == "cpu"
+    why = f"compute capability {found}, and the kernels are compiled for 8.0 and newer"
+    assert unused_gpu("auto") == f"the GPU is not used (--device auto): {why}"
     usable, why, _ = said_of("CUDA")
     assert not usable
     assert found in why
@@ -69,6 +73,7 @@ def test_a_gpu_too_old(device: str, capability: Any, found: str, two_gpus: pytes
 def test_a_gpu_new_enough(capability: Any, two_gpus: pytest.MonkeyPatch) -> None:
     two_gpus.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     assert choose_device("auto").type == "cuda"
+    assert unused_gpu("auto") is None
     assert said_of("CUDA") == (True, "NVIDIA H100", "")
 
 
@@ -98,10 +103,20 @@ def test_a_driver_that_torch_cannot_use(error: Exception | None, why: str, monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", raising(error) if error else lambda: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UserError) as refused:
         choose_device("cuda")
     assert str(refused.value) == f"--device cuda needs a GPU that torch can use: {why}: use --device cpu."
     assert choose_device("auto").type == "cpu"
+    monkeypatch.setattr("rethink_fast.env.DRIVER_FILES", ("/nonexistent",))
+    line = f"the GPU is not used (--device auto): {why}"
+    assert unused_gpu("auto") == (line if "too old" in why or "AssertionError" in why else None)
+    monkeypatch.setattr("rethink_fast.env.DRIVER_FILES", ("/nonexistent", "/"))
+    assert unused_gpu("auto") == line
+    assert [unused_gpu(name) for name in ("cpu", "cuda", "cuda:1")] == [None] * 3
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert unused_gpu("auto") is None
     do = "nvidia-smi must show a GPU, and a driver for CUDA 13.0; the CPU works without"
     assert said_of("CUDA") == (False, why, do)
 
@@ -146,3 +161,22 @@ def test_the_first_sentence_of_an_error() -> None:
     assert first_sentence(RuntimeError("CUDA 13.0 is needed. Or not.")) == "CUDA 13.0 is needed"
     assert first_sentence(RuntimeError("one\ntwo")) == "one"
     assert first_sentence(RuntimeError("  ")) == "RuntimeError"
+
+
+def test_every_verb_that_chooses_a_device_says_once_that_the_gpu_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", raising(RuntimeError(OLD_DRIVER)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    small = ["--data", "synthetic", "--max-samples", "20", "--epochs", "1", "--batch-size", "10"]
+    for words in (
+        ["bench", "cifar10", "--model", "mlp_1x512", "--seeds", "2", *small],
+        ["memorize", "cifar10", "--model", "mlp_1x512", "--models", "8", *small],
+        ["reproduce", "theorem1", *(word for name in ("cifar10", "mnist") for word in ("--data", f"{name}=/absent"))],
+    ):
+        run([*words, "--out", str(tmp_path / words[0])])
+        shown = capsys.readouterr()
+        line = "the GPU is not used (--device auto): The NVIDIA driver on your system is too old (found version 11040)"
+        assert (shown.out + shown.err).count(line) == 1, words

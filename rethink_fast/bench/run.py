@@ -17,7 +17,7 @@ from ..crash import save_in
 from ..data import OWN, DataOptions, Dataset, load_dataset, not_given
 from ..data.own import OwnData, image_shape, load_own
 from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
-from ..env import cores, has_bfloat16
+from ..env import cores, has_bfloat16, unused_gpu
 from ..errors import Interrupted, UserError
 from ..output import never_failing
 from ..terminal import Terminal
@@ -143,7 +143,7 @@ def _run(
         stack.enter_context(screen)
         with ranks.raise_together():
             dataset = open_data(resolved, device, screen, stop, processes=ranks.local_world_size, own=own)
-        shown = (*dataset.notes, _smaller_scale(run, device), _emulated(resolved, device))
+        shown = (unused_gpu(run.train.device), *dataset.notes, _smaller_scale(run, device), _emulated(resolved, device))
         for note in (*shown, *(folder.note for folder in owned)):
             if note:
                 screen.warn(note)

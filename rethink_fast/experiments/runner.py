@@ -27,7 +27,7 @@ from ..contention import overloaded
 from ..crash import save_in
 from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
-from ..env import choose_device, cores, environment
+from ..env import choose_device, cores, environment, unused_gpu
 from ..errors import Interrupted, UserError, one_of
 from ..files import write_atomic, write_json, writing
 from ..output import never_failing
@@ -101,8 +101,9 @@ def reproduce(
     sources = Sources(tasks, paths or {}, chosen, cores(), download=download)
     stop = GracefulStop()
     with stop.listening(), never_failing(console, stop.output_closed), OwnedFolder(out) as folder:
-        if folder.note:
-            console.print(folder.note, soft_wrap=True)
+        for note in (folder.note, unused_gpu(device)):
+            if note:
+                console.print(note, soft_wrap=True)
         try:
             return Reproduction(experiments, scale, out, console, stop, seeds, models, sources, chosen).carry_out()
         except Interrupted:

@@ -25,7 +25,7 @@ from ..crash import save_in
 from ..data import Dataset
 from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
-from ..env import cores
+from ..env import cores, unused_gpu
 from ..errors import Interrupted, UserError, in_range
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed
@@ -93,7 +93,7 @@ def _run(
 
         def own() -> list[range]:
             owned = stack.enter_context(files.own(path, settings))
-            for note in (*setup.dataset.notes, owned.note):
+            for note in (unused_gpu(run.train.device), *setup.dataset.notes, owned.note):
                 if note:
                     screen.warn(note)
             return _there(path, options.models, setup, screen)
