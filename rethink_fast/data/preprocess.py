@@ -64,6 +64,11 @@ class Preprocessing:
     std: Tensor | None = None
     dtype: torch.dtype = torch.float32
 
+    @property
+    def distorts(self) -> bool:
+        """Whether training batches go through `preprocess_distorted` instead of `prepare`."""
+        return self.random_resized_crop or self.color_jitter
+
     def __post_init__(self) -> None:
         rng.check_seed(self.seed)
         for what, value, allowed in (
@@ -127,9 +132,9 @@ def preprocess(
         preprocessing.rotation,
     )
     now, last = _epoch_on(images.device, epoch), (preprocessing.normalisation, preprocessing.dtype)
-    distortion = preprocessing.random_resized_crop, preprocessing.color_jitter
-    if now is None or not any(distortion):
+    if now is None or not preprocessing.distorts:
         return torch.ops.rethink_fast.prepare(*arguments, now, *last)
+    distortion = preprocessing.random_resized_crop, preprocessing.color_jitter
     return torch.ops.rethink_fast.preprocess_distorted(*arguments, *distortion, now, *last)
 
 

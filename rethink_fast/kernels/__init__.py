@@ -142,14 +142,15 @@ def backend(name: str, device: torch.device) -> str:
     return f"C++ ({native.instruction_set()})" if compiled else "torch"
 
 
-def data_path(device: torch.device) -> dict[str, str]:
+def data_path(device: torch.device, *, distorts: bool = False) -> dict[str, str]:
     """Return what runs each operator of a run's data path: as `backend` has it, and "DALI" for a GPU's resize.
 
     device: of the run. The labels are corrupted, and the order is made, on the CPU for any.
+    distorts: whether it resizes random crops or jitters colors of batches, which is `preprocess_distorted`.
     """
     cpu = torch.device("cpu")
     backends = {name: backend(name, cpu) for name in ("order", "corrupt_labels")}
-    backends["prepare"] = backend("prepare", device)
+    backends |= {name: backend(name, device) for name in ("prepare", *(("preprocess_distorted",) * distorts))}
     backends["resize"] = "DALI" if device.type == "cuda" else backend("resize", cpu)
     return backends
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import rethink_fast
+from benchmarks import gpu_cases, gpu_tasks
 from rethink_fast import kernels
 from rethink_fast.corruptions import (
     corrupted_mask,
@@ -53,9 +54,18 @@ def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
     name = kernels.native.instruction_set()
     assert name in ("baseline", "avx2", "avx512")
     assert kernels.data_path(CPU) == dict.fromkeys(("order", "corrupt_labels", "prepare", "resize"), f"C++ ({name})")
+    assert kernels.data_path(CPU, distorts=True) == kernels.data_path(CPU) | {"preprocess_distorted": "torch"}
     assert kernels.slow(CPU) is None
     with open("/proc/cpuinfo") as file:
         assert (name == "avx512") == all(flag in file.read().split() for flag in ("avx512f", "avx512bw"))
+
+
+def test_no_list_of_the_ops_lacks_one() -> None:
+    called_singly = {"shuffled_pixels", "random_pixels", "gaussian"}
+    assert set(kernels.data_path(CPU, distorts=True)) | called_singly == set(kernels.SCHEMAS) == set(kernels.FAKES)
+    assert set(kernels.SCHEMAS) - {"order", "resize"} == set(kernels.TRITON)
+    assert {*gpu_tasks.OPS} == {case.op for case in gpu_cases.cases()} == {*kernels.TRITON, "random_pixels_staged"}
+    assert set(gpu_cases.REFERENCES) >= set(kernels.TRITON)
 
 
 @pytest.mark.parametrize("op", kernels.TRITON)
@@ -72,6 +82,7 @@ def test_backends_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     if kernels._by_triton:
         assert kernels.backend("prepare", gpu) == "triton"
         assert kernels.data_path(gpu)["resize"] == "DALI"
+        assert kernels.data_path(gpu, distorts=True)["preprocess_distorted"] == "triton"
         monkeypatch.setattr(kernels, "_by_triton", set())
         assert kernels.backend("prepare", gpu) == "cuda C++"
     monkeypatch.setattr(kernels, "_has_kernel", lambda name, key: key != "CUDA" and registered(name, key))
