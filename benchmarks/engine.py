@@ -106,9 +106,11 @@ class SameBatch(Loader):
         self._batch = next(of.epoch(0))
         self._prepared = of.preprocess(self._batch, 0)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for _ in range(start, len(self)):
-            yield self._batch
+    def epoch(self, epoch: int, start: int = 0, steps: int = 1) -> Iterator[Batch]:
+        several, rest = divmod(len(self) - start, steps)
+        rows, index = (each.repeat(steps) for each in (self._batch.rows, self._batch.index))
+        yield from [replace(self._batch, rows=rows, index=index, steps=steps)] * several
+        yield from [self._batch] * rest
 
     def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
         return self._prepared if epoch is not None else super().preprocess(batch, None)

@@ -43,7 +43,10 @@ SCHEMA: dict[str, tuple[str, str]] = {
         "name (paper, fast, authors-script or null) and overrides: options given that differ from it, in words",
     ),
     "eval_interval": ("int", "epochs between evaluations: milestones are seen at their ends alone"),
-    "compile": ("dict", "enabled (bool), and the reason"),
+    "compile": (
+        "dict",
+        "enabled (bool), the reason, and steps_per_graph: training steps in one CUDA graph; 0 where there is none",
+    ),
     "backend": ("dict", "by operator of the data path: C++ (instruction set), triton, cuda C++, DALI or torch"),
     "deterministic": ("bool", "whether deterministic algorithms alone were used"),
     "n_sessions": ("int", "processes that worked on the run: above 1 if it was resumed"),
@@ -99,7 +102,7 @@ _NARROWER: dict[str, Any] = {
     "batch_size": Number(1, 2**31, whole=True),
     "corruption": {"kind": str, "probability": FRACTION, "seed": COUNT, "label_flip_fraction": Maybe(FRACTION)},
     "recipe": {"name": Maybe(str), "overrides": [str]},
-    "compile": {"enabled": Maybe(bool), "reason": Maybe(str)},
+    "compile": {"enabled": Maybe(bool), "reason": Maybe(str), "steps_per_graph": Maybe(COUNT)},
     **{
         f"{which}_accuracy": Maybe(FRACTION)
         for which in ("train", "train_top5", "test", "test_top5", "best_test", "best_test_top5")
@@ -182,8 +185,8 @@ def result(
         "batch_size": run.train.batch_size,
         "recipe": {"name": run.train.recipe, "overrides": list(run.recipe_overrides)},
         "eval_interval": run.train.eval_interval,
-        "compile": outcome.compile,
-        "backend": kernels.data_path(setup.device),
+        "compile": {**outcome.compile, "steps_per_graph": setup.step.steps_per_graph},
+        "backend": kernels.data_path(setup.device, distorts=setup.train.preprocessing.distorts),
         "deterministic": run.train.deterministic,
         "n_sessions": outcome.sessions,
         "started_at": outcome.started_at,

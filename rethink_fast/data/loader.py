@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -28,18 +29,20 @@ EVALUATION_BATCH = 500
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples of one step, as they are stored: the image of index[k] is images[rows[k]].
+    """The samples of a step, or of several, as they are stored: the image of index[k] is images[rows[k]].
 
     images: uint8 [M, H, W, C] on the device.
     rows: int64 [B] on the device.
     index: int64 [B] on the device, the permanent sample indices.
     total: the samples that all ranks have of a shared batch; None for one that is not shared.
+    steps: the steps that share the samples evenly, in order.
     """
 
     images: Tensor
     rows: Tensor
     index: Tensor
     total: int | None = None
+    steps: int = 1
 
     def __len__(self) -> int:
         return len(self.index) if self.total is None else self.total
@@ -47,6 +50,11 @@ class Batch:
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a CUDA graph of a step takes, of which Batch(*tensors) is the batch again."""
         return self.images, self.rows, self.index
+
+    def by_step(self) -> list[Batch]:
+        """Return the batch of each step."""
+        parts = zip(self.rows.chunk(self.steps), self.index.chunk(self.steps), strict=True)
+        return [Batch(self.images, rows, index) for rows, index in parts]
 
 
 class BatchShard(NamedTuple):
@@ -127,21 +135,26 @@ class Loader:
         """Return the batch sizes of `eval_batches`."""
         return self.sizes(EVALUATION_BATCH * self.share.ranks)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield every sample once, in the order of this epoch, without the first `start` batches."""
+    def epoch(self, epoch: int, start: int = 0, steps: int = 1) -> Iterator[Batch]:
+        """Yield every sample once, in the order of this epoch, without the first `start` batches.
+
+        steps: of a resident source, so many full batches in a row come as one; what is left comes one by one.
+        """
         with stage("order"):
             order = kernels.order(self.preprocessing.seed, epoch, len(self.split.index))
             samples = self.split.index[order]
-        return self._batches(samples, self.sizes(self.batch_size), start, epoch if self.crops else None)
+        sizes = self.sizes(self.batch_size)
+        left = samples[sum(sizes[:start]) :]
+        return self._batches(left, sizes[start:], epoch if self.crops else None, steps)
 
     def eval_batches(self) -> Iterator[Batch]:
         """Yield every sample once, in ascending order: for evaluation."""
-        return self._batches(self.split.index, self.eval_batch_sizes(), 0)
+        return self._batches(self.split.index, self.eval_batch_sizes())
 
-    def warmup_batch(self, size: int) -> Batch:
-        """Return a batch of `size` samples, the first ones, repeated where there are fewer: for warming up."""
-        samples = self.split.index[torch.arange(size) % len(self.split.index)]
-        return next(self._batches(samples, [size], 0))
+    def warmup_batch(self, size: int, steps: int = 1) -> Batch:
+        """Return a batch of `size` samples a step, the first ones, repeated where there are fewer: for warming up."""
+        samples = self.split.index[torch.arange(size * steps) % len(self.split.index)]
+        return replace(next(self._batches(samples, [len(samples)])), steps=steps)
 
     def unsharded(self) -> Loader:
         """Return a loader of the same batches, with all samples of each."""
@@ -156,12 +169,17 @@ class Loader:
         inputs = preprocess(batch.images, batch.rows, keyed, self.preprocessing, epoch=epoch)
         return ModelInput(inputs, self.labels[index], self.corrupted[index])
 
-    def _batches(self, samples: Tensor, sizes: list[int], start: int, crops_of: int | None = None) -> Iterator[Batch]:
+    def _batches(
+        self, samples: Tensor, sizes: list[int], crops_of: int | None = None, steps: int = 1
+    ) -> Iterator[Batch]:
         device, source = self.labels.device, self.split.images
         if source.resident and device.type == "cuda":
             # One asynchronous copy per epoch, not one per batch.
             samples = samples.pin_memory().to(device, non_blocking=True)
-        parts = samples.split(sizes)[start:]
+        groups = [steps] * (sizes.count(self.batch_size) // steps)
+        groups += [1] * (len(sizes) - sum(groups))
+        ahead = iter(sizes)
+        parts = samples.split([sum(islice(ahead, group)) for group in groups])
         totals: list[int | None] = [None] * len(parts)
         if self.share.ranks > 1:
             totals = [len(part) for part in parts]
@@ -172,14 +190,14 @@ class Loader:
         else:
             assert isinstance(source, SupportsCrops)
             read = source.read_crops(non_empty, seed=self.preprocessing.seed, epoch=crops_of)
-        for part, total in zip(parts, totals, strict=True):
+        for part, total, group in zip(parts, totals, groups, strict=True):
             before = time.perf_counter()
             with stage("load"):
                 images, rows = next(read) if len(part) else self._nothing()
             self.wait_seconds += time.perf_counter() - before
             with stage("copy"):
                 index = part.to(device, non_blocking=True)
-            yield Batch(images, rows, index, total)
+            yield Batch(images, rows, index, total, group)
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
         """What a read gives for a share without samples: no row of one image, which is never looked at."""

@@ -1,16 +1,25 @@
 """Whether torch.compile makes the step, and compiling it before the training clock starts.
 
-Nothing here is decided by a clock: a compiled step has other last bits than an eager one, and the same command must
-give the same run on a busy machine.
+What changes a number is not decided by a clock: a compiled step has other last bits than an eager one, and the same
+command must give the same run on a busy machine. How many steps one CUDA graph holds is: it changes no number.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 
+from ..stages import is_profiling
 from .device import synchronize
 from .setup import CompileDecision, RunContext
+from .throughput import best_seconds
+
+SHORT_STEP = 100e-6
+"""Seconds of a step below which the host may not keep ahead of the device: Python needs tens of microseconds a step."""
+GRAPH_SECONDS, MOST_STEPS = 1e-3, 32
+"""How long the steps of one CUDA graph are to take: the host then has time to spare, and Ctrl-C is heard at once."""
+REPLAYS = 8
 
 
 def choose(setup: RunContext) -> CompileDecision:
@@ -49,6 +58,31 @@ def _warm_up(setup: RunContext, lazy: bool) -> float:
                 step.score(loader, loader.warmup_batch(size))
                 if loader is train and step.statistics:
                     step.observe(loader, loader.warmup_batch(size))
+    if not step.steps_per_graph and setup.device.type == "cuda" and not setup.ranks.is_distributed:
+        step.steps_per_graph = _choose_steps_per_graph(setup, sizes[0])
     step.load_state(state)
     synchronize(setup.device)
     return time.perf_counter() - start
+
+
+def _choose_steps_per_graph(setup: RunContext, size: int) -> int:
+    """Time the step on batches of `size`, and capture as many steps as are to be in one graph."""
+    step, train = setup.step, setup.train
+    if is_profiling() or not train.split.images.resident:
+        return 1
+    batch = train.warmup_batch(size)
+
+    def replays() -> None:
+        for _ in range(REPLAYS):
+            step.train(train, batch)
+
+    seconds = best_seconds(replays, setup.device, time.perf_counter) / REPLAYS
+    steps = steps_per_graph(seconds, len(setup.dataset.train.index) // train.batch_size)
+    if steps > 1:
+        step.train_several(train, train.warmup_batch(train.batch_size, steps), [setup.learning_rate(0)] * steps)
+    return steps
+
+
+def steps_per_graph(seconds: float, batches: int) -> int:
+    """Return how many steps of so many seconds one CUDA graph is to hold. batches: the full ones of an epoch."""
+    return 1 if seconds >= SHORT_STEP else max(1, min(MOST_STEPS, batches, math.ceil(GRAPH_SECONDS / seconds)))

@@ -41,7 +41,7 @@ class CudaGraphCall:
     """Record `function(*inputs)` once and replay it at each call.
 
     function: works in place and returns nothing.
-    inputs: examples, of the shapes to come.
+    inputs: examples, of the shapes to come. One tensor given twice is one tensor at each call, and copied once.
     fixed: for each input whether it is always this tensor; the others are copied into buffers at each call.
     restore: undoes what the calls before the capture did.
     by_stage: capture one graph for each stage of the function, so that a profile can time them; everything that the
@@ -57,7 +57,8 @@ class CudaGraphCall:
         restore: Callable[[], None],
         by_stage: bool = False,
     ) -> None:
-        self._inputs = [tensor if stays else tensor.clone() for tensor, stays in zip(inputs, fixed, strict=True)]
+        buffers = {id(each): each if stays else each.clone() for each, stays in zip(inputs, fixed, strict=True)}
+        self._inputs = [buffers[id(each)] for each in inputs]
         device = inputs[0].device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -73,9 +74,13 @@ class CudaGraphCall:
 
     def __call__(self, *inputs: Tensor) -> None:
         """Replay on these inputs, without waiting for the device."""
+        copied: dict[int, Tensor] = {}
         with stage("copy"):
             for captured, tensor in zip(self._inputs, inputs, strict=True):
-                if captured.data_ptr() != tensor.data_ptr():
+                first = id(captured) not in copied
+                if copied.setdefault(id(captured), tensor) is not tensor:
+                    raise ValueError("two tensors are given where one was captured")
+                if first and captured.data_ptr() != tensor.data_ptr():
                     captured.copy_(tensor, non_blocking=True)
         for name, graph in self._graphs:
             with nullcontext() if name == _WHOLE else stage(name):

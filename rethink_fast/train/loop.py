@@ -156,16 +156,19 @@ def _train_epoch(
     steps, lr = len(loader), -1.0
     clock = EpochClock(setup, outcome)
     try:
-        for batch in loader.epoch(epoch, outcome.batch):
+        for batch in loader.epoch(epoch, outcome.batch, max(1, step.steps_per_graph)):
             check()
-            rate = setup.learning_rate(epoch, outcome.batch)
-            if rate != lr:
-                lr = rate
-                set_learning_rate(step.optimizer, lr)
+            rates = [setup.learning_rate(epoch, outcome.batch + done) for done in range(batch.steps)]
             saver.whole = False
-            step.train(loader, batch)
-            outcome.steps += 1
-            outcome.batch += 1
+            if batch.steps > 1:
+                step.train_several(loader, batch, rates)
+            else:
+                if rates[0] != lr:
+                    lr = rates[0]
+                    set_learning_rate(step.optimizer, lr)
+                step.train(loader, batch)
+            outcome.steps += batch.steps
+            outcome.batch += batch.steps
             outcome.images += len(batch)
             saver.whole = True
             if clock.ticks():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +21,11 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
 
     On a GPU the learning rate is a tensor there, so that a captured step can follow its schedule.
     """
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    other_parameters = [p for p in model.parameters() if p.ndim <= 1]
+    weights, other_parameters = _by_kind(model.parameters())
     groups = [{"params": weights, "weight_decay": train.weight_decay}]
-    if other_parameters:
+    if not train.weight_decay:
+        weights.extend(other_parameters)  # a fused update is a call for each group
+    elif other_parameters:
         groups.append({"params": other_parameters, "weight_decay": 0.0})
     device, momentum = weights[0].device, train.momentum
     lr = torch.tensor(train.lr, device=device) if device.type == "cuda" else train.lr
@@ -34,6 +37,14 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
         return torch.optim.Adam(groups, **adam)
     dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
     return PreconditionedAdam(model, groups, dtype=dtype, **adam)
+
+
+def _by_kind(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weights of convolutions and linear layers, and the other parameters, in order."""
+    kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter in parameters:
+        kinds[parameter.ndim <= 1].append(parameter)
+    return kinds
 
 
 def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
@@ -56,12 +67,12 @@ def init_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return every tensor of the optimizer's state, by the position of its parameter."""
+    """Return every tensor of the optimizer's state, by the kind of its parameter and the position among these."""
     shared = {"optimizer.matrix": optimizer.matrix} if isinstance(optimizer, PreconditionedAdam) else {}
     return shared | {
         f"optimizer.{position}.{number}.{name}": value
-        for position, group in enumerate(optimizer.param_groups)
-        for number, parameter in enumerate(group["params"])
+        for position, kind in enumerate(_by_kind(p for group in optimizer.param_groups for p in group["params"]))
+        for number, parameter in enumerate(kind)
         for name, value in optimizer.state[parameter].items()
         if isinstance(value, Tensor)
     }
@@ -74,6 +85,19 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
+
+
+@contextmanager
+def learning_rate_from(optimizer: torch.optim.Optimizer, lr: Tensor) -> Iterator[None]:
+    """Let the steps in this block read their learning rate from `lr`, float32 []."""
+    before = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = rate
 
 
 def learning_rate(

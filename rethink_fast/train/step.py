@@ -5,6 +5,8 @@ On a GPU each of the two functions below runs as one CUDA graph, replayed by the
     train   Batch -> ModelInput -> loss -> gradients -> weights; counters of the epoch
     score   Batch -> ModelInput -> loss and hits, added to the scores
 
+Where a step is short, one graph holds several of them, unrolled, so that the host keeps ahead of the device.
+
 With several ranks each has its share of the batch, gradients and counters are those of the whole, and nothing is
 captured: DistributedDataParallel in a graph needs warm-ups and its own streams, and is not tried here.
 """
@@ -22,7 +24,7 @@ from .cuda_graph import CudaGraphCall
 from .device import LossPoll
 from .distributed import SINGLE_PROCESS, Distributed
 from .forward import compile_function, count_step_, counted, make_loss, make_score
-from .optim import init_optimizer_state, optimizer_state
+from .optim import init_optimizer_state, learning_rate_from, optimizer_state
 from .precise_batch_norm import BatchNormStatistics
 from .process_group import wrap_ddp
 
@@ -62,7 +64,12 @@ class Step:
         self.top5 = top5
         self.device = next(model.parameters()).device
         self.seen = 0
-        self._graphs: dict[tuple[str, int, int], CudaGraphCall] = {}
+        self.steps_per_graph = 0
+        """Training steps in one CUDA graph; 0 where there is none, or before compile.warm_up."""
+        self._one = torch.ones((), device=self.device)  # the gradient of the loss: backward would make one each time
+        self._rates = torch.zeros(0, device=self.device)
+        self._rates_set: list[float] = []
+        self._graphs: dict[tuple[str, int, int, int], CudaGraphCall] = {}
         self._lead: list[torch.cuda.Event] = []
         self._loss_poll = LossPoll()
 
@@ -117,6 +124,16 @@ class Step:
         self.seen += len(batch)
         self._run("train", self._train, loader, batch)
 
+    def train_several(self, loader: Loader, batch: Batch, rates: list[float]) -> None:
+        """Make all steps of a batch, as `train` makes each. rates: their learning rates."""
+        if rates != self._rates_set:
+            if len(rates) != len(self._rates):
+                self._rates = self._rates.new_zeros(len(rates))
+            host = torch.tensor(rates)
+            self._rates.copy_(host.pin_memory() if self.device.type == "cuda" else host, non_blocking=True)
+            self._rates_set = rates
+        self.train(loader, batch)
+
     def observe(self, loader: Loader, batch: Batch) -> None:
         """Add a batch, un-augmented, to the batch norm statistics. Eager, so that they do not depend on --compile."""
         if self.model.training:
@@ -139,7 +156,7 @@ class Step:
         if self.ranks.is_distributed or self.device.type != "cuda":
             return function(loader, batch)
         self._wait_for_lead()
-        key = (name, id(loader), len(batch.index))
+        key = (name, id(loader), len(batch.index), batch.steps)
         if key not in self._graphs:
             state, sums, resident = self.state(), self.statistics.state(), loader.split.images.resident
 
@@ -149,7 +166,7 @@ class Step:
 
             self.optimizer.zero_grad(set_to_none=True)
             self._graphs[key] = CudaGraphCall(
-                lambda *tensors: function(loader, Batch(*tensors)),
+                lambda images, rows, index: function(loader, Batch(images, rows, index, steps=batch.steps)),
                 batch.tensors(),
                 fixed=(resident, False, False),
                 restore=restore,
@@ -182,8 +199,14 @@ class Step:
     def reset_graphs(self) -> None:
         """Drop the captured graphs, for loaders that are replaced."""
         self._graphs.clear()
+        self.steps_per_graph = 0
 
     def _train(self, loader: Loader, batch: Batch) -> None:
+        if batch.steps > 1:
+            for one, rate in zip(batch.by_step(), self._rates, strict=True):
+                with learning_rate_from(self.optimizer, rate):  # read by the update's kernels: a view costs no copy
+                    self._train(loader, one)
+            return
         with stage("corruption and augmentation"):
             inputs, labels, _ = loader.preprocess(batch, self.epoch)
         self.update(inputs, labels, batch.total)
@@ -203,7 +226,7 @@ class Step:
             loss, right = (self._compiled_loss if compiled else self._loss_of)(inputs, labels)
         with stage("backward"):
             self.optimizer.zero_grad(set_to_none=True)
-            (loss if total is None else loss * (ranks.world_size / total)).backward()
+            (loss if total is None else loss * (ranks.world_size / total)).backward(self._one)
         with stage("update"):
             self.optimizer.step()
             if ranks.is_distributed:

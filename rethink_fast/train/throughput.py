@@ -31,8 +31,8 @@ TURNS = 3
 Clock = Callable[[], float]
 
 
-def _best_seconds(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
-    """Seconds of the fastest of a few calls, after one to warm up. The host's part of a call is counted as well."""
+def best_seconds(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
+    """Return the seconds of the fastest of a few calls, after one to warm up, the host's part of a call included."""
     best = float("inf")
     for turn in range(1 + TURNS):
         synchronize(device)
@@ -55,12 +55,12 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.pe
     generator = torch.Generator(device).manual_seed(0)
     a = torch.randn(size, size, dtype=dtype, device=device, generator=generator)
     out = torch.empty_like(a)
-    rate = 2 * size**3 / _best_seconds(lambda: torch.mm(a, a, out=out), device, clock)
+    rate = 2 * size**3 / best_seconds(lambda: torch.mm(a, a, out=out), device, clock)
     if device.type == "cpu":
         half = size // 2
         images = a[:, :half].reshape(size // 64, 8, 8, half).permute(0, 3, 1, 2)  # few go to the first library again
         weights = a[:half, :half].reshape(half, half, 1, 1).contiguous(memory_format=torch.channels_last)
-        seconds = _best_seconds(lambda: torch.conv2d(images, weights), device, clock)
+        seconds = best_seconds(lambda: torch.conv2d(images, weights), device, clock)
         rate = max(rate, 2 * size * half**2 / seconds)
     return rate
 
@@ -69,7 +69,7 @@ def copy_bandwidth(device: torch.device, clock: Clock = time.perf_counter) -> fl
     """Return the bytes/s of a large copy within the device's memory, read plus written."""
     source = torch.zeros(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     to = torch.ones_like(source)
-    return 2 * len(source) / _best_seconds(lambda: to.copy_(source), device, clock)
+    return 2 * len(source) / best_seconds(lambda: to.copy_(source), device, clock)
 
 
 @contextmanager

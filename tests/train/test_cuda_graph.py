@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethink_fast.config import Corruption, Data, Model, Run, Train
-from rethink_fast.data import DataOptions, load_dataset
+from rethink_fast.data import DataOptions, Dataset, InMemoryImages, load_dataset
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import Interrupted
 from rethink_fast.stages import profiling
 from rethink_fast.train.checkpoint import Checkpoints
+from rethink_fast.train.compile import steps_per_graph, warm_up
+from rethink_fast.train.cuda_graph import CudaGraphCall
 from rethink_fast.train.loop import StepProgress, fit
 from rethink_fast.train.profile import Profile
 from rethink_fast.train.setup import RunContext, build_run
@@ -27,7 +31,13 @@ from rethink_fast.train.step import LEAD
 from rethink_fast.train.throughput import model_rate
 from tests.train import fake_cuda
 
-cuda = pytest.fixture(fake_cuda.doubles)
+
+@pytest.fixture(params=[1, 3], ids=["one step a graph", "3 steps a graph"])
+def cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moved]:
+    """The doubles, with so many steps in a graph, or as many as an epoch has full batches."""
+    monkeypatch.setattr("rethink_fast.train.compile.steps_per_graph", lambda _, batches: min(request.param, batches))
+    yield from fake_cuda.doubles(monkeypatch)
+
 
 CPU = torch.device("cpu")
 DATA = load_dataset("cifar10", DataOptions("synthetic", max_samples=70, workers=1))
@@ -66,11 +76,17 @@ class TwoHeads(nn.Module):
 
 
 def made(
-    *, seed: int = 0, model: str = "mlp_1x512", dropout: float = 0.0, like: RunContext | None = None, **train: Any
+    *,
+    seed: int = 0,
+    model: str = "mlp_1x512",
+    dropout: float = 0.0,
+    like: RunContext | None = None,
+    data: Dataset = DATA,
+    **train: Any,
 ) -> RunContext:
     train = {"batch_size": 32, "epochs": 3, "compile": "off", "lr": 0.02} | train
     run = Run("cifar10", Data(max_samples=70), Corruption("random", seed=seed), Model(model, dropout), Train(**train))  # type: ignore[arg-type]
-    return build_run(resolve(run, on_gpu=False, cores=1), DATA, CPU, like=like)
+    return build_run(resolve(run, on_gpu=False, cores=1), data, CPU, like=like)
 
 
 def rates_as_tensors(setup: RunContext) -> RunContext:
@@ -107,6 +123,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "linear": {"schedule": "linear"},
     "eval every 2": {"eval_interval": 2},
     "one batch": {"batch_size": 70},
+    "seven batches": {"batch_size": 10, "optimizer": "preconditioned-adam", "lr": 1e-3},
+    "a short last batch": {"batch_size": 11, "schedule": "linear"},
+    "a long last batch": {"batch_size": 23},
     "convolutions": {"model": "alexnet_small", "epochs": 2},
     "batch norm": {"model": "inception_small", "epochs": 1},
 }
@@ -139,20 +158,23 @@ def test_a_network_with_an_auxiliary_head(cuda: Moved, monkeypatch: pytest.Monke
     same(graphed, plain)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("stop", [1, 2])
 def test_stopped_in_an_epoch_and_resumed(stop: int, cuda: Moved, tmp_path: Any) -> None:
-    expected = trained(rates_as_tensors(made(dropout=0.3)))
+    expected = trained(rates_as_tensors(made(batch_size=10, dropout=0.3)))
     calls = itertools.count()
 
     def check() -> None:
         if next(calls) == stop:
             raise Interrupted
 
-    first = cuda(made(dropout=0.3))
+    first = cuda(made(batch_size=10, dropout=0.3))
     outcome = trained(first, check=check)
-    assert outcome.stop_reason == "interrupted"
+    assert (outcome.stop_reason, outcome.batch) == (
+        "interrupted",
+        stop if first.step.steps_per_graph == 1 else 3 * stop,
+    )
     Checkpoints(tmp_path).save(first, outcome)
-    second = cuda(made(dropout=0.3))
+    second = cuda(made(batch_size=10, dropout=0.3))
     outcome, note = Checkpoints(tmp_path).load(second)
     assert note is None
     found = trained(second, outcome=outcome)
@@ -183,7 +205,8 @@ def test_a_first_epoch_longer_than_a_tick_is_trained_to_its_end(
     setup, listener = cuda(made(batch_size=10, epochs=2)), Quiet()
     outcome = fit(setup, listener, lambda: None)
     assert [row.step for row in outcome.rows] == [7, 14]
-    assert len(listener.ticks) == 14
+    several, rest = divmod(7, setup.step.steps_per_graph)
+    assert len(listener.ticks) == 2 * (several + rest)
     losses = [tick.loss for tick in listener.ticks]
     assert math.isnan(losses[0])
     assert all(0.1 < loss < 20 for loss in losses[1 + lag :])
@@ -199,6 +222,15 @@ def test_a_loss_that_is_not_finite_is_seen_at_the_next_look(cuda: Moved) -> None
     assert [step.poll_loss()[1] for _ in range(2)] == [False, True]
     step.load_state(step.state())
     assert step.poll_loss()[1] is False, "what was seen before belongs to another state"
+
+
+@pytest.mark.parametrize(("lr", "step"), [(1e3, 7), (1e4, 6), (1e5, 5), (1e6, 4)])
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(lr: float, step: int, cuda: Moved) -> None:
+    expected = trained(rates_as_tensors(made(batch_size=10, lr=lr)))
+    found = trained(cuda(made(batch_size=10, lr=lr)))
+    assert expected.first_non_finite_step == step
+    assert found.stop_reason == expected.stop_reason == "non_finite_loss"
+    assert (found.first_non_finite_step, found.steps) == (expected.first_non_finite_step, expected.steps)
 
 
 def test_the_first_evaluation_counts_each_sample_once(cuda: Moved) -> None:
@@ -220,6 +252,77 @@ def test_the_host_is_a_few_steps_ahead_at_most(cuda: Moved) -> None:
         assert sum(event.recorded for event in events) == done
         assert sum(event.waits for event in events) == max(0, done - LEAD)
         assert len(events) == min(done, LEAD)
+
+
+class Launches(TorchDispatchMode):
+    """Counts what the host launches between replays of graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not function.is_view:
+            self.names[function._schema.name.removeprefix("aten::")] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("steps", "copies"), [(1, 6), (2, 3), (3, 2), (6, 1)])
+def test_the_host_launches_a_copy_and_a_graph_for_several_steps(
+    steps: int, copies: int, cuda: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is copied once an epoch, rows and samples are one tensor, and the learning rate stays where it is."""
+    monkeypatch.setattr("rethink_fast.train.compile.steps_per_graph", lambda *_: steps)
+    monkeypatch.setattr(fake_cuda.Graph, "replay", lambda graph: setattr(graph, "replays", graph.replays + 1))
+    held = DATA.train
+    assert isinstance(held.images, InMemoryImages)
+    images, index = InMemoryImages(held.images.images, CPU), torch.arange(len(held.images.images))
+    whole = replace(DATA, train=replace(held, images=images, labels=held.labels[held.index], index=index))
+    setup = cuda(made(batch_size=10, data=whole))
+    warm_up(setup)
+    assert setup.step.steps_per_graph == steps
+    for graph in fake_cuda.Graph.made:
+        graph.replays = 0
+    batches = setup.train.epoch(0, 1, steps)
+    first = next(batches)
+    with Launches() as launches:
+        for batch in itertools.chain([first], batches):
+            setup.step.train(setup.train, batch)
+    assert sum(graph.replays for graph in fake_cuda.Graph.made) == copies
+    assert launches.names == {"copy_": copies}
+
+
+def test_several_steps_where_the_host_cannot_keep_ahead() -> None:
+    assert [steps_per_graph(seconds, 1000) for seconds in (1e-3, 100e-6, 99e-6, 50e-6, 1e-6)] == [1, 1, 11, 20, 32]
+    assert [steps_per_graph(10e-6, batches) for batches in (0, 1, 2, 50)] == [1, 1, 2, 32]
+
+
+def test_images_that_are_read_batch_by_batch_have_a_graph_for_each_step(
+    cuda: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = cuda(made())
+    monkeypatch.setattr(type(setup.train.split.images), "resident", False)
+    warm_up(setup)
+    assert setup.step.steps_per_graph == 1
+
+
+def test_one_tensor_given_twice_is_copied_once(cuda: Moved) -> None:
+    total = torch.zeros(2)
+    one, other = torch.ones(2), torch.ones(2)
+
+    def add(a: Tensor, b: Tensor) -> None:
+        total.add_(a).add_(b)
+
+    def restore() -> None:
+        total.zero_()
+
+    call = CudaGraphCall(add, (one, one), fixed=(False, False), restore=restore)
+    with Launches() as launches:
+        call(other, other)
+    assert launches.names["copy_"] == 1
+    assert total.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="two tensors are given where one was captured"):
+        call(one, other)
 
 
 class Stages:

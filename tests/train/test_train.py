@@ -121,6 +121,23 @@ def test_every_epoch_gives_each_sample_once_in_its_own_order() -> None:
     assert orders[1] == torch.cat([batch.index for batch in part.epoch(1)]).tolist()
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [(20, [5, 5, 5, 5]), (18, [5, 5, 5, 3]), (21, [5, 5, 5, 6])])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.parametrize("start", [0, 1, 3, 4])
+def test_batches_of_several_steps_are_the_same_batches(start: int, steps: int, limit: int, sizes: list[int]) -> None:
+    part = loader(limit=limit)
+    singly = list(part.epoch(2, start))
+    assert [len(batch) for batch in singly] == sizes[start:]
+    together = list(part.epoch(2, start, steps))
+    assert {batch.steps for batch in together} <= {1, steps}
+    assert sum(batch.steps for batch in together) == len(singly)
+    assert sum(batch.steps > 1 for batch in together) == (sizes[start:].count(5) // steps if steps > 1 else 0)
+    parts = [one for batch in together for one in batch.by_step()]
+    for one, other in zip(parts, singly, strict=True):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.images[one.rows], other.images[other.rows])
+
+
 def test_a_sample_has_the_same_input_label_and_mask_in_every_batch_size() -> None:
     seen: dict[int, torch.Tensor] = {}
     for batch_size in (4, 9):
