@@ -10,7 +10,7 @@ An environment is a pair of configurations that differ in one hyper-parameter. R
 tau, psi and the residual correlation take their mean, the sign error every pair of repeats.
 Source: Jiang, Neyshabur, Mobahi, Krishnan and Bengio, "Fantastic generalization measures and where to find them", ICLR
 2020, for tau and psi; Dziugaite et al., "In search of robust measures of generalization", NeurIPS 2020, for the sign
-error and its weights.
+error, its weights and LEAST_SIZE; compared with their code (nitarshan/robust-generalization-measures).
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ ROWS = 1024
 """Of a sign matrix at once: 10,000 runs take 80 MB."""
 MAX_ENVIRONMENTS = 10**6
 """A minute for each measure, and 200 MB."""
+LEAST_SIZE = 12
+"""Effective number of pairs of repeats, (sum w)^2 / sum w^2, that an environment needs, in a table that has so many."""
+ROUNDING = 1e-9
+"""Of a sum of weights in float64."""
 NOTHING_LEFT = 1e-9
 """Share of the variance below which a residual is rounding: float64 has 2e-16, times the condition of the fit."""
 
@@ -58,7 +62,7 @@ class Evaluation:
     sign_error, percentile_90, worst: mean, 90th percentile and maximum over the environments.
     worst_environment: where the sign error is largest, above 0; of several, where the gaps differ most.
     at_worst: how many environments have this sign error.
-    environments: how many count: those in which the gaps differ.
+    environments: how many count: those in which the gaps differ, in enough pairs of repeats.
     beyond: correlation with the gap that the hyper-parameters do not account for, see residual_correlation.
     """
 
@@ -146,15 +150,19 @@ def noise_weight(difference: Values, n_test: int) -> Values:
     return np.maximum(0.0, w - 0.5)
 
 
-def sign_error(x: tuple[Values, Values], y: tuple[Values, Values], n_test: int | None = None) -> float | None:
+def sign_error(
+    x: tuple[Values, Values], y: tuple[Values, Values], n_test: int | None = None, *, least: float = 0.0
+) -> float | None:
     """Return the sign error of an environment; None where no pair of its runs has gaps that differ.
 
     x, y: measure and gap of the runs of the two configurations, float64 [a] and [b].
     n_test: test images behind a gap; pairs are then weighted by noise_weight, else by 1.
+    least: the effective number of pairs, see LEAST_SIZE, below which it is None too.
     """
     dx, dy = (values[0][:, None] - values[1] for values in (x, y))
     weight = (dy != 0).astype(np.float64) if n_test is None else noise_weight(dy, n_test)
-    if not weight.any():
+    size = weight.sum() ** 2 / (weight**2).sum() if weight.any() else 0.0
+    if not size or size < least * (1 - ROUNDING):
         return None
     return float(np.average((1 - np.sign(dx) * np.sign(dy)) / 2, weights=weight))
 
@@ -209,12 +217,15 @@ def evaluate(
     measures: float64 [n] by name, of each run; larger is expected to go with a larger gap.
     gap: float64 [n].
     codes: int64 [n, k], the hyper-parameters, each value as a number.
-    n_test: test images behind each gap, to weight pairs of runs by the noise of their gaps; None: all count alike.
+    n_test: test images behind each gap, to weight pairs of runs by the noise of their gaps, and to omit environments of
+        fewer pairs than LEAST_SIZE where the table has so many; None: all count alike.
     """
     members = groups(codes)
     configurations = codes[[rows[0] for rows in members]]
     pairs = environments(configurations)
     gaps = np.array([gap[rows].mean() for rows in members])
+    most = max((len(members[pair.one]) * len(members[pair.other]) for pair in pairs), default=0)
+    least = LEAST_SIZE if n_test is not None and most >= LEAST_SIZE else 0
     found = {}
     for name, values in measures.items():
         means = np.array([values[rows].mean() for rows in members])
@@ -223,7 +234,7 @@ def evaluate(
         errors = {}
         for pair in pairs:
             one, other = members[pair.one], members[pair.other]
-            error = sign_error((values[one], values[other]), (gap[one], gap[other]), n_test)
+            error = sign_error((values[one], values[other]), (gap[one], gap[other]), n_test, least=least)
             if error is not None:
                 errors[pair] = error
         every = np.array(list(errors.values()))
@@ -234,7 +245,8 @@ def evaluate(
             psi=axes,
             granulated=float(np.mean(known)) if known else None,
             sign_error=float(every.mean()) if errors else None,
-            percentile_90=float(np.quantile(every, 0.9)) if errors else None,
+            # Each pair counts in both directions, as published.
+            percentile_90=float(np.quantile(every.repeat(2), 0.9)) if errors else None,
             worst=worst,
             worst_environment=max(bad, key=lambda pair: abs(gaps[pair.one] - gaps[pair.other])) if bad else None,
             at_worst=len(bad),

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .evaluate import Environment, Evaluation, freedom, groups
+from .evaluate import LEAST_SIZE, Environment, Evaluation, freedom, groups
 from .run_table import RunTable
 
 SCHEMA = 1
@@ -91,7 +91,10 @@ def remarks(found: Mapping[str, Evaluation], table: RunTable) -> list[str]:
         chance = f"; by chance it is within {2 / left**0.5:.2f} 19 times of 20" if left > 4 else ""
         lines.append(f"{HOW}: {left} degrees of freedom are left{chance}")
     if table.n_test is not None:
-        lines.append(f"sign errors are weighted by how far two gaps differ beyond the noise of {table.n_test:,} images")
+        lines.append(
+            f"sign errors are weighted by how far two gaps differ beyond the noise of {table.n_test:,} images; where runs "
+            f"are repeated, environments with an effective number of pairs below {LEAST_SIZE} are omitted"
+        )
     return lines
 
 

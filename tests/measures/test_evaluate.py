@@ -119,6 +119,24 @@ def test_ties_in_the_gap_are_no_environment_and_noise_weighs_the_rest() -> None:
     assert sign_error((one, other), (np.array([0.30]), np.array([0.60])), n_test=1000) == 0.0
 
 
+@pytest.mark.parametrize(("repeats", "counts"), [(3, True), (4, False)])
+def test_an_environment_needs_pairs_of_repeats_where_the_table_has_them(repeats: int, counts: bool) -> None:
+    """Two configurations far apart, and a third of which one run alone differs from the second."""
+    codes = np.repeat(np.array([[0, 0], [1, 0], [1, 1]]), repeats, 0)
+    gap = np.repeat([0.1, 0.6, 0.6], repeats)
+    gap[-1] = 0.9
+    measure = np.repeat([1.0, 2.0, 0.0], repeats)
+    found = evaluate({"m": measure}, gap, codes, n_test=10_000)["m"]
+    # One run of the third differs from every run of the second: as many pairs as repeats, all of weight 1/2.
+    assert found.environments == 1 + counts
+    assert found.worst == (1.0 if counts else 0.0)
+    assert found.sign_error == (0.5 if counts else 0.0)
+    assert evaluate({"m": measure}, gap, codes)["m"].environments == 2, "without n_test all count"
+    one, other = (measure[:repeats], measure[repeats : 2 * repeats]), (gap[:repeats], gap[repeats : 2 * repeats])
+    assert sign_error(one, other, 10_000, least=repeats**2) == 0.0, "all pairs alike have their full number"
+    assert sign_error(one, other, 10_000, least=repeats**2 + 1) is None
+
+
 def test_the_residual_finds_what_the_hyper_parameters_do_not_explain() -> None:
     rng = np.random.default_rng(1)
     codes = np.array(list(itertools.product(range(4), range(4), range(4))))
