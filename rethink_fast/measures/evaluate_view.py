@@ -92,8 +92,8 @@ def remarks(found: Mapping[str, Evaluation], table: RunTable) -> list[str]:
         lines.append(f"{HOW}: {left} degrees of freedom are left{chance}")
     if table.n_test is not None:
         lines.append(
-            f"sign errors are weighted by how far two gaps differ beyond the noise of {table.n_test:,} images; where runs "
-            f"are repeated, environments with an effective number of pairs below {LEAST_SIZE} are omitted"
+            f"sign errors are weighted by how far two gaps differ beyond the noise of {table.n_test:,} images; with "
+            f"{LEAST_SIZE} pairs of repeats or more, environments of an effective number below that are omitted"
         )
     return lines
 

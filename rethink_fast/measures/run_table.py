@@ -25,7 +25,7 @@ MAX_BYTES = 2**28
 GAPS = ("gap", "gen.gap", "gen_gap", "generalization_gap", "generalisation_gap")
 SEEDS = ("seed", "seeds", "repeat", "hp.seed")
 TEST_IMAGES = "n_test"
-OUTCOMES = tuple(f"{part}{what}" for part in ("train", "test") for what in ("", "_accuracy", "_error", "_loss"))
+OUTCOMES = tuple(f"{part}{what}" for part in ("train", "test") for what in ("", "_accuracy", "_acc", "_error", "_loss"))
 HYPERPARAMETER, MEASURE = "hp.", "complexity."
 """First letters of the names of columns in the published table of Dziugaite et al. 2020."""
 Cells = dict[str, list[str]]
