@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .data import load_dataset
     from .data.options import DataOptions
     from .errors import UserError
+    from .pack.dataset import pack_dataset
     from .train.weights import load_model
 
 _PLACES = {
@@ -42,6 +43,7 @@ _PLACES = {
     "corrupt": "corruptions.corrupt",
     "load_dataset": "data",
     "load_model": "train.weights",
+    "pack_dataset": "pack.dataset",
     "run": "bench.run",
 }
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "corrupt",
     "load_dataset",
     "load_model",
+    "pack_dataset",
     "run",
 ]
 

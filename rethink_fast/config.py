@@ -31,6 +31,7 @@ DatasetName = Literal[
     "cifar10",
     "cifar100",
     "cifar100-coarse",
+    "svhn",
     "mnist",
     "fashion-mnist",
     "kmnist",
@@ -42,7 +43,7 @@ DatasetName = Literal[
     "emnist-mnist",
 ]
 OwnName = Literal["own"]
-"""What `Run` takes for a data set given in Python."""
+"""What `Run` takes for a data set of one's own: given in Python, or a pack."""
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512", "wrn_28_1"
@@ -212,7 +213,7 @@ class Session:
 class Run:
     """One run as it is asked for. None stands for the default of the data set, the network or the recipe.
 
-    dataset: "own" for one that is given to `run` by data=.
+    dataset: "own" for one that is given to `run` by data=, or a pack of it at Data(data=PATH).
     """
 
     dataset: DatasetName | OwnName

@@ -103,7 +103,7 @@ class Defaults:
     lr: float | None = None
 
 
-MODEL = {"cifar": "inception_small", "idx": "mlp_1x512"}
+MODEL = {"cifar": "inception_small", "mat": "inception_small", "idx": "mlp_1x512"}
 """By the reader of the data set."""
 
 DEFAULTS: dict[str, Defaults] = {

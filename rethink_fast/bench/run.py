@@ -14,11 +14,12 @@ from rich.console import Console
 
 from ..config import Run, Session, check_session
 from ..crash import save_in
-from ..data import OWN, DataOptions, Dataset, load_dataset, not_given
+from ..data import OWN, DataOptions, Dataset, load_dataset, names_path, not_given, pack_images
 from ..data.own import OwnData, image_shape, load_own
 from ..defaults import DEFAULTS, IMAGENET_ON_CPU, ResolvedRun, resolve
 from ..env import cores, has_bfloat16, unused_gpu
 from ..errors import Interrupted, UserError
+from ..files import user_path
 from ..output import never_failing
 from ..terminal import Terminal
 from ..train.checkpoint import Checkpoints, shared_facts
@@ -124,8 +125,7 @@ def _run(
     with ranks.raise_together():
         check_session(session)
         check_launch(session, run, ranks)
-        if own is not None and run.data.size is None:
-            run = replace(run, data=replace(run.data, size=min(image_shape(own.train)[:2])))
+        run = with_size(run, own)
         device = device_for_rank(ranks, run.train.device)
         resolved = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
     ranks = make_device_group(ranks, device)
@@ -179,14 +179,32 @@ def _smaller_scale(run: Run, device: torch.device) -> str | None:
     )
 
 
+def with_size(run: Run, own: OwnData | None) -> Run:
+    """Return the run, on a data set of one's own at the size of its images, if it names none. Raises UserError."""
+    if run.dataset != OWN or run.data.size is not None:
+        return run
+    if own is not None:
+        shape = image_shape(own.train)
+    elif names_path(run.data.data):
+        _, shape = pack_images.read_own(user_path(run.data.data))
+    else:
+        raise not_given()
+    return replace(run, data=replace(run.data, size=min(shape[:2])))
+
+
 def own_data(run: Run | ResolvedRun, train: Any, test: Any) -> OwnData | None:
-    """Return the data sets given for Run("own"), None for another run. Raises UserError where these do not agree."""
-    if train is None and run.dataset == OWN:
+    """Return the data sets given for Run("own"), None for a run that opens its data by name or path.
+
+    Raises UserError where these do not agree.
+    """
+    if train is None and run.dataset == OWN and not names_path(run.data.data):
         raise not_given()
     if train is None or run.dataset != OWN:
         for name, given in (("data", train), ("test", test)):
             if given is not None:
-                raise UserError(f'{name}= has no effect with Run("{run.dataset}")', 'give Run("own", ...)', option=name)
+                problem = f'{name}= has no effect with Run("{run.dataset}")'
+                fix = 'give Run("own", ...)' if run.dataset != OWN else "give data= too, or omit it"
+                raise UserError(problem if run.dataset != OWN else f"{problem} and a pack", fix, option=name)
         return None
     for option, value, usual in (
         ("data", run.data.data, "auto"),

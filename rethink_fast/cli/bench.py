@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..bench.run import run_bench
-from ..config import Corruption, Data, DatasetName, Model, Run, Session, Train
+from ..config import Corruption, Data, DatasetName, Model, OwnName, Run, Session, Train
 from ..output import print_json
 from ..terminal import Terminal
 from ..train.distributed import Distributed
@@ -19,7 +19,7 @@ def section(name: str) -> Parameter:
 
 
 def bench(
-    dataset: DatasetName,
+    dataset: DatasetName | OwnName,
     /,
     *,
     data: Annotated[Data, section("Data")] = Data(),
@@ -34,7 +34,7 @@ def bench(
     Parameters
     ----------
     dataset:
-        The data set.
+        The data set; own is a pack of your own, with --data.
     json:
         Print the record as JSON on stdout, and everything else on stderr.
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ..config import PATH, Corruption, Data, DatasetName, Model, Run, Train
+from ..config import PATH, Corruption, Data, DatasetName, Model, OwnName, Run, Train
 from ..output import print_json
 from ..terminal import Terminal
 from .bench import section
 
 
 def memorize(
-    dataset: DatasetName,
+    dataset: DatasetName | OwnName,
     /,
     *,
     models: int = 40,
@@ -33,7 +33,7 @@ def memorize(
     Parameters
     ----------
     dataset:
-        The data set.
+        The data set; own is a pack of your own, with --data.
     models:
         How many models are trained.
     ratio:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from .. import schema
 from ..bench.record import RUN_SHAPE
-from ..config import PATH, DatasetName, PrecisionName
-from ..data.synthetic import SHAPES
-from ..defaults import DEFAULTS
+from ..config import PATH, DatasetName, OwnName, PrecisionName
+from ..data import OWN, not_given, pack_images
+from ..data.synthetic import SHAPES, Shape
+from ..defaults import DEFAULTS, Defaults, defaults
 from ..errors import UserError, in_range
 from ..models import model_entry
 from ..models.cost import cost_of
@@ -51,6 +52,8 @@ RANGES = {
 class PlanOptions:
     """The run to be planned, and what is known of the machine."""
 
+    data: Annotated[Path | None, PATH] = None
+    """With own: its pack."""
     record: Annotated[Path | None, PATH] = None
     """Measured rates: result.json of a run with --profile, or the record of make gpu-check (the peak alone)."""
     images_per_second: float | None = None
@@ -99,7 +102,7 @@ class PlanLine:
 
 
 def plan(
-    dataset: DatasetName,
+    dataset: DatasetName | OwnName,
     /,
     *,
     options: Annotated[PlanOptions, Parameter(name="*")] = PlanOptions(),
@@ -110,7 +113,7 @@ def plan(
     Parameters
     ----------
     dataset:
-        The data set.
+        The data set; own is a pack of your own, with --data.
     json:
         Print it as JSON.
     """
@@ -127,7 +130,7 @@ def plan(
     return 0
 
 
-def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine], list[str]]:
+def estimate(dataset: DatasetName | OwnName, options: PlanOptions) -> tuple[list[PlanLine], list[str]]:
     """Return the lines of a plan, and notes: the bottleneck, and what limits the plan. Raises UserError."""
     for name, (least, most) in RANGES.items():
         if getattr(options, name) is not None:
@@ -138,7 +141,7 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
         if wanted is not None and name in known and known[name] != wanted:
             problem = f"--record {options.record} has the {name} {known[name]}, the plan {wanted}"
             raise UserError(problem, f"omit --{name}, or name another record", option=f"--{name}", value=wanted)
-    default, shape, gpus, epochs = DEFAULTS[dataset], SHAPES[dataset], options.gpus, options.epochs
+    (default, shape), gpus, epochs = _of(dataset, options.data), options.gpus, options.epochs
     model = str(options.model or known.get("model", default.model))
     size, batch = (options.size or known.get("size", default.size)), options.batch_size or known.get("batch")
     batch = batch or default.batch_size
@@ -197,6 +200,20 @@ def estimate(dataset: DatasetName, options: PlanOptions) -> tuple[list[PlanLine]
         PlanLine("gpu_memory", "memory of a GPU", kept, "bytes", memory),
         PlanLine("host_memory", "host memory", BATCHES_IN_FLIGHT * batch * pixels, "bytes", flight),
     ], notes
+
+
+def _of(dataset: DatasetName | OwnName, data: Path | None) -> tuple[Defaults, Shape]:
+    """Return the defaults and the size of a data set. Raises UserError."""
+    if dataset != OWN:
+        if data is not None:
+            raise UserError(f"--data {data} has no effect with {dataset}", "omit it", option="--data", value=data)
+        return DEFAULTS[dataset], SHAPES[dataset]
+    if data is None:
+        raise not_given()
+    pack, (height, width, channels) = pack_images.read_own(data)
+    size, test = min(height, width), len(pack.test.index) if pack.test is not None else 0
+    shape = Shape(size, channels, len(pack.classes), len(pack.train.index), test)
+    return replace(defaults(OWN, on_gpu=True), size=size), shape
 
 
 def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:

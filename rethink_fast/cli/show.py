@@ -12,9 +12,10 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from ..bench.console import ConsoleProgress
-from ..config import DATA, PATH, AugmentName, Corruption, CorruptionName, Data, DatasetName, Run, Train
+from ..bench.run import with_size
+from ..config import DATA, PATH, AugmentName, Corruption, CorruptionName, Data, DatasetName, OwnName, Run, Train
 from ..corruptions import KINDS, alias_of, corrupted_mask, partially_corrupted_labels
-from ..data import DataOptions, Dataset, load_dataset, subset
+from ..data import OWN, DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
 from ..defaults import DEFAULTS, ResolvedRun, resolve
 from ..errors import UserError, in_range
@@ -34,7 +35,7 @@ OPENED = 500
 
 
 def show(
-    dataset: DatasetName,
+    dataset: DatasetName | OwnName,
     /,
     *,
     corruption: Annotated[tuple[ShownName, ...], SHOWN] = ("all",),
@@ -51,7 +52,7 @@ def show(
     Parameters
     ----------
     dataset:
-        The data set.
+        The data set; own is a pack of your own, with --data.
     corruption:
         The randomization, a row; all of them by default. May be given several times.
     samples:
@@ -72,8 +73,9 @@ def show(
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out} is not a PNG", "choose a name that ends in .png", option="--out", value=out)
     in_range("-n", samples, 1, MOST_SAMPLES)
-    run = Run(dataset, Data(data, size=size or DEFAULTS[dataset].size), Corruption(seed=seed))
-    run = replace(run, train=Train(augment=augment))
+    usual = None if dataset == OWN else DEFAULTS[dataset].size
+    run = Run(dataset, Data(data, size=size or usual), Corruption(seed=seed), train=Train(augment=augment))
+    run = with_size(run, None)
     with ConsoleProgress(Terminal()) as screen:
         sheet = make_sheet(run, corruptions(corruption, probability), samples, screen)
     width, height = show_view.save(sheet, out)

@@ -2,10 +2,11 @@
 
 path, "auto" or "synthetic"
   mnist.py        IDX (MNIST and all in its form)       -> InMemoryImages (decoded, on the device)
+  svhn.py         MATLAB files                          -> InMemoryImages
   cifar10.py      python, binary, class folders, tar    -> InMemoryImages
   imagenet.py     train/WNID/*.JPEG and val/, or any folder of class folders
                   jpeg_images.py, decoded every epoch   -> JpegImages
-  pack_images.py  a pack of either of both              -> JpegImages, or MemmapImages of npy_images.py
+  pack_images.py  a pack of one of these, or of one's own -> JpegImages, or MemmapImages of npy_images.py
   own.py          a map-style data set in Python        -> InMemoryImages or OwnImages, by load_own
   synthetic.py    made from the sample index            -> InMemoryImages or Generated
 
@@ -19,32 +20,29 @@ from pathlib import Path
 
 from ..errors import UserError, bad_path, one_of
 from ..files import user_path
-from . import cifar10, imagenet, mnist, pack_images, search_path, synthetic
+from . import cifar10, imagenet, mnist, pack_images, search_path, svhn, synthetic
 from .digest import digest_some
 from .download import fetch
 from .npy_images import MemmapImages
 from .options import DataOptions
 from .pack_format import is_pack
-from .registry import DATASETS, SMALL_SETS
+from .registry import DATASETS, OWN, SMALL_SETS
 from .residency import cache_images
 from .source import Dataset, Images, InMemoryImages, Split, subset
 from .tree import FolderTree, is_archive, is_folder_at
-
-OWN = "own"
-"""What a run calls a data set given in Python."""
 
 
 def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     """Open a data set.
 
-    dataset: one of DATASETS.
+    dataset: one of DATASETS, or "own" for a pack of a data set of your own.
     options: where it is and how it is opened; by default found in the usual places, else synthetic.
     Raises UserError.
     """
-    if dataset == OWN:
-        raise not_given()
-    one_of("dataset", dataset, DATASETS)
     options = options or DataOptions()
+    if dataset == OWN and not names_path(options.path):
+        raise not_given()
+    one_of("dataset", dataset, (*DATASETS, OWN))
     opened = _find(dataset, options)
     if isinstance(opened.train.images, MemmapImages) or not isinstance(opened.train.images, InMemoryImages):
         opened = replace(opened, sample=digest_some(opened.train))
@@ -53,11 +51,17 @@ def load_dataset(dataset: str, options: DataOptions | None = None) -> Dataset:
     return replace(opened, notes=(*opened.notes, *notes))
 
 
+def names_path(data: str) -> bool:
+    """Return whether --data is a path."""
+    return data not in ("auto", "synthetic")
+
+
 def not_given() -> UserError:
-    """Return the error of a run of a data set given in Python, where there is none."""
+    """Return the error of a run of a data set of one's own, where there is none."""
     return UserError(
-        "the data set own is one given in Python, and there is none",
-        "give it by rethink_fast.run(run, data=...)",
+        "the data set own is your own, and there is none",
+        "name a pack of it by --data (rethink_fast.pack_dataset writes one), or give it in Python by "
+        "rethink_fast.run(run, data=...)",
         option="data",
         value=OWN,
     )
@@ -81,13 +85,16 @@ def _find(dataset: str, options: DataOptions) -> Dataset:
         raise bad_path(folder, f"is a file, and {dataset} is opened from a folder", _unpacking(folder))
     if is_pack(folder):
         if row is not None and row.reader == "idx":
-            raise bad_path(folder, "is a pack of colour images", f"name the folder of the four IDX files for {dataset}")
+            raise bad_path(folder, "is a pack", f"open it as own, or name the folder of the IDX files of {dataset}")
         if row is not None:
             cifar10.refuse_coarse(row, folder, "packed images")
         return pack_images.load(dataset, folder, options)
+    if dataset == OWN:
+        pack_images.read_own(folder)
     if row is None:
         return imagenet.load(folder, options)
-    return (cifar10.load if row.reader == "cifar" else mnist.load)(folder, options, row)
+    reader = {"cifar": cifar10.load, "idx": mnist.load, "mat": svhn.load}[row.reader]
+    return reader(folder, options, row)
 
 
 def _entries(folder: Path) -> bool:
@@ -117,6 +124,7 @@ __all__ = [
     "InMemoryImages",
     "Split",
     "load_dataset",
+    "names_path",
     "not_given",
     "subset",
 ]

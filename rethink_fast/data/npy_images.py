@@ -33,7 +33,7 @@ AHEAD = 2
 
 
 def load_npy(path: Path) -> np.memmap:
-    """Return a .npy of uint8 [N, H, W, 3] by memory map. Raises UserError where it is no such file, or truncated."""
+    """Return a .npy of uint8 [N, H, W, C] by memory map. Raises UserError where it is no such file, or truncated."""
     try:
         with open_regular(path) as file:  # open_memmap would wait for a fifo
             size = os.fstat(file.fileno()).st_size
@@ -43,15 +43,15 @@ def load_npy(path: Path) -> np.memmap:
     except Exception as error:  # a damaged header raises anything, from Python's tokenizer too
         raise bad_path(path, f"is damaged, or no .npy file ({' '.join(str(error).split())[:200]})", RESTORE) from None
     shape = images.shape
-    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or not images.flags.c_contiguous:
-        raise bad_path(path, f"holds {images.dtype} {shape}, not uint8 (N, H, W, 3)", PACK_AGAIN)
+    if images.dtype != np.uint8 or len(shape) != 4 or 0 in shape or not images.flags.c_contiguous:
+        raise bad_path(path, f"holds {images.dtype} {shape}, not uint8 (N, H, W, C)", PACK_AGAIN)
     if size != images.offset + images.nbytes:
         raise bad_path(path, f"has {size} bytes for {shape}", PACK_AGAIN)
     return images
 
 
 class MappedFile:
-    """A .npy of uint8 [N, H, W, 3] in the process's address space; the system reads what is touched.
+    """A .npy of uint8 [N, H, W, C] in the process's address space; the system reads what is touched.
 
     images: the whole of it as a tensor, never to be written to. Raises UserError where it is no such file.
     """

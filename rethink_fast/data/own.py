@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..corruptions.dataset import check_map_style
 from ..errors import UserError
-from . import OWN
 from .digest import digest_some
 from .options import DataOptions
 from .own_images import FailedItem, OwnImages, PlainItems
+from .registry import OWN
 from .residency import DECODED_AT_ONCE, plan_for
-from .source import Dataset, Images, InMemoryImages, Split, subset
+from .source import Dataset, Images, InMemoryImages, Split, square_note, subset
 
 READ_TWICE = 16
 
@@ -73,9 +73,7 @@ def load_own(data: OwnData, options: DataOptions) -> Dataset:
     plan = plan_for(options, sum(counts) * height * width * channels)
     splits = [_split(dataset, what, shape, options, stay=plan.stay) for dataset, what in given]
     classes, notes = _classes(data, splits)
-    if height != width:
-        size = options.size or min(height, width)
-        notes.append(f"images of {height}x{width}: the network takes a square of {size}x{size}, by default the centre")
+    notes += square_note(height, width, options.size)
     name = f"python {name_of_type(data.train)}"
     opened = Dataset(OWN, name, classes, splits[0], splits[1] if len(splits) > 1 else None)
     if not plan.stay:

@@ -2,7 +2,7 @@
 
 DEST/pack.json              version, contract, format, classes, and of each split its parts with their SHA-256
 DEST/SPLIT-00000.tar ...    jpeg: shards in the WebDataset convention, KEY.jpg (or .png) and KEY.cls
-DEST/SPLIT.npy              npy: uint8 [N, H, W, 3], for numpy.load(mmap_mode="r")
+DEST/SPLIT.npy              npy: uint8 [N, H, W, C], for numpy.load(mmap_mode="r")
 DEST/SPLIT.index.npy        a row of INDEX for each sample
 DEST/unreadable.csv         split, index, file and reason of every image that cannot be decoded
 
@@ -153,7 +153,7 @@ def _read_split(path: Path, values: dict[str, Any], name: str, bad: list[tuple[s
     _check_sizes(path, parts)
     index = _index(_whole(path / f"{name}.index.npy", described["index"], MAX_INDEX_BYTES))
     listed = tuple((sample, file, reason) for split, sample, file, reason in bad if split == name)
-    expected: dict[str, Any] = {"format": values["format"], "size": values["size"], "labels": len(values["classes"])}
+    expected: dict[str, Any] = {"size": values["size"], "labels": len(values["classes"])}
     pack_schema.check_rows(index, bad=[sample for sample, _, _ in listed], **expected)
     if values["format"] == "jpeg":
         pack_schema.check_tar_positions(index, [part.bytes for part in parts])

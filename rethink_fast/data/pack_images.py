@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError, unreadable
+from ..errors import UserError, bad_path, unreadable
 from . import damaged as damaged_files
 from . import pack_format, pack_verify
 from .jpeg_images import JpegImages
 from .npy_images import RESTORE, open_mapped
 from .options import DataOptions
 from .pack_format import Pack, PackSplit
-from .source import Dataset, Images, Split, subset
+from .registry import OWN
+from .source import Dataset, Images, Split, square_note, subset
 
 
 def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
-    """Open a pack as "imagenet", "cifar10" or "cifar100"; every byte is checked the first time. Raises UserError.
+    """Open a pack as a data set of this name; every byte is checked the first time. Raises UserError.
 
     imagenet takes images at options.size, or original bytes, which it resizes as from a folder. The others take images
     of one size.
@@ -52,8 +53,21 @@ def load(dataset: str, path: Path, options: DataOptions) -> Dataset:
 
     train = split("train", pack.train)
     test = split("test", pack.test) if pack.test is not None else None
-    notes = () if test else (f"{path} has no test images: there is no test accuracy",)
-    return Dataset(dataset, f"{pack.format} pack {path.absolute()}", pack.classes, train, test, notes)
+    notes = [] if test else [f"{path} has no test images: there is no test accuracy"]
+    if shape is not None:
+        notes += square_note(*shape, options.size)
+    return Dataset(dataset, f"{pack.format} pack {path.absolute()}", pack.classes, train, test, tuple(notes))
+
+
+def read_own(path: Path) -> tuple[Pack, tuple[int, int, int]]:
+    """Return a pack of images of one size, and their height, width and channels. Raises UserError."""
+    if not pack_format.is_pack(path):
+        raise bad_path(path, "is no pack", "write one by rethink_fast.pack_dataset or rethink-fast pack, and name it")
+    pack = pack_format.read_pack(path)
+    height, width = _of_one_size(OWN, pack)
+    lengths = pack.train.index["length"]
+    channels = 3 if pack.format == "jpeg" else int(lengths.max()) // (height * width)
+    return pack, (height, width, channels)
 
 
 def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int, int] | None:
@@ -72,11 +86,15 @@ def _as_they_are(dataset: str, pack: Pack, size: int, margin: bool) -> tuple[int
             problem = f"{path} holds images {held}, not at --size {size}"
             raise UserError(problem, f"{what} pack made with --size {size}", option="--size", value=size)
         return size, size
+    return _of_one_size(dataset, pack)
+
+
+def _of_one_size(dataset: str, pack: Pack) -> tuple[int, int]:
     rows = np.concatenate([split.index for split in pack.splits])
     shapes = np.unique(rows[["height", "width"]][rows["length"] > 0])
     if len(shapes) != 1:
-        problem = f"{path} holds images of {len(shapes)} sizes, and {dataset} takes one"
-        raise UserError(problem, "open it as imagenet, or pack with --size", option="--size", value=path)
+        problem = f"{pack.path} holds images of {len(shapes)} sizes, and {dataset} takes one"
+        raise UserError(problem, "open it as imagenet, or pack with --size", option="--size", value=pack.path)
     return int(shapes[0]["height"]), int(shapes[0]["width"])
 
 

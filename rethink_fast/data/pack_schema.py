@@ -38,15 +38,20 @@ def check_manifest(values: Mapping[str, Any]) -> None:
     size = values.get("size")
     _need(size is None or _is_count(size, 1, LARGEST_SIZE), f"size {_short(size)}")
     classes: Any = values.get("classes")
-    _need(isinstance(classes, list) and len(classes) > 0, "no list of classes")
-    _need(all(isinstance(name, str) and _is_name(name) for name in classes), "a class whose name is no text")
-    _need(len(set(classes)) == len(classes), "a class twice")
+    check_classes(classes)
     _need(_is_digest(values.get("quarantine")), "no checksum of the quarantine")
     splits: Any = values.get("splits")
     _need(isinstance(splits, dict) and {"train"} <= set(splits) <= {"train", "test"}, "no splits train and test")
     for name, split in splits.items():
         _need(isinstance(split, dict) and _is_digest(split.get("index")), f"no checksum of the index of {name}")
         _check_parts(format, name, split.get("parts"))
+
+
+def check_classes(classes: Any) -> None:
+    """Check a list of the names of classes."""
+    _need(isinstance(classes, list) and len(classes) > 0, "no list of classes")
+    _need(all(isinstance(name, str) and _is_name(name) for name in classes), "a class whose name is no text")
+    _need(len(set(classes)) == len(classes), "a class twice")
 
 
 def _check_parts(format: str, split: str, parts: Any) -> None:
@@ -65,7 +70,7 @@ def _check_parts(format: str, split: str, parts: Any) -> None:
 
 
 def check_rows(
-    rows: np.ndarray, *, format: str, size: int | None, labels: int | np.ndarray, bad: Sequence[int], first: int = 0
+    rows: np.ndarray, *, size: int | None, labels: int | np.ndarray, bad: Sequence[int], first: int = 0
 ) -> None:
     """Check what holds in every row of INDEX.
 
@@ -89,8 +94,6 @@ def check_rows(
         _check_all(empty | (width == size), rows, "width", first)
     _check_all(np.where(empty, height == 0, height > 0), rows, "height", first)
     _check_all(np.where(empty, width == 0, (width > 0) & (height * width <= _MOST_PIXELS)), rows, "width", first)
-    if format == "npy":
-        _check_all(empty | (length == height * width * 3), rows, "length", first)
 
 
 def check_tar_positions(rows: np.ndarray, sizes: Sequence[int], *, shard: int = 0, first: int = 0) -> None:
@@ -119,6 +122,7 @@ def check_npy_positions(rows: np.ndarray, shape: Sequence[int], start: int, *, f
     _check_all(rows["shard"] == 0, rows, "shard", first)
     _check_all(empty | (rows["height"] == shape[0]), rows, "height", first)
     _check_all(empty | (rows["width"] == shape[1]), rows, "width", first)
+    _check_all(empty | (rows["length"] == row), rows, "length", first)
     expected = np.where(empty, 0, start + np.arange(len(rows), dtype=np.int64) * row)
     _check_all(rows["offset"] == expected, rows, "offset", first)
 

@@ -33,6 +33,7 @@ MERGED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")
 """EMNIST's classes where upper and lower case look alike."""
 
 TORONTO = "https://www.cs.toronto.edu/~kriz/"
+STANFORD = "http://ufldl.stanford.edu/housenumbers/"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,19 @@ class IdxFiles:
 
 
 @dataclass(frozen=True)
+class MatFiles:
+    """Two MATLAB files of 32 x 32 colour images.
+
+    train, test: their names.
+    others: files next to them that are not read.
+    """
+
+    train: str
+    test: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SmallSet:
     """A data set of small images.
 
@@ -87,18 +101,20 @@ class SmallSet:
     train: int
     test: int
     folder: str
-    files: CifarFiles | IdxFiles
+    files: CifarFiles | IdxFiles | MatFiles
     downloads: dict[str, str] = field(default_factory=dict)
 
     @property
-    def reader(self) -> Literal["cifar", "idx"]:
-        """The reader of its files: cifar10.py or mnist.py."""
+    def reader(self) -> Literal["cifar", "idx", "mat"]:
+        """The reader of its files: cifar10.py, mnist.py or svhn.py."""
+        if isinstance(self.files, MatFiles):
+            return "mat"
         return "cifar" if isinstance(self.files, CifarFiles) else "idx"
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width, and channels."""
-        return (32, 3) if self.reader == "cifar" else (28, 1)
+        return (28, 1) if self.reader == "idx" else (32, 3)
 
 
 _CIFAR10 = CifarFiles(
@@ -146,6 +162,14 @@ REGISTRY = (
     ),
     _cifar100("cifar100", CIFAR100, "fine_labels", 1),
     _cifar100("cifar100-coarse", CIFAR100_COARSE, "coarse_labels", 0),
+    SmallSet(
+        *("svhn", "SVHN", DIGITS, 73_257, 26_032, "svhn"),
+        MatFiles("train_32x32.mat", "test_32x32.mat", ("extra_32x32.mat",)),
+        {
+            STANFORD + "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            STANFORD + "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
+    ),
     _mnist(
         *("mnist", "MNIST", DIGITS, "MNIST", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
         *("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
@@ -173,3 +197,5 @@ REGISTRY = (
 
 SMALL_SETS = {row.name: row for row in REGISTRY}
 DATASETS = ("imagenet", *SMALL_SETS)
+OWN = "own"
+"""What a run calls a data set of one's own: given in Python, or a pack."""

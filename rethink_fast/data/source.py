@@ -107,6 +107,14 @@ def subset(n: int, limit: int | None) -> Tensor:
     return kernels.order(0, 2**62, n, 0, limit).sort().values
 
 
+def square_note(height: int, width: int, size: int | None) -> list[str]:
+    """Return the line that says what is seen of images that are not square; none where they are."""
+    if height == width:
+        return []
+    size = size or min(height, width)
+    return [f"images of {height}x{width}: the network takes a square of {size}x{size}, by default the centre"]
+
+
 def limited(split: Split, limit: int | None) -> Split:
     """Return at most so many samples of a split, a fixed choice."""
     chosen = subset(len(split.labels), limit)

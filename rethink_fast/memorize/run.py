@@ -18,12 +18,13 @@ from rich.console import Console
 
 from ..bench.console import ConsoleProgress
 from ..bench.launch import check_launch
-from ..bench.run import launched, open_data
+from ..bench.run import launched, open_data, with_size
 from ..bench.signals import GracefulStop
 from ..config import Run, Session
 from ..crash import save_in
 from ..data import Dataset
 from ..data.digest import key_of
+from ..data.own import OwnData
 from ..defaults import ResolvedRun, resolve
 from ..env import cores, unused_gpu
 from ..errors import Interrupted, UserError, in_range
@@ -57,27 +58,32 @@ class Options:
     out: Path | None = None
 
 
-def run_memorize(run: Run, options: Options, console: Console | None) -> tuple[Memorization | None, int]:
+def run_memorize(
+    run: Run, options: Options, console: Console | None, own: OwnData | None = None
+) -> tuple[Memorization | None, int]:
     """Train a population, and return the result with an exit code: 0, or 128 + N after signal N, with None.
 
     Under torchrun the ranks share the models; those that are not the first return None.
 
-    console: where to print; None prints nothing and logs warnings. Raises UserError for bad input.
+    console: where to print; None prints nothing and logs warnings.
+    own: the data sets of Run("own").
+    Raises UserError for bad input.
     """
     with launched(console) as (ranks, screen, stop):
         try:
-            found = _run(run, options, screen, stop, ranks)
+            found = _run(run, options, screen, stop, ranks, own)
         except Interrupted:
             return None, 128 + (stop.signal or signal.SIGTERM)
     return found, 0
 
 
 def _run(
-    run: Run, options: Options, screen: ConsoleProgress, stop: GracefulStop, ranks: Distributed
+    run: Run, options: Options, screen: ConsoleProgress, stop: GracefulStop, ranks: Distributed, own: OwnData | None
 ) -> Memorization | None:
     with ranks.raise_together():
         check_options(run, options)
         check_launch(Session(out=options.out or Path()), run, ranks)
+        run = with_size(run, own)
         device = device_for_rank(ranks, run.train.device)
         if device.index is not None:
             torch.cuda.set_device(device)
@@ -86,19 +92,19 @@ def _run(
         stack.enter_context(deterministic(resolved.train.deterministic))
         stack.enter_context(screen)
         with ranks.raise_together():
-            setup = _open(resolved, device, options, screen, stop, ranks)
+            setup = _open(resolved, device, options, screen, stop, ranks, own)
         settings = files.identity(setup, options.ratio)
         ranks.assert_same({name: settings[name] for name in ("samples", "device")})
         path = options.out or default_out(settings)
 
-        def own() -> list[range]:
+        def take() -> list[range]:
             owned = stack.enter_context(files.own(path, settings))
             for note in (unused_gpu(run.train.device), *setup.dataset.notes, owned.note):
                 if note:
                     screen.warn(note)
             return _there(path, options.models, setup, screen)
 
-        there = ranks.on_rank0(own)
+        there = ranks.on_rank0(take)
         save_in(path)
         if ranks.is_rank0:
             view.begin(screen, setup, options.models, options.ratio, sum(map(len, there)))
@@ -147,8 +153,9 @@ def _open(
     screen: ConsoleProgress,
     stop: GracefulStop,
     ranks: Distributed,
+    own: OwnData | None,
 ) -> RunContext:
-    dataset: Dataset = open_data(run, device, screen, stop, processes=ranks.local_world_size)
+    dataset: Dataset = open_data(run, device, screen, stop, processes=ranks.local_world_size, own=own)
     if not dataset.train.images.resident:
         raise UserError(
             f"the images of {dataset.data_source} stream, and {options.models} models would decode them in every epoch",

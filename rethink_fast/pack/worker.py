@@ -102,7 +102,7 @@ def read_record(job: ShardJob) -> dict[str, Any] | None:
             return None
         rows = np.array([tuple(row) for row in record["rows"]], INDEX)
         bad = [sample for sample, file, reason in record["quarantine"] if isinstance(file + reason, str)]
-        check_rows(rows, format=job.format, size=job.size, labels=job.source.labels, bad=bad, first=job.start)
+        check_rows(rows, size=job.size, labels=job.source.labels, bad=bad, first=job.start)
         size = (job.folder / job.file).stat().st_size
         if job.format == "jpeg":
             length = size

@@ -43,10 +43,11 @@ def write(
     Raises UserError, also where the disk lacks the bytes: what is written by then stays, and the next call resumes it.
     """
     jobs = list(plan.jobs())
-    _check_room(plan, jobs)
+    missing = sum(len(job.source) for job in jobs if not job.record.exists())
+    check_room(plan.dest, plan.bytes * missing // plan.images)
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(plan.folder, note):
+        with locked(plan.folder, note):
             if not (plan.folder / MANIFEST).exists():
                 _resume_or_start(plan)
                 _make_all(plan, jobs, workers, progress)
@@ -62,7 +63,7 @@ def write(
 
 
 @contextmanager
-def _locked(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the folder for this process, until it ends, however it ends."""
     try:
         held = lock(folder / ".lock")
@@ -129,13 +130,13 @@ def _lay_out(path: Path, shape: tuple[int, ...]) -> None:
         file.truncate(len(header) + int(np.prod(shape)))
 
 
-def _check_room(plan: PackPlan, jobs: Sequence[ShardJob]) -> None:
-    missing = sum(len(job.source) for job in jobs if not job.record.exists())
-    folder = next(folder for folder in plan.folder.absolute().parents if folder.exists())
-    needed, free = plan.bytes * missing // plan.images, shutil.disk_usage(folder).free
+def check_room(dest: Path, needed: int) -> None:
+    """Raise UserError where the disk of a folder that is to be made lacks these bytes."""
+    folder = next(folder for folder in dest.absolute().parents if folder.exists())
+    free = shutil.disk_usage(folder).free
     if needed > free:
         problem = f"needs {needed:,} bytes and {free:,} are free in {folder}"
-        raise bad_path(plan.dest, problem, "make room, or choose another place")
+        raise bad_path(dest, problem, "make room, or choose another place")
 
 
 def _make(jobs: Sequence[ShardJob], workers: int, plan: PackPlan) -> Iterator[int]:

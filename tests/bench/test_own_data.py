@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rethink_fast.bench import seeds
 from rethink_fast.bench.console import ConsoleProgress
 from rethink_fast.defaults import resolve
 from rethink_fast.memorize import memorize
-from tests.bench.helpers import refused
+from tests.bench.helpers import cli, refused
 
 TRAIN = Train(epochs=3, batch_size=20, device="cpu")
 SAMPLES = 60
@@ -100,7 +101,9 @@ def test_it_resumes_with_the_same_data_alone(
 @pytest.mark.parametrize(
     ("run", "names", "problem"),
     [
-        (Run("own"), "", r"the data set own is one given in Python, and there is none: .*data="),
+        (Run("own"), "", r"the data set own is your own, and there is none: .*data="),
+        (Run("own", Data("/a/pack")), "test", "test= has no effect with .*own.* and a pack: give data= too"),
+        (Run("own", Data("/a/pack")), "data", r"Data\(data='/a/pack'\) has no effect"),
         (Run("own"), "test", "there is none"),
         (Run("mnist"), "data", r'data= has no effect with Run\("mnist"\): give Run\("own", \.\.\.\)'),
         (Run("mnist"), "test", r"test= has no effect"),
@@ -119,15 +122,58 @@ def test_what_does_not_agree(
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_where_no_data_set_can_be_given(
+def test_where_no_data_set_is_given(
     given: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="own is one given in Python"):
+    with pytest.raises(UserError, match="own is your own, and there is none"):
         memorize(run_of("own"), models=4)
+    with pytest.raises(UserError, match=r'data= has no effect with Run\("mnist"\)'):
+        memorize(run_of("mnist"), data=given["data"])
     rethink_fast.run(run_of("own"), **given, session=Session(out=tmp_path / "o"))
-    assert "own is one given in Python" in refused(capfd, "measure", tmp_path / "o")
+    assert "own is your own, and there is none" in refused(capfd, "measure", tmp_path / "o")
     assert "own" in refused(capfd, "bench", "own")
+
+
+@pytest.mark.parametrize("model", ["mlp_1x512", "tests.models.own_networks:tiny"])
+def test_a_population_on_it_is_that_of_the_same_images(model: str, given: dict[str, Any], tmp_path: Path) -> None:
+    """All files but for the names in them; and a pack of it goes on with the population."""
+    train = replace(TRAIN, lr=0.02)
+    corruption = Corruption("partial", 0.2)
+    both = {
+        name: memorize(
+            Run(name, Data(source, max_samples=SAMPLES), corruption, Model(model), train),  # type: ignore[arg-type]
+            **data,
+            models=14,
+            ratio=0.5,
+            out=tmp_path / name,
+        )
+        for name, source, data in (("own", "auto", given), ("mnist", "synthetic", {}))
+    }
+    for file in ("scores.csv", "predictions.npz", "influence.npz"):
+        assert (tmp_path / "own" / file).read_bytes() == (tmp_path / "mnist" / file).read_bytes(), file
+    names = ("n_train", "n_test", "classes", "parameters", "result")
+    assert [both["own"].values[name] for name in names] == [both["mnist"].values[name] for name in names]
+    assert (tmp_path / "own" / "contact-sheet.png").stat().st_size > 1000
+    rethink_fast.pack_dataset(given["data"], tmp_path / "pack", test=given["test"])
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "own" / "models").iterdir()}
+    words = ["--max-samples", str(SAMPLES), "--corruption", "partial", "--probability", "0.2", "--model", model]
+    words += [
+        "--lr",
+        "0.02",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "20",
+        "--device",
+        "cpu",
+        "--models",
+        "14",
+        "--ratio",
+        "0.5",
+    ]
+    assert cli("memorize", "own", "--data", tmp_path / "pack", *words, "--out", tmp_path / "own") == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "own" / "models").iterdir()} == trained
 
 
 def test_a_worker_that_is_killed_while_it_trains(

@@ -182,7 +182,7 @@ def test_labels_outside_cifar100(tmp_path: Path) -> None:
 def test_every_row(row: SmallSet) -> None:
     """Its stand-in has its sizes and is said to be one, and a run of it has defaults."""
     made = opened(row, max_samples=20)
-    edge, channels = (32, 3) if row.reader == "cifar" else (28, 1)
+    edge, channels = (28, 1) if row.reader == "idx" else (32, 3)
     assert made.train.images.shape == (edge, edge, channels)
     assert made.num_classes == len(row.classes) == len(set(row.classes))
     assert made.test is not None
@@ -193,7 +193,7 @@ def test_every_row(row: SmallSet) -> None:
     name: Any = row.name
     resolved = resolve(Run(name), on_gpu=False, cores=1)
     assert (resolved.model.model, resolved.data.size, resolved.train.batch_size) == (
-        "inception_small" if row.reader == "cifar" else "mlp_1x512",
+        "mlp_1x512" if row.reader == "idx" else "inception_small",
         28,
         128,
     )

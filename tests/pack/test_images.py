@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, src: Path) -> None:
             "was packed without n01/.* and 1 more: skip it with --on-decode-error skip",
         ),
         (many, {"dataset": "cifar10"}, "holds images of .* sizes, and cifar10 takes one"),
-        (original, {"dataset": "mnist"}, "is a pack of colour images"),
+        (original, {"dataset": "mnist"}, "is a pack: open it as own"),
         (original, {"cache_images": "disk"}, "cache_images 'disk' is unknown: choose one of auto, device, none"),
     ):
         with pytest.raises(UserError, match=message):

@@ -211,7 +211,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     src = tree(tmp_path / "src", train=6, val=0)
     (tmp_path / "pack.partial").mkdir()
     with (
-        write._locked(tmp_path / "pack.partial"),
+        write.locked(tmp_path / "pack.partial"),
         pytest.raises(UserError, match="is being written by another process: wait for it, or stop it"),
     ):
         made(src, tmp_path / "pack")
