@@ -46,7 +46,7 @@ def losses(setup: RunContext, *, reverse: bool = False) -> list[float]:
     step.model.train()
     for batch in loader.epoch(0):
         if reverse:
-            inputs, labels, _ = loader.preprocess(batch, step.epoch)
+            inputs, labels = loader.preprocess(batch, step.epoch)
             step.update(inputs.flip(0).contiguous(memory_format=torch.channels_last), labels.flip(0))
         else:
             step.train(loader, batch)

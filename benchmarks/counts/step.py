@@ -80,7 +80,7 @@ def eager(model: str) -> dict[str, Any]:
     setup = setup_of(model)
     step, loader = setup.step, setup.train
     batch = loader.warmup_batch(BATCH)
-    inputs, labels, _ = loader.preprocess(batch, 0)
+    inputs, labels = loader.preprocess(batch, 0)
     return {
         # alone, because on the CPU the preparation looks at its arguments, which it does not on a GPU
         "update": counted(lambda: step.update(inputs, labels)),

@@ -37,17 +37,17 @@ def make_population() -> PreparedCase:
     alone = OneModel(setup, initial(setup, 0), included[0], lambda: None)
 
     def call() -> torch.Tensor:
-        inputs, labels, _ = loader.preprocess(batch, 0)
+        inputs, labels, *_ = loader.preprocess(batch, 0)
         return population.train(inputs, labels, mine, LR)
 
     def one_after_another() -> None:
         for model in models:
-            inputs, labels, _ = loader.preprocess(batch, 0)
+            inputs, labels, *_ = loader.preprocess(batch, 0)
             alone.train(inputs, labels, mine[model : model + 1], LR)
 
     def wrong() -> str:
         """After a step large enough to show: the logits of the first and the last model, and of plain modules."""
-        inputs, labels, _ = loader.preprocess(batch, 0)
+        inputs, labels, *_ = loader.preprocess(batch, 0)
         some = torch.tensor([0, POPULATION - 1])
         plain = [initial(setup, model) for model in some.tolist()]
         population.train(inputs, labels, mine, 0.1)

@@ -29,7 +29,7 @@ def make_step(model: ModelName) -> PreparedCase:
     setup = build_run(resolve(run, on_gpu=False, cores=1), dataset, CPU)
     loader, step = setup.train, setup.step
     step.model.train()
-    inputs, labels, _ = loader.preprocess(loader.warmup_batch(loader.batch_size), 0)
+    inputs, labels, *_ = loader.preprocess(loader.warmup_batch(loader.batch_size), 0)
     flops, _ = training_flops(setup)
 
     def wrong() -> str:

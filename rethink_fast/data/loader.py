@@ -1,6 +1,6 @@
 """From a split to batches, and from a batch to what the network takes: the one path of the data.
 
-    source -> Batch(images uint8 NHWC, rows, index) -> preprocess -> ModelInput(inputs, labels, corrupted)
+    source -> Batch(images uint8 NHWC, rows, index) -> preprocess -> ModelInput(inputs, labels)
 
 The order of an epoch is the contract's function of (seed, epoch). The sample index rides along, so that every
 stage can be done again for any one sample. The second half, `Loader.preprocess`, is a function of tensors on the device
@@ -76,12 +76,10 @@ class ModelInput(NamedTuple):
 
     inputs: float32 or bfloat16 [B, C, h, w], channels_last.
     labels: int64 [B].
-    corrupted: bool [B], True where the label was drawn.
     """
 
     inputs: Tensor
     labels: Tensor
-    corrupted: Tensor
 
 
 class Loader:
@@ -167,7 +165,7 @@ class Loader:
         index = batch.index
         keyed = index + self.base if self.base else index
         inputs = preprocess(batch.images, batch.rows, keyed, self.preprocessing, epoch=epoch)
-        return ModelInput(inputs, self.labels[index], self.corrupted[index])
+        return ModelInput(inputs, self.labels[index])
 
     def _batches(
         self, samples: Tensor, sizes: list[int], crops_of: int | None = None, steps: int = 1

@@ -89,7 +89,7 @@ def train_models(setup: RunContext, models: range, ratio: float, check: Callable
         epoch_key = torch.tensor(epoch, device=device)
         for number, batch in enumerate(loader.epoch(epoch)):
             check()
-            inputs, labels, _ = loader.preprocess(batch, epoch_key)
+            inputs, labels = loader.preprocess(batch, epoch_key)
             places = torch.searchsorted(index, batch.index)
             mine = included[active[:, None], places[None]]
             logits = population.train(inputs, labels, mine, setup.learning_rate(epoch, number))

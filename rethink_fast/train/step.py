@@ -208,7 +208,7 @@ class Step:
                     self._train(loader, one)
             return
         with stage("corruption and augmentation"):
-            inputs, labels, _ = loader.preprocess(batch, self.epoch)
+            inputs, labels = loader.preprocess(batch, self.epoch)
         self.update(inputs, labels, batch.total)
 
     def update(self, inputs: Tensor, labels: Tensor, total: int | None = None) -> None:
@@ -243,7 +243,8 @@ class Step:
 
     @torch.no_grad()
     def _score(self, loader: Loader, batch: Batch) -> None:
-        inputs, labels, corrupted = loader.preprocess(batch, None)
+        inputs, labels = loader.preprocess(batch, None)
+        corrupted = loader.corrupted[batch.index]
         losses, right, *top5 = (self._compiled_score if self.compiled else self._score_of)(inputs, labels)
         counted = (right, corrupted & right, corrupted, torch.ones_like(right), *top5)
         self.score_loss += losses.double().sum()

@@ -86,7 +86,7 @@ def restore_after(setup: RunContext) -> Iterator[None]:
 def _input_of(setup: RunContext) -> tuple[Tensor, Tensor]:
     loader = setup.train
     batch = loader.warmup_batch(loader.sizes(loader.batch_size)[0])
-    inputs, labels, _ = loader.preprocess(batch, setup.step.epoch)
+    inputs, labels = loader.preprocess(batch, setup.step.epoch)
     setup.step.model.train()
     return inputs, labels
 

@@ -86,7 +86,7 @@ def test_one_model_is_a_plain_module_on_its_samples(name: str) -> None:
     population = OneModel(setup, initial(setup, 3), included, quiet)
     index, steps = setup.dataset.train.index, []
     for batch in setup.train.epoch(0):
-        inputs, labels, _ = setup.train.preprocess(batch, 0)
+        inputs, labels = setup.train.preprocess(batch, 0)
         steps.append((inputs, labels, included[torch.searchsorted(index, batch.index)]))
     found = [population.train(x, y, own[None], 0.01)[0] for x, y, own in steps]
     model = initial(setup, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

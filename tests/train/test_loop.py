@@ -120,7 +120,7 @@ class NoReading(TorchDispatchMode):
 def test_a_step_reads_nothing_back(model: str) -> None:
     """The network's part; tests/data/test_preprocess.py says the same of the preparation."""
     setup = setup_of(run_of(model, limit=8))
-    inputs, labels, _ = setup.train.preprocess(setup.train.warmup_batch(8), 0)
+    inputs, labels = setup.train.preprocess(setup.train.warmup_batch(8), 0)
     with NoReading():
         setup.step.update(inputs, labels)
         with pytest.raises(AssertionError, match="read back"):
@@ -130,7 +130,7 @@ def test_a_step_reads_nothing_back(model: str) -> None:
 def test_fused_sgd_does_what_the_plain_loop_does() -> None:
     """Weights in channels_last, with weight decay, over five steps."""
     setup = setup_of(run_of("inception_small", limit=16, lr=0.05, weight_decay=0.01))
-    inputs, labels, _ = setup.train.preprocess(setup.train.warmup_batch(16), 0)
+    inputs, labels = setup.train.preprocess(setup.train.warmup_batch(16), 0)
     step = setup.step
     state = step.state()
     plain = torch.optim.SGD(
