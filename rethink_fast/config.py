@@ -51,7 +51,7 @@ ModelName = Literal[
 AugmentName = Literal["crop", "random-resized-crop", "flip", "rotation", "color-jitter"]
 PrecisionName = Literal["fp32", "bf16"]
 RecipeName = Literal["paper", "fast", "authors-script"]
-OptimizerName = Literal["sgd", "adam", "preconditioned-adam"]
+OptimizerName = Literal["sgd", "adam", "preconditioned-adam", "rmsprop"]
 ScheduleName = Literal["exponential", "linear", "step"]
 Affects = Literal["results", "length", "timings"]
 
@@ -141,7 +141,8 @@ class Train:
     """How it is trained."""
 
     recipe: RecipeName | None = field(default=None, metadata=_affects("timings"))
-    """A set of hyper-parameters. paper: to the letter of its appendix; fast: the same network, data and corruption,
+    """A set of hyper-parameters. paper: to the letter of its appendix, for inception_v3 those of the TensorFlow package
+    that it names; fast: the same network, data and corruption,
     memorised in the least time; authors-script: that of the script of the paper's first author, for wrn_28_1 and
     mlp_1x512. Options given as well take precedence, and the record lists them."""
     epochs: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
@@ -157,7 +158,8 @@ class Train:
     batch_size: int | None = field(default=None, metadata=_affects("results", 1, 2**20))
     """Images in a step, over all ranks where torchrun starts several."""
     optimizer: OptimizerName | None = field(default=None, metadata=_affects("results"))
-    """sgd: with momentum, as in the paper; adam; or preconditioned-adam, for the perceptrons. Default: sgd."""
+    """sgd: with momentum, as in the paper; adam; preconditioned-adam, for the perceptrons; or rmsprop, with the
+    constants of the TensorFlow Inception package (alpha 0.9, eps 1). Default: sgd."""
     lr: float | None = field(default=None, metadata=_affects("results", 1e-12, 1e6))
     """Learning rate at the start."""
     schedule: ScheduleName | None = field(default=None, metadata=_affects("results"))

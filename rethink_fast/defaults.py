@@ -169,7 +169,8 @@ def resolve(run: Run, *, on_gpu: bool, cores: int) -> ResolvedRun:
         "target_loss": None,
         "size": default.size,
     }
-    ordered = recipe(run.train.recipe, model) if run.train.recipe else {}
+    images = min(run.data.max_samples or default.full_size, default.full_size)
+    ordered = recipe(run.train.recipe, model, images) if run.train.recipe else {}
     given = {**_values(run.train), "size": run.data.size}
     chosen = {name: given[name] for name in usual if given[name] is not None}
     changed = {name: value for name, value in ordered.items() if chosen.get(name, value) != value}

@@ -15,7 +15,7 @@ from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
-from rethink_fast.recipes import FAST, RATES, recipe
+from rethink_fast.recipes import FAST, RECIPES, fast_recipe, recipe
 
 SECTIONS = (Data, Corruption, Model, Train)
 OPTIONS = [(section, option) for section in (*SECTIONS, Session) for option in fields(section)]
@@ -43,7 +43,7 @@ def test_what_a_step_computes_is_affected_by_these_options() -> None:
     assert set(affecting(run, "length")) == {"epochs", "target_accuracy", "target_loss", "eval_interval"}
     free = {"data", "download", "workers", "on_decode_error", "cache_images", "recipe", "device"}
     assert set(affecting(run, "timings")) == free
-    assert set(recipe("fast", "inception_small")) <= results | {
+    assert set(recipe("fast", "inception_small", 1000)) <= results | {
         "epochs",
         "eval_interval",
         "target_accuracy",
@@ -106,14 +106,26 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model"),
-    [(name, model) for name, (_, rates, _) in RATES.items() for model in rates] + [("fast", m) for m in FAST],
+    ("name", "model", "images"),
+    [(name, model, 50_000) for name, entries in RECIPES.items() for model in entries]
+    + [("fast", model, each.images) for model, entries in FAST.items() for each in entries],
 )
-def test_a_recipe_holds_values_that_the_options_take(name: str, model: str) -> None:
+def test_a_recipe_holds_values_that_the_options_take(name: str, model: str, images: int) -> None:
     """Each value of a recipe, given as an option beside it, is no override."""
-    options = recipe(name, model)
+    options = recipe(name, model, images)
     words = [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
     _, bound, _ = app.parse_args(["bench", "mnist", "--recipe", name, "--model", model, *words], exit_on_error=False)
     given = bound.arguments
-    run = Run("mnist", given.get("data", Data()), model=given["model"], train=given["train"])
+    data = replace(given.get("data", Data()), max_samples=images)
+    run = Run("mnist", data, model=given["model"], train=given["train"])
     assert resolve(run, on_gpu=False, cores=1).recipe_overrides == ()
+
+
+def test_the_fast_recipe_is_that_of_the_nearest_number_of_images() -> None:
+    small, large = FAST["alexnet_small"]
+    for images, expected in ((100, small), (1_000, small), (7_000, small), (7_100, large), (1_281_167, large)):
+        assert fast_recipe("alexnet_small", images) is expected
+    run = Run("cifar10", Data(max_samples=1_000), model=Model("alexnet_small"), train=Train(recipe="fast"))
+    for limit, expected in ((1_000, small), (None, large), (10**7, large)):
+        chosen = resolve(replace(run, data=Data(max_samples=limit)), on_gpu=True, cores=1).train
+        assert chosen.batch_size == expected.options["batch_size"]

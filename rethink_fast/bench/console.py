@@ -11,6 +11,7 @@ from rich.console import Console
 from .. import kernels
 from ..contention import overloaded
 from ..corruptions import KINDS
+from ..recipes import fast_recipe
 from ..terminal import LiveLine, number_table
 from ..text import duration
 from ..train.loop import StepProgress
@@ -78,6 +79,10 @@ class ConsoleProgress(LiveLine):
         )
         for change in run.recipe_overrides:
             self.print(f"this is no longer the recipe {run.train.recipe}: {change}")
+        if run.train.recipe == "fast":
+            n, found_on = len(dataset.train.index), fast_recipe(run.model.model, len(dataset.train.index)).images
+            if not 0.5 <= n / found_on <= 2:
+                self.print(f"--recipe fast of {run.model.model} was found on {found_on:,} images, and this run has {n:,}")
 
     def on_ready(self, outcome: TrainState) -> None:
         """Print how the step runs, and why."""

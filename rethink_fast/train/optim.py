@@ -15,6 +15,11 @@ from .preconditioner import PreconditionedAdam
 BETA2 = 0.99
 """Adam's second beta: a memory of about a hundred steps, as long as these runs' epochs."""
 
+RMSPROP = {"alpha": 0.9, "eps": 1.0}
+"""Of the TensorFlow Inception package. TensorFlow adds eps inside the root and starts the mean of squares at 1, torch
+outside and at 0: while gradients are small, the first steps are up to sqrt(2) times as long here, and later ones equal.
+"""
+
 
 def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
     """Return the optimizer of a run, whose weight decay applies to convolutions and linear layers alone, as TF-slim's.
@@ -32,6 +37,9 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
     # fused: one pass over weights, gradients and momentum, in place of a call for each operation.
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    if train.optimizer == "rmsprop":
+        on_gpu = device.type == "cuda"
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True, capturable=on_gpu, **RMSPROP)
     adam: dict[str, Any] = {"lr": lr, "betas": (momentum, BETA2), "fused": True, "capturable": device.type == "cuda"}
     if train.optimizer == "adam":
         return torch.optim.Adam(groups, **adam)

@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dropout and flips": {"dropout": 0.3, "augment": ("flip",)},
     "adam": {"optimizer": "adam", "weight_decay": 1e-3},
     "preconditioned adam in bf16": {"optimizer": "preconditioned-adam", "precision": "bf16", "dropout": 0.1},
+    "rmsprop": {"optimizer": "rmsprop", "weight_decay": 1e-3},
     "step": {"schedule": "step"},
     "linear": {"schedule": "linear", "corruption": "gaussian", "deterministic": True},
     "decay with steps": {"lr_decay": 0.5, "momentum": 0.5, "corruption": "random-pixels"},
