@@ -46,11 +46,11 @@ class Case:
 
 CASES = (
     Case("mlp_1x512", "paper", 6),
-    Case("mlp_1x512", "fast", 2),
+    Case("mlp_1x512", "fast", 1),
     Case("alexnet_small", "paper", 15),
-    Case("alexnet_small", "fast", 5),
+    Case("alexnet_small", "fast", 3),
     Case("inception_small", "paper", 25),
-    Case("inception_small", "fast", 10),
+    Case("inception_small", "fast", 5),
 )
 
 

@@ -4,7 +4,8 @@ Images in the device's memory and decoded ones in a .npy need no decoder; files 
 
 The images of files are made up, in the sizes that are the most frequent among ImageNet's photographs and, like those,
 of about 0.59 bytes a pixel as JPEG. Of each source stand the loader's rate alone, the model's on one prepared batch,
-and both together; targets are 4,600 images/s, a loader at least twice the model, and 98 % of it together.
+and both together; targets are 4,900 images/s on an H100 and 5,800 on an H200, a loader at least twice the model, and
+98 % of it together.
 """
 
 from __future__ import annotations
