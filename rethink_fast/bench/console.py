@@ -82,7 +82,9 @@ class ConsoleProgress(LiveLine):
         if run.train.recipe == "fast":
             n, found_on = len(dataset.train.index), fast_recipe(run.model.model, len(dataset.train.index)).images
             if not 0.5 <= n / found_on <= 2:
-                self.print(f"--recipe fast of {run.model.model} was found on {found_on:,} images, and this run has {n:,}")
+                self.print(
+                    f"--recipe fast of {run.model.model} was found on {found_on:,} images, and this run has {n:,}"
+                )
 
     def on_ready(self, outcome: TrainState) -> None:
         """Print how the step runs, and why."""

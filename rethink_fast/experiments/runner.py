@@ -28,7 +28,7 @@ from ..crash import save_in
 from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment, unused_gpu
-from ..errors import Interrupted, UserError, one_of
+from ..errors import Interrupted, UserError
 from ..files import write_atomic, write_json, writing
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
@@ -40,6 +40,7 @@ from .console import TaskConsole, describe, show_summary
 from .datasets import Sources
 from .estimate import Estimates, show_plan
 from .results import describe_task, keep, summary
+from .selection import is_wanted, of_models
 from .spec import Failed, NotRun, ResolvedTask, Result, Results, Task, TheoryTask, with_seed
 from .theory_tasks import compute
 from .verdicts import judge
@@ -96,7 +97,7 @@ def reproduce(
     if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process", "start it without torchrun")
     chosen = choose_device(device)
-    experiments = _with_models({name: EXPERIMENTS[name](scale) for name in names}, models)
+    experiments = of_models({name: EXPERIMENTS[name](scale) for name in names}, models)
     tasks = [task for experiment in experiments.values() for task in experiment.tasks]
     sources = Sources(tasks, paths or {}, chosen, cores(), download=download)
     stop = GracefulStop()
@@ -149,7 +150,7 @@ class Reproduction:
             expected = {
                 entry.task: estimates.seconds(entry.resolved)
                 for entry in self.entries.values()
-                if entry.task not in self.results and _wanted(entry.task, self.models)
+                if entry.task not in self.results and is_wanted(entry.task, self.models)
             }
             self._show_plan(expected)
             self.write()
@@ -173,7 +174,7 @@ class Reproduction:
 
         So is one of another network, where its data set is not among those of the wanted.
         """
-        opened = {task.dataset for task in experiment.tasks if _wanted(task, self.models)}
+        opened = {task.dataset for task in experiment.tasks if is_wanted(task, self.models)}
         if experiment.skipped_because:
             self.missing[name] = experiment.skipped_because
         problems = {}
@@ -216,7 +217,7 @@ class Reproduction:
 
         def line(experiment: Experiment) -> tuple[int, int, float]:
             tasks = [with_seed(task, number) for number in range(self.seeds) for task in experiment.tasks]
-            tasks = [task for task in tasks if task in self.entries and _wanted(task, self.models)]
+            tasks = [task for task in tasks if task in self.entries and is_wanted(task, self.models)]
             new = [task for task in tasks if task in expected and task not in counted]
             counted.update(new)
             return len(tasks), len(tasks) - len(new), sum(expected[task] for task in new)
@@ -308,28 +309,6 @@ def _usable(result: Result) -> Result | str:
     if result.record.get("stop_reason") == "non_finite_loss":
         return f"the loss became NaN or infinite at step {result.record['first_non_finite_step']}"
     return result
-
-
-def _wanted(task: Task, models: Sequence[str]) -> bool:
-    return not models or (isinstance(task, Run) and task.model.model in models)
-
-
-def _with_models(experiments: dict[str, Experiment], models: Sequence[str]) -> dict[str, Experiment]:
-    """Return the experiments that have a run of these networks. Raises UserError where a network has none."""
-    tasks = [task for experiment in experiments.values() for task in experiment.tasks]
-    known = dict.fromkeys(str(task.model.model) for task in tasks if isinstance(task, Run))
-    for model in models:
-        if not known:
-            raise UserError(
-                f"{', '.join(experiments)} trains no network by name",
-                "omit --models",
-                option="--models",
-                value=model,
-            )
-        one_of("--models", model, known)
-    return {
-        name: each for name, each in experiments.items() if not models or any(_wanted(t, models) for t in each.tasks)
-    }
 
 
 def default_out(scale: Scale) -> Path:

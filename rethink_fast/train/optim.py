@@ -15,7 +15,7 @@ from .preconditioner import PreconditionedAdam
 BETA2 = 0.99
 """Adam's second beta: a memory of about a hundred steps, as long as these runs' epochs."""
 
-RMSPROP = {"alpha": 0.9, "eps": 1.0}
+RMSPROP: dict[str, Any] = {"alpha": 0.9, "eps": 1.0}
 """Of the TensorFlow Inception package. TensorFlow adds eps inside the root and starts the mean of squares at 1, torch
 outside and at 0: while gradients are small, the first steps are up to sqrt(2) times as long here, and later ones equal.
 """
