@@ -311,8 +311,8 @@ def test_a_recipe_that_is_changed_is_no_longer_it(tmp_path: Path, capfd: pytest.
 
 
 def test_a_network_without_a_recipe_says_which_have_one() -> None:
-    with pytest.raises(UserError, match=r"--recipe paper has no hyper-parameters for inception_v3: .*mlp_1x512"):
-        run_of("inception_v3", recipe="paper")
+    with pytest.raises(UserError, match=r"--recipe paper has no hyper-parameters for wrn_28_1: .*mlp_1x512"):
+        run_of("wrn_28_1", recipe="paper")
     for model in set(MODELS) - set(FAST):
         with pytest.raises(UserError, match=f"--recipe fast has no entry for {model}: choose"):
             run_of(model, recipe="fast")
