@@ -150,6 +150,10 @@ def _classes(data: OwnData, splits: list[Split]) -> tuple[tuple[str, ...], list[
 
 
 def _named(dataset: Any) -> tuple[str, ...]:
-    classes = getattr(dataset, "classes", None)
+    try:
+        classes = getattr(dataset, "classes", None)
+    except Exception as error:
+        problem = f"the attribute classes of {name_of_type(dataset)} cannot be read ({type(error).__name__})"
+        raise UserError(problem, "give a list of names, or no such attribute", option="data") from error
     is_list = isinstance(classes, Sequence) and not isinstance(classes, str | bytes)
     return tuple(map(str, classes)) if is_list and classes else ()

@@ -54,18 +54,17 @@ class PlainItems(TorchDataset[Any]):
     def __getitem__(self, i: int) -> tuple[np.ndarray, int] | FailedItem:
         try:
             item = self.dataset[i]
-        except Exception as error:
+            pixels = pixels_of(item[place_of(item, IMAGE_KEYS, 0)])
+            label = class_of(item[place_of(item, LABEL_KEYS, 1)])
+        except UserError as error:
+            return FailedItem(f"item {i}: {error.problem}", error.fix)
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return FailedItem(
                 f"item {i} cannot be read ({reason})",
                 "fix the data set; with workers=1 it is read in this process",
                 traceback.format_exc(),
             )
-        try:
-            pixels = pixels_of(item[place_of(item, IMAGE_KEYS, 0)])
-            label = class_of(item[place_of(item, LABEL_KEYS, 1)])
-        except UserError as error:
-            return FailedItem(f"item {i}: {error.problem}", error.fix)
         if not 0 <= label < 2**31:
             return FailedItem(f"item {i}: the label {label} is out of range", "number the classes from 0 on")
         if self.shape is not None and pixels.shape != self.shape:

@@ -37,9 +37,12 @@ def name_of(function: Callable[..., nn.Module]) -> str:
     """Return the name by which another process finds a callable. Raises UserError where it has none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module is None or not name.isidentifier() or getattr(sys.modules.get(module), name, None) is not function:
+        made = isinstance(function, nn.Module)
         raise UserError(
-            f"the network {function!r} has no name in a module",
-            "define it with def or class at the top level of a module",
+            f"a {type(function).__name__} is a network that is made already"
+            if made
+            else f"the network {function!r} has no name in a module",
+            "give the function or class that makes it, defined at the top level of a module",
             option="model",
             value=function,
             allowed=FORM,
@@ -74,7 +77,7 @@ def build_own(name: str, *, num_classes: int, channels: int, size: tuple[int, in
         network = make(num_classes, channels, size)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _refused(name, f"failed when called with ({num_classes}, {channels}, {size}): {_first(error)}") from error
     if not isinstance(network, nn.Module):
         raise _refused(name, f"gives {type(network).__name__}, not torch.nn.Module")
@@ -83,23 +86,29 @@ def build_own(name: str, *, num_classes: int, channels: int, size: tuple[int, in
 
 
 def _try_out(name: str, network: nn.Module, num_classes: int, shape: tuple[int, ...]) -> None:
-    """Run the network in eval mode and a copy of it in training mode, without moving torch's generator.
+    """Run the network in eval mode and a copy of it in training mode, without advancing torch's generator.
 
     Lazy layers are the exception: they take their shapes and draw their weights in a first pass.
     """
     network.eval()
+    elsewhere = {str(tensor.device) for tensor in (*network.parameters(), *network.buffers())}
+    elsewhere -= {str(torch.zeros(0).device)}
+    if elsewhere:
+        raise _refused(name, f"gives parameters on {', '.join(sorted(elsewhere))}: leave them on the CPU")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise _refused(name, "gives a network without trainable parameters")
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
         with torch.no_grad():
             _run(name, network, num_classes, shape)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        _run(name, network, num_classes, shape)
-        _run(name, copy.deepcopy(network).train(), num_classes, shape)
-    parameters = list(network.train().parameters())
-    if not any(parameter.requires_grad for parameter in parameters):
-        raise _refused(name, "gives a network without trainable parameters")
-    elsewhere = {str(parameter.device) for parameter in parameters} - {str(torch.zeros(0).device)}
-    if elsewhere:
-        raise _refused(name, f"gives parameters on {', '.join(sorted(elsewhere))}: leave them on the CPU")
+    try:
+        copied = copy.deepcopy(network).train()
+    except Exception as error:
+        raise _refused(name, f"gives a network that copy.deepcopy does not copy: {_first(error)}") from error
+    with torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
+            _run(name, network, num_classes, shape)
+        _run(name, copied, num_classes, shape)
+    network.train()
 
 
 def _run(name: str, network: nn.Module, num_classes: int, shape: tuple[int, ...]) -> None:
@@ -112,12 +121,14 @@ def _run(name: str, network: nn.Module, num_classes: int, shape: tuple[int, ...]
         ) from error
     outputs = out if isinstance(out, tuple) and network.training and len(out) == 2 else (out,)
     for output in outputs:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            kind = str(output.dtype) if isinstance(output, Tensor) else type(output).__name__
-            raise _refused(name, f"gives {kind} in {mode} mode, not a tensor of floats")
+        if not isinstance(output, Tensor) or not output.is_floating_point() or output.layout != torch.strided:
+            kind = f"{output.dtype}, {output.layout}," if isinstance(output, Tensor) else type(output).__name__
+            raise _refused(name, f"gives {kind} in {mode} mode, not a dense tensor of floats")
         if list(output.shape) != [shape[0], num_classes]:
             given = list(output.shape)
             raise _refused(name, f"gives {given} for an input of {list(shape)}, not {[shape[0], num_classes]}")
+    if network.training and not outputs[0].requires_grad:
+        raise _refused(name, "gives an output without gradients in training mode", "omit no_grad and detach")
 
 
 def _callable(name: str) -> Callable[..., Any]:
@@ -129,7 +140,7 @@ def _callable(name: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and module_name.startswith(error.name):
             raise _refused(name, f"there is no module {error.name}, in {here} or installed") from error
         raise _refused(name, f"importing {module_name} failed: {_first(error)}") from error
@@ -169,7 +180,7 @@ def _build_timm(name: str, num_classes: int, channels: int, size: tuple[int, int
 SIZE = "change the network, or choose another --size"
 
 
-def _first(error: Exception) -> str:
+def _first(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 

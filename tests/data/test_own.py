@@ -192,6 +192,19 @@ def image(i: int) -> np.ndarray:
     return COLOUR[i].numpy()
 
 
+class Unnamed(Items):
+    @property
+    def classes(self) -> Any:
+        raise RuntimeError("not loaded")
+
+    @classes.setter
+    def classes(self, names: Any) -> None: ...
+
+
+def leaves(i: int) -> Any:
+    return plain(i) if i != 7 else sys.exit("no")
+
+
 REFUSED = {
     "another height": (at_7((image(7)[:4], 1)), r"item 7: the image has the shape 4 x 6 x 3, and the first one 5 x 6"),
     "another number of channels": (at_7((image(7)[..., 0], 1)), r"item 7: .* 5 x 6 x 1"),
@@ -219,6 +232,15 @@ REFUSED = {
     "images alone": (Items(image), "item 0: an item of type ndarray is unknown"),
     "arrays side by side": ((COLOUR.numpy(), LABELS.numpy()), "item 0: an item of type ndarray is unknown"),
     "an error of the data set": (Items(broken), r"item 7 cannot be read \(OSError: image file is truncated\)"),
+    "one that leaves": (Items(leaves), r"item 7 cannot be read \(SystemExit: no\)"),
+    "pixels on no device": (
+        at_7((torch.empty(3, 5, 6, dtype=torch.uint8, device="meta"), 1)),
+        "item 7 cannot be read .NotImplementedError: .*meta",
+    ),
+    "a label on no device": (at_7((image(7), torch.empty((), device="meta"))), "item 7 cannot be read .*meta"),
+    "no number": (at_7((image(7), float("nan"))), "item 7: the label nan is not a whole number"),
+    "no label at all": (at_7((image(7), None)), "item 7: a label of type NoneType is unknown"),
+    "classes that raise": (Unnamed(plain), r"classes of tests\.data\.test_own\.Unnamed cannot be read \(RuntimeError"),
     "random pixels": (Items(random), "changes from one read to the next: omit its random transforms"),
     "random labels": (Items(random_labels), "changes from one read to the next"),
     "no items": (Items(plain, 0), "has no items"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any
 
 import torch
@@ -71,6 +73,37 @@ def elsewhere(num_classes: int, channels: int, size: Size) -> nn.Module:
 class Predictions(TwoHeads):
     def forward(self, x: Tensor) -> Any:
         return self.head(self.body(x)).argmax(1)
+
+
+class WithoutGradients(TwoHeads):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x)
+
+
+class Sparse(TwoHeads):
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x)).to_sparse()
+
+
+def locked(num_classes: int, channels: int, size: Size) -> nn.Module:
+    network = TwoHeads(num_classes, channels, size)
+    network.lock = threading.Lock()  # type: ignore[assignment]
+    return network
+
+
+def buffer_elsewhere(num_classes: int, channels: int, size: Size) -> nn.Module:
+    network = TwoHeads(num_classes, channels, size)
+    network.register_buffer("unused", torch.empty(3, device="meta"))
+    return network
+
+
+def doubles(num_classes: int, channels: int, size: Size) -> nn.Module:
+    return TwoHeads(num_classes, channels, size).double()
+
+
+def leaves(num_classes: int, channels: int, size: Size) -> nn.Module:
+    sys.exit("no")
 
 
 class Fails(TwoHeads):

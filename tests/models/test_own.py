@@ -117,7 +117,13 @@ def test_a_changed_file_is_said_when_weights_are_loaded(
         (f"{HERE}:too_large", r"does not take an input of \[2, 3, 28, 28\] in eval mode: RuntimeError"),
         (f"{HERE}:frozen", "without trainable parameters"),
         (f"{HERE}:elsewhere", "parameters on meta"),
-        (f"{HERE}:Predictions", "gives torch.int64 in eval mode"),
+        (f"{HERE}:Predictions", r"gives torch.int64, torch\.strided, in eval mode"),
+        (f"{HERE}:Sparse", r"torch\.sparse_coo, in eval mode, not a dense tensor of floats"),
+        (f"{HERE}:WithoutGradients", "gives an output without gradients in training mode: omit no_grad"),
+        (f"{HERE}:locked", "that copy.deepcopy does not copy: TypeError: cannot pickle"),
+        (f"{HERE}:buffer_elsewhere", "parameters on meta"),
+        (f"{HERE}:doubles", r"does not take an input of \[2, 3, 28, 28\] in eval mode: RuntimeError: .*dtype"),
+        (f"{HERE}:leaves", r"failed when called with \(10, 3, \(28, 28\)\): SystemExit: no"),
         (f"{HERE}:Fails", "in eval mode: KeyError"),
         (f"{HERE}:NOT_CALLABLE", "has no function or class NOT_CALLABLE"),
         (f"{HERE}:missing", "has no function or class missing"),
@@ -138,11 +144,14 @@ def test_a_misfit_is_one_line(name: str, problem: str) -> None:
 def test_a_module_that_fails_to_import_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_network.py").write_text("import no_such_library\n")
     (tmp_path / "failing_network.py").write_text("1 / 0\n")
+    (tmp_path / "script_network.py").write_text("import argparse\nargparse.ArgumentParser().exit(2)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"importing broken_network failed: ModuleNotFoundError.*no_such_library"):
         build("broken_network:network")
     with pytest.raises(UserError, match="importing failing_network failed: ZeroDivisionError"):
         build("failing_network:network")
+    with pytest.raises(UserError, match="importing script_network failed: SystemExit"):
+        build("script_network:network")
 
 
 def test_trying_it_out_moves_no_generator_and_no_statistics() -> None:
@@ -164,6 +173,9 @@ def test_only_what_another_process_can_find_has_a_name() -> None:
     for function in functions:
         with pytest.raises(UserError, match="has no name in a module"):
             Model(function)
+    with pytest.raises(UserError, match="a Sequential is a network that is made already: give the function") as raised:
+        Model(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.5}, {"aux_head": True}])
