@@ -40,25 +40,30 @@ def measure(
         Print measures.json on stdout, and everything else on stderr.
     """
     from ..measures.against import compare_reports
-    from ..measures.finished import open_run
+    from ..measures.finished import FinishedRun, open_run
     from ..measures.suite import Report, measure_run
     from ..measures.trained_suite import measure_by_training
     from ..measures.view import show
 
     console = Terminal(stderr=json)
 
-    def measured(folder: Path) -> Report:
+    def opened(folder: Path) -> FinishedRun:
         with ConsoleProgress(console) as screen:
-            opened = open_run(folder, screen.on_load)
-            for note in opened.setup.dataset.notes:
+            found = open_run(folder, screen.on_load)
+            for note in found.setup.dataset.notes:
                 screen.warn(note)
-            measures = measure_run(opened, screen.on_load)
+        return found
+
+    def measured(found: FinishedRun) -> Report:
+        with ConsoleProgress(console) as screen:
+            measures = measure_run(found, screen.on_load)
             return measure_by_training(measures, screen.on_load) if train else measures
 
     if against is not None and against.resolve() == run.resolve():
         raise UserError(f"--against {against} is the run itself", "name another one", option="--against", value=against)
-    ours = measured(run)
-    report = ours if against is None else compare_reports(ours, measured(against))
+    runs = [opened(folder) for folder in (run, against) if folder is not None]
+    ours, *other = map(measured, runs)
+    report = compare_reports(ours, *other) if other else ours
     values = report.as_dict()
     show(values, console)
     with writing(run / NAME, "make room, or copy the run"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .measurement import Measurement, timed
+from .measurement import Measurement, Unreadable, timed
 
 LEVEL = 0.05
 
@@ -20,7 +20,10 @@ def speed(losses: Sequence[float], *, level: float = LEVEL) -> Measurement:
 
     losses: mean train loss of each epoch, in order.
     level: the mean loss at which a network counts as fitted.
+    Raises Unreadable without an epoch.
     """
+    if not losses:
+        raise Unreadable("it needs the loss of an epoch, and none was trained")
     fitted = next((epoch for epoch, loss in enumerate(losses, 1) if loss <= level), None)
     return Measurement(
         name="speed",

@@ -213,6 +213,23 @@ def test_a_run_beside_itself_is_refused(run: Path, capsys: pytest.CaptureFixture
     assert "is the run itself" in capsys.readouterr().err
 
 
+def test_both_runs_are_opened_before_one_is_measured(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rethink_fast.measures.suite.measure_run", lambda *_: pytest.fail("minutes for nothing"))
+    assert call("measure", str(run), "--against", str(run / "none")) == 2
+    assert "none holds no model.json" in capsys.readouterr().err
+
+
+def test_a_curve_without_an_epoch_has_no_speed(run: Path) -> None:
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    (run / "metrics.csv").write_text(header + "\n")
+    assert call("measure", str(run)) == 0
+    values = json.loads((run / "measures.json").read_text())
+    assert "speed" not in values["measures"]
+    assert values["not_measured"]["speed"] == "it needs the loss of an epoch, and none was trained"
+
+
 def test_the_first_weights_are_those_the_run_began_with(runs: tuple[Path, Path]) -> None:
     """Both runs have one seed, hence the same first weights, and their networks do not."""
     true, random = (open_run(folder) for folder in runs)
