@@ -23,8 +23,9 @@ def m_coherence(gradients: Iterable[Tensor]) -> float:
     """Return m of gradients, each float [d]. They are summed as they come and never held together."""
     total, squares, n = torch.zeros((), dtype=torch.float64), 0.0, 0
     for gradient in gradients:
-        total = total + gradient.double()
-        squares += gradient.double().square().sum().item()
+        gradient = gradient.double()
+        total = total + gradient
+        squares += gradient.square().sum().item()
         n += 1
     return total.square().sum().item() / squares if squares else float(n)
 
