@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..corruptions import PIXEL_KINDS
 from ..data.preprocess import NORMALISATIONS, Preprocessing, preprocess
@@ -122,7 +123,7 @@ def load_model(folder: str | Path) -> nn.Module:
     # A file must not have networks of any size made. An own network may do what the meta device cannot.
     own = is_own(about["architecture"]["name"])
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"), _NothingDrawnOnMeta():
             model = _built(about)
         preprocessing = _preprocessing_of(about)
     except UserError as error:
@@ -168,6 +169,19 @@ def _check(weights: dict[str, Tensor], expected: dict[str, Tensor], folder: Path
         misfit = describe_misfit(weights[name], value)
         if misfit is not None:
             raise UserError(f"{folder / WEIGHTS} has {name} of {misfit}", ADVICE, value=folder / WEIGHTS)
+
+
+class _NothingDrawnOnMeta(TorchFunctionMode):
+    """For a normal draw on the meta device PyTorch imports sympy, 1.7 s of processor time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # normal_ of a tensor, or a function of nn.init.
+        if func.__name__.endswith("normal_"):
+            drawn: Tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if drawn.is_meta:
+                return drawn
+        return func(*args, **kwargs)
 
 
 def _built(about: dict[str, Any]) -> nn.Module:

@@ -250,7 +250,7 @@ def test_a_run_on_data_of_your_own_is_measured_with_the_data_given_again(tmp_pat
     report = measure_run(opened)
     assert report.measures["gap"].value == pytest.approx(record["train_accuracy"] - record["test_accuracy"])
     assert report.measures["vc_dimension"].bound is not None
-    with pytest.raises(UserError, match="give it by"):
+    with pytest.raises(UserError, match="give it in Python by"):
         open_run(record.folder)
     with pytest.raises(UserError, match="other samples or labels"):
         open_run(record.folder, data=TensorDataset(images[:60], labels[:60].flip(0)), test=test)

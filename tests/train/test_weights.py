@@ -147,6 +147,13 @@ def test_a_network_can_be_copied_and_used_without_indices(tmp_path: Path) -> Non
         preprocess(load_model(tmp_path))(images)
 
 
+def test_loading_draws_no_weights(tmp_path: Path) -> None:
+    """A normal draw on the meta device imports sympy, which took a hundred times as long as all else."""
+    kept(tmp_path, dataset="cifar10", limit=8, epochs=1, model="wrn_28_1")
+    code = "import sys; from rethink_fast import load_model; load_model(sys.argv[1]); sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
+
+
 @pytest.mark.slow
 def test_every_architecture_comes_back(tmp_path: Path) -> None:
     kept(tmp_path, dataset="cifar10", limit=8, epochs=1, model="mlp_1x512")
