@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from rethink_fast.data.source import InMemoryImages, SupportsCrops
 from rethink_fast.errors import UserError
 from rethink_fast.train.setup import build_run
 from tests.pack.helpers import CLASSES, flip, made, tree
+from tests.train import fake_cuda
 from tests.train.test_loop import run_of, train
 
 pytest.importorskip("nvidia.dali")
@@ -262,6 +264,34 @@ def test_staged_images_come_in_order_and_whole(tmp_path: Path) -> None:
             torch.cuda._sleep(10**6)  # the device lags behind the host
             wrong += (batch[rows] != whole[index.to(device)]).sum()
     assert wrong.item() == 0
+
+
+def test_staged_images_share_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By doubles of CUDA's calls: torch keeps the memory that is freed on each of its 32 streams apart."""
+    made: list[Stream] = []
+
+    class Stream(fake_cuda.Stream):
+        def __init__(self, *_: Any) -> None:
+            made.append(self)
+
+        def wait_event(self, event: fake_cuda.Event) -> None:
+            assert event.recorded
+
+    current, empty = Stream(), torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: empty(*size, **how))
+    for name, double in (("Stream", Stream), ("Event", fake_cuda.Event), ("current_stream", lambda _: current)):
+        monkeypatch.setattr(torch.cuda, name, double)
+    for name in ("stream", "device"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    images = np.random.default_rng(0).integers(0, 256, (30, 5, 4, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    staged = PinnedMemmapImages(MappedFile(tmp_path / "a.npy"), CPU)
+    for epoch in range(3):
+        batches = rng.order(0, epoch, 30).split(7)
+        for index, (batch, rows) in zip(batches, staged.read(batches), strict=True):
+            assert np.array_equal(batch[rows].numpy(), images[index.numpy()])
+    assert len(made) == 2, "the current one, and one for all epochs"
 
 
 MEMORY = """

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,18 @@ def test_deterministic_runs_agree(tmp_path: Path) -> None:
 def test_small_kernels_are_combined_on_a_gpu_alone(device: str, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **given: given["options"])
     assert compile_function(lambda x: x, torch.device(device), fullgraph=True) == options
+
+
+def test_advice_to_use_tf32_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch gives it for every float32 step that it compiles on a GPU; other warnings are shown, and errors here."""
+    setup, said = setup_of(run_of()), ["TensorFloat32 tensor cores for float32 matrix multiplication available but ..."]
+    setup.step.compiled = True
+    monkeypatch.setattr(setup.step, "train", lambda *_: [warnings.warn(each, stacklevel=1) for each in said])
+    monkeypatch.setattr(setup.step, "score", lambda *_: None)
+    assert warm_up(setup) > 0
+    said.append("something else")
+    with pytest.raises(UserWarning, match="something else"):
+        warm_up(setup)
 
 
 @pytest.mark.parametrize("repeatable", [False, True])
