@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BatchNorm2d, initialise, pad_for_stride_2
+from .layers import BatchNorm2d, initialise, pad_for_stride_2, relu_after_norm
 
 FIRST = 96
 PLAN: tuple[tuple[int, int] | int, ...] = (
@@ -46,7 +46,8 @@ class ConvModule(nn.Module):
         self.norm = ShiftBatchNorm(out) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x)).relu()
+        x = self.norm(self.conv(x))
+        return relu_after_norm(x) if isinstance(self.norm, nn.BatchNorm2d) else x.relu()
 
 
 class InceptionModule(nn.Module):

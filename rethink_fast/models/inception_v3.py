@@ -8,12 +8,15 @@ end: 75 pixels. The auxiliary head ends in a 5x5 convolution without padding, wh
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BatchNorm2d, initialise
+from . import layers
+from .layers import BatchNorm2d, initialise, relu_after_norm
 
 
 class Conv(NamedTuple):
@@ -83,19 +86,53 @@ class ConvBatchNorm(nn.Sequential):
                 bias=False,
             ),
             BatchNorm2d(conv.out, eps=1e-3, momentum=0.1),
-            nn.ReLU(inplace=True),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self[0](x))
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Return the output for what the convolution gives."""
+        return relu_after_norm(self[1](x))
 
 
 class Concatenation(nn.Module):
     """Modules side by side on one input, concatenated along the channels."""
 
-    def __init__(self, branches: list[nn.Module]) -> None:
+    branches: Sequence[nn.Sequential]
+
+    def __init__(self, branches: list[nn.Sequential]) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(branches)
+        self.branches = cast("Sequence[nn.Sequential]", nn.ModuleList(branches))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        joined = self.training and layers.in_gpu_graph(x)
+        return torch.cat(self.joined(x) if joined else [branch(x) for branch in self.branches], dim=1)
+
+    def joined(self, x: Tensor) -> list[Tensor]:
+        """Return what the branches return, with one convolution in place of all of 1x1 that they begin with.
+
+        The input is read once and its gradient written once. Where a branch averages first, it averages afterwards,
+        over fewer channels: a mean over positions commutes with a 1x1 convolution.
+        """
+        openings = [_opening(branch) for branch in self.branches]
+        weights: list[Any] = [opening[0].weight for opening in openings if opening is not None]
+        parts = iter(
+            F.conv2d(x, torch.cat(weights)).split([len(weight) for weight in weights], dim=1) if weights else ()
+        )
+        out = []
+        for branch, opening in zip(self.branches, openings, strict=True):
+            y = x if opening is None else next(parts)
+            for module in branch:
+                y = module(y) if opening is None or module is not opening else opening.activation(y)
+            out.append(y)
+        return out
+
+
+def _opening(branch: nn.Sequential) -> ConvBatchNorm | None:
+    """Return the 1x1 convolution module that a branch begins with, after averages or none; None where there is none."""
+    first = branch[1] if isinstance(branch[0], nn.AvgPool2d) else branch[0]
+    return first if isinstance(first, ConvBatchNorm) and first[0].kernel_size == (1, 1) else None
 
 
 def _chain(channels: int, plan: Chain) -> tuple[nn.Sequential, int]:

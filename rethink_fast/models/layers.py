@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,6 +18,20 @@ class BatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
         )
+
+
+def in_gpu_graph(x: Tensor) -> bool:
+    """Return whether torch.compile is making code for the GPU that `x` is on."""
+    return x.is_cuda and torch.compiler.is_compiling()
+
+
+def relu_after_norm(x: Tensor) -> Tensor:
+    """Return the ReLU of batch norm's output, in a form whose gradient reads less memory in compiled code for a GPU.
+
+    The gradient of `relu` needs its output. That of `where` needs the sign of its input, which the kernels of batch
+    norm's gradient compute again from the convolution's output, which they read in any case.
+    """
+    return torch.where(x <= 0, 0, x) if in_gpu_graph(x) else x.relu_()
 
 
 def initialise(model: nn.Module, *last: nn.Linear) -> None:
