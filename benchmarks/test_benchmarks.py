@@ -3,8 +3,8 @@
 A row fails whose result is not the reference's (it is not timed), or that is surely slower than its `min_speedup`
 allows.
 All in processor time, on one thread (--benchmark-timer=time.process_time, as `make perf` says): the clock of a shared
-machine also counts what others were given. With --benchmark-json FILE it leaves a record that `rethink-fast compare`
-reads.
+machine also counts what others were given. Rows whose work is that of worker processes are compared by the clock. With
+--benchmark-json FILE it leaves a record that `rethink-fast compare` reads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def test_case(case: Case, benchmark: Any) -> None:
         extra["share_of_matrix"] = [made.flops / seconds / matrix_rate(CPU, torch.float32, time.process_time)]
     if made.baseline is None:
         return
-    more = interleaved(made.call, made.baseline, time.process_time)
+    clock = time.perf_counter if made.wall else time.process_time
+    more = interleaved(made.call, made.baseline, clock)
     ratios: list[float] = []
     floor = math.log(case.min_speedup or 1.0)
 

@@ -30,6 +30,7 @@ class PreparedCase:
     call: what is timed. wrong: compares its result with the reference; empty where it is right, else what is not.
     baseline: what it is compared with, and its name; None for a case that only has a physical limit.
     bytes, flops: what a call must move (read plus written, each once) and compute; 0 where that is not what limits it.
+    wall: compared with its baseline on the clock, because worker processes do the work of both.
     """
 
     call: Call
@@ -38,6 +39,7 @@ class PreparedCase:
     baseline_name: str = ""
     bytes: int = 0
     flops: int = 0
+    wall: bool = False
 
 
 def checked(name: str, made: PreparedCase) -> PreparedCase:

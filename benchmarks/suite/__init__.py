@@ -41,12 +41,12 @@ def cases(*, paper_shapes: bool = False, photographs: Path | None = None) -> lis
 
     paper_shapes: the ops at the paper's shapes. photographs: class folders of JPEGs, to be read in several ways.
     """
-    from . import loader, memorize, ops, runs, training
+    from . import loader, memorize, ops, own, runs, training
     from . import photographs as reading
 
     asked = ops.paper_shapes() if paper_shapes else []
     asked += reading.cases(photographs) if photographs is not None else []
-    return asked or [*ops.cases(), *loader.cases(), *training.cases(), *memorize.cases(), *runs.cases()]
+    return asked or [*ops.cases(), *loader.cases(), *training.cases(), *memorize.cases(), *own.cases(), *runs.cases()]
 
 
 def compared_cases() -> list[Case]:

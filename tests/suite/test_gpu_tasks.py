@@ -237,6 +237,16 @@ def test_ten_steps_agree_with_themselves_and_not_with_others(precision: Any, mon
     assert ("of step 2" if precision == "fp32" else "of step ") in why
 
 
+def test_steps_in_one_graph_are_compared_with_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = gpu_steps.setup_of("mlp_1x512", "fp32", torch.device("cpu"))
+    for group in setup.step.optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]))
+    assert gpu_steps.together(setup) == ""
+    real = setup.step.train_several
+    monkeypatch.setattr(setup.step, "train_several", lambda loader, batch, rates: real(loader, batch, rates[::-1]))
+    assert gpu_steps.together(setup).startswith("10 steps in one graph differ from single ones in model.")
+
+
 def test_a_loss_that_is_not_finite_is_a_difference() -> None:
     assert gpu_steps.difference([1.0, 1.0], [1.0, 1.0], [1.0, float("nan")], 2.0**-20).startswith("loss nan of step 2")
     assert gpu_steps.difference([1.0], [1.0], [1.0 + 2.0**-17], 2.0**-20) == ""
