@@ -45,8 +45,8 @@ def inductor_for_gpu(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     """Compile by Inductor.
 
     The gradient of max-pooling is gathered, each position from its four windows at most, and fused with what reads it.
-    Inductor's default is to scatter it in float32 by atomic additions, in no fixed order: in Inception V3 another 10 GB
-    a step, and another sum in each run.
+    Inductor's default is to scatter it in float32 by atomic additions, in no fixed order: in Inception V3 another 5.6
+    GB a step, and another sum in each run.
     """
     from torch._inductor.compile_fx import compile_fx
     from torch._inductor.decomposition import select_decomp_table
