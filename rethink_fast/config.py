@@ -44,6 +44,7 @@ DatasetName = Literal[
 ]
 OwnName = Literal["own"]
 """What `Run` takes for a data set of one's own: given in Python, or a pack."""
+RunDatasetName = Literal[DatasetName, OwnName]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
 ModelName = Literal[
     "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512", "wrn_28_1"
@@ -218,7 +219,7 @@ class Run:
     dataset: "own" for one that is given to `run` by data=, or a pack of it at Data(data=PATH).
     """
 
-    dataset: DatasetName | OwnName
+    dataset: RunDatasetName
     data: Data = Data()
     corruption: Corruption = Corruption()
     model: Model = Model()

@@ -10,12 +10,11 @@ from .config import (
     Affects,
     Corruption,
     Data,
-    DatasetName,
     Model,
     OptimizerName,
-    OwnName,
     PrecisionName,
     Run,
+    RunDatasetName,
     ScheduleName,
     Train,
     check_ranges,
@@ -75,7 +74,7 @@ class ResolvedRun:
     recipe_overrides: options given next to a recipe that differ from it, in words.
     """
 
-    dataset: DatasetName | OwnName
+    dataset: RunDatasetName
     data: ResolvedData
     corruption: ResolvedCorruption
     model: ResolvedModel

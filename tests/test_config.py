@@ -15,7 +15,7 @@ from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import affecting, resolve
 from rethink_fast.errors import UserError, in_range
 from rethink_fast.experiments import cache
-from rethink_fast.recipes import FAST, RECIPES, FastRecipe, fast_recipe, recipe
+from rethink_fast.recipes import FAST, RECIPES, fast_recipe, recipe
 
 SECTIONS = (Data, Corruption, Model, Train)
 OPTIONS = [(section, option) for section in (*SECTIONS, Session) for option in fields(section)]
@@ -108,7 +108,7 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 @pytest.mark.parametrize(
     ("name", "model", "images"),
     [(name, model, 50_000) for name, entries in RECIPES.items() for model in entries]
-    + [("fast", model, each.images) for model, entries in FAST.items() for each in entries],
+    + [("fast", model, max(each.least, 1)) for model, entries in FAST.items() for each in entries],
 )
 def test_a_recipe_holds_values_that_the_options_take(name: str, model: str, images: int) -> None:
     """Each value of a recipe, given as an option beside it, is no override."""
@@ -121,12 +121,12 @@ def test_a_recipe_holds_values_that_the_options_take(name: str, model: str, imag
     assert resolve(run, on_gpu=False, cores=1).recipe_overrides == ()
 
 
-def test_the_fast_recipe_is_that_of_the_nearest_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, large = FastRecipe(1_000, {"batch_size": 25}), FastRecipe(4_000, {"batch_size": 256})
-    monkeypatch.setitem(FAST, "alexnet_small", (small, large))
-    for images, expected in ((100, small), (1_999, small), (2_001, large), (1_281_167, large)):
+def test_the_fast_recipe_is_the_last_that_has_enough_images() -> None:
+    small, large = FAST["alexnet_small"]
+    for images, expected in ((100, small), (large.least - 1, small), (large.least, large), (1_281_167, large)):
         assert fast_recipe("alexnet_small", images) is expected
     run = Run("cifar10", model=Model("alexnet_small"), train=Train(recipe="fast"))
     for limit, expected in ((1_000, small), (None, large), (10**7, large)):
         chosen = resolve(replace(run, data=Data(max_samples=limit)), on_gpu=True, cores=1).train
-        assert chosen.batch_size == expected.options["batch_size"]
+        assert chosen.batch_size == expected.options["batch_size"] != 128
+    assert all(entries[0].least == 0 for entries in FAST.values())

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..bench.run import run_bench
-from ..config import Corruption, Data, DatasetName, Model, OwnName, Run, Session, Train
+from ..config import Corruption, Data, Model, Run, RunDatasetName, Session, Train
 from ..output import print_json
 from ..terminal import Terminal
 from ..train.distributed import Distributed
@@ -19,7 +19,7 @@ def section(name: str) -> Parameter:
 
 
 def bench(
-    dataset: DatasetName | OwnName,
+    dataset: RunDatasetName,
     /,
     *,
     data: Annotated[Data, section("Data")] = Data(),

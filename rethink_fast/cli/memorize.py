@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ..config import PATH, Corruption, Data, DatasetName, Model, OwnName, Run, Train
+from ..config import PATH, Corruption, Data, Model, Run, RunDatasetName, Train
 from ..output import print_json
 from ..terminal import Terminal
 from .bench import section
 
 
 def memorize(
-    dataset: DatasetName | OwnName,
+    dataset: RunDatasetName,
     /,
     *,
     models: int = 40,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .. import schema
 from ..bench.record import RUN_SHAPE
-from ..config import PATH, DatasetName, OwnName, PrecisionName
+from ..config import PATH, PrecisionName, RunDatasetName
 from ..data import OWN, not_given, pack_images
 from ..data.synthetic import SHAPES, Shape
 from ..defaults import DEFAULTS, Defaults, defaults
@@ -102,7 +102,7 @@ class PlanLine:
 
 
 def plan(
-    dataset: DatasetName | OwnName,
+    dataset: RunDatasetName,
     /,
     *,
     options: Annotated[PlanOptions, Parameter(name="*")] = PlanOptions(),
@@ -130,7 +130,7 @@ def plan(
     return 0
 
 
-def estimate(dataset: DatasetName | OwnName, options: PlanOptions) -> tuple[list[PlanLine], list[str]]:
+def estimate(dataset: RunDatasetName, options: PlanOptions) -> tuple[list[PlanLine], list[str]]:
     """Return the lines of a plan, and notes: the bottleneck, and what limits the plan. Raises UserError."""
     for name, (least, most) in RANGES.items():
         if getattr(options, name) is not None:
@@ -202,7 +202,7 @@ def estimate(dataset: DatasetName | OwnName, options: PlanOptions) -> tuple[list
     ], notes
 
 
-def _of(dataset: DatasetName | OwnName, data: Path | None) -> tuple[Defaults, Shape]:
+def _of(dataset: RunDatasetName, data: Path | None) -> tuple[Defaults, Shape]:
     """Return the defaults and the size of a data set. Raises UserError."""
     if dataset != OWN:
         if data is not None:

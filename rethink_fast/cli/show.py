@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..bench.console import ConsoleProgress
 from ..bench.run import with_size
-from ..config import DATA, PATH, AugmentName, Corruption, CorruptionName, Data, DatasetName, OwnName, Run, Train
+from ..config import DATA, PATH, AugmentName, Corruption, CorruptionName, Data, Run, RunDatasetName, Train
 from ..corruptions import KINDS, alias_of, corrupted_mask, partially_corrupted_labels
 from ..data import OWN, DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
@@ -35,7 +35,7 @@ OPENED = 500
 
 
 def show(
-    dataset: DatasetName | OwnName,
+    dataset: RunDatasetName,
     /,
     *,
     corruption: Annotated[tuple[ShownName, ...], SHOWN] = ("all",),

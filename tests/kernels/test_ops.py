@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 import rethink_fast
-from benchmarks import gpu_cases, gpu_tasks
 from rethink_fast import kernels
 from rethink_fast.corruptions import (
     corrupted_mask,
@@ -61,6 +60,8 @@ def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
 
 
 def test_no_list_of_the_ops_lacks_one() -> None:
+    from benchmarks import gpu_cases, gpu_tasks  # not in the copy of test_without_the_library
+
     called_singly = {"shuffled_pixels", "random_pixels", "gaussian"}
     assert set(kernels.data_path(CPU, distorts=True)) | called_singly == set(kernels.SCHEMAS) == set(kernels.FAKES)
     assert set(kernels.SCHEMAS) - {"order", "resize"} == set(kernels.TRITON)

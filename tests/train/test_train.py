@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -252,11 +251,16 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_kept() -> None:
     assert step.first_non_finite_step.item() == 2
 
 
+def compile_by_counting(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
+    counter, compiled = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **given: compiled(function, **{**given, "backend": counter}))
+    return counter
+
+
 def test_the_steps_of_a_process_do_not_use_up_what_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch gives up above 8 shapes of one code object, and would go on without compiling."""
     torch._dynamo.reset()
-    counter = CompileCounter()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    counter = compile_by_counting(monkeypatch)
     for size in range(2, 12):
         step = a_step(torch.nn.Linear(size, 3), compile="on")
         for batch in (4, 5):
@@ -267,7 +271,7 @@ def test_the_steps_of_a_process_do_not_use_up_what_torch_compiles(monkeypatch: p
 def test_a_step_that_torch_will_not_compile_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record says compiled: then every shape was."""
     torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=CompileCounter()))
+    compile_by_counting(monkeypatch)
     step = a_step(torch.nn.Linear(2, 3), compile="on")
     for batch in range(2, 10):
         step.update(torch.zeros(batch, 2), torch.zeros(batch, dtype=torch.int64))
