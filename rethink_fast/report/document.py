@@ -30,7 +30,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
     )
     partly = [experiment["title"] for experiment in experiments if experiment["status"] == "partly run"]
     if partly:
-        lines += paragraph(f"Only a part has been run of: {'; '.join(partly)}. The rest of them reads `not run`.")
+        lines += paragraph(f"Only a part has been run of: {'; '.join(partly)}. The rest reads 'not run'.")
     lines += _pictures(values, pictures)
     lines += heading(2, "Findings") + paragraph("What the paper says in words, as assertions, each with its margin.")
     lines += table(
