@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,6 +26,8 @@ from . import Case
 from .loader import CPU, synthetic
 
 IMAGES, BATCH, WORKERS = 1024, 128, 2
+PHOTOGRAPH = 96
+"""Height and width of what is streamed, in pixels."""
 FEW, FEW_AT_ONCE = 16, 8
 """Of the network, an epoch of which is a twentieth of a second on one core."""
 
@@ -85,25 +89,26 @@ def make_data() -> PreparedCase:
     return beside(run_of("mlp_1x512", own, "own", BATCH), run_of("mlp_1x512", ours, "cifar10", BATCH))
 
 
-class Items:
-    """A data set that does some work for each item, as one that decodes does."""
+class Photographs:
+    """A data set of JPEGs, decoded by Pillow when an item is asked for."""
 
     def __init__(self, images: Tensor) -> None:
-        self.images = images.numpy()  # uint8 [N, H, W, C]
+        self.files = []
+        for image in images.numpy():  # uint8 [H, W, C]
+            file = io.BytesIO()
+            Image.fromarray(image).resize((PHOTOGRAPH, PHOTOGRAPH)).save(file, "JPEG")
+            self.files.append(file.getvalue())
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        image = self.images[i]
-        for _ in range(4):
-            image = np.roll(np.ascontiguousarray(image[:, ::-1]), 1, 0)
-        return image, i % 10
+        return np.array(Image.open(io.BytesIO(self.files[i]))), i % 10
 
 
 def make_stream() -> PreparedCase:
     """Read by worker processes, in order, beside a DataLoader of as many: the same items in the same batches."""
-    items = Items(given()[0])
+    items = Photographs(given()[0])
     images = loaded(items, cache_images="none", workers=WORKERS).train.images
     assert isinstance(images, OwnImages)
     order = list(torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).split(BATCH))
@@ -112,7 +117,8 @@ def make_stream() -> PreparedCase:
 
     def streamed() -> Iterator[Tensor]:
         for stored, rows in images.read(order):
-            yield stored[rows]
+            assert len(rows) == len(stored)
+            yield stored
 
     def wrong() -> str:
         same = all(torch.equal(a, b) for a, (b, _) in zip(streamed(), plain, strict=True))
@@ -123,9 +129,12 @@ def make_stream() -> PreparedCase:
 
 
 def cases() -> list[Case]:
-    """min_speedup: what a network or a data set may lose by being one's own, and nothing of a DataLoader's rate."""
+    """min_speedup: below the aim of 0.98, and of 1 for streaming, by what two equal sides differ on two cores.
+
+    Medians of 15 pairs there: network 1.00 and 1.01, data 0.99 and 0.98, streaming 0.97 and 1.04.
+    """
     return [
-        Case(f"epoch of inception_small as one's own, {FEW} images", "run", make_network, 0.98),
-        Case(f"epoch of mlp_1x512 on one's own {IMAGES} images", "run", make_data, 0.98),
-        Case(f"read {IMAGES} images of one's own by {WORKERS} workers", "loader", make_stream, 1.0),
+        Case(f"epoch of inception_small as one's own, {FEW} images", "run", make_network, 0.96),
+        Case(f"epoch of mlp_1x512 on one's own {IMAGES} images", "run", make_data, 0.95),
+        Case(f"read {IMAGES} images of one's own by {WORKERS} workers", "loader", make_stream, 0.9),
     ]
