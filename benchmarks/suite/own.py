@@ -131,10 +131,10 @@ def make_stream() -> PreparedCase:
 def cases() -> list[Case]:
     """min_speedup: below the aim of 0.98, and of 1 for streaming, by what two equal sides differ on two cores.
 
-    Medians of 15 pairs there: network 1.00 and 1.01, data 0.99 and 0.98, streaming 0.97 and 1.04.
+    Medians of 15 pairs there: network 1.00 and 1.01, data 0.98 to 1.02, streaming 0.92 to 1.04.
     """
     return [
         Case(f"epoch of inception_small as one's own, {FEW} images", "run", make_network, 0.96),
         Case(f"epoch of mlp_1x512 on one's own {IMAGES} images", "run", make_data, 0.95),
-        Case(f"read {IMAGES} images of one's own by {WORKERS} workers", "loader", make_stream, 0.9),
+        Case(f"read {IMAGES} images of one's own by {WORKERS} workers", "loader", make_stream, 0.8),
     ]
