@@ -80,7 +80,8 @@ class ConsoleProgress(LiveLine):
         for change in run.recipe_overrides:
             self.print(f"this is no longer the recipe {run.train.recipe}: {change}")
         if run.train.recipe == "fast":
-            n, found_on = len(dataset.train.index), fast_recipe(run.model.model, len(dataset.train.index)).images
+            n = len(dataset.train.index)
+            found_on = fast_recipe(run.model.model, n).images
             if not 0.5 <= n / found_on <= 2:
                 self.print(
                     f"--recipe fast of {run.model.model} was found on {found_on:,} images, and this run has {n:,}"

@@ -1,4 +1,4 @@
-"""The engine's promises: no recompilation, no reading back, a golden run, shared steps, recipes, evaluation's turn."""
+"""The engine's promises: no recompilation, no reading back, a golden run, shared steps, evaluation's turn."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from torch._inductor import compile_fx, config, decomposition
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rethink_fast
-from rethink_fast.cli.app import main
 from rethink_fast.config import Corruption, Data, Model, Run, Train
 from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.defaults import ResolvedRun, resolve
 from rethink_fast.errors import UserError
-from rethink_fast.models import MODELS
-from rethink_fast.recipes import FAST
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.determinism import deterministic
 from rethink_fast.train.evaluate import evaluate
 from rethink_fast.train.forward import compile_function, inductor_for_gpu
 from rethink_fast.train.setup import RunContext, build_run
+from tests.bench.helpers import cli, load
 
 CPU = torch.device("cpu")
 
@@ -60,18 +58,6 @@ def train(setup: RunContext, epochs: int) -> list[float]:
 
 def scored(setup: RunContext) -> float:
     return evaluate(setup.step, setup.train, lambda: None).loss
-
-
-def bench(*words: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["bench", *words])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def load(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return record
 
 
 GOLDEN = {
@@ -195,7 +181,7 @@ def test_evaluation_has_its_turn_and_the_last_word(tmp_path: Path) -> None:
         "--epochs",
         "5",
     ]
-    assert bench(*words, "--out", str(tmp_path / "o")) == 0
+    assert cli("bench", *words, "--out", str(tmp_path / "o")) == 0
     with (tmp_path / "o" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["train_accuracy"]) for row in rows] == [False, False, True, False, True]
@@ -206,7 +192,7 @@ def test_evaluation_has_its_turn_and_the_last_word(tmp_path: Path) -> None:
 
 def test_an_epoch_whose_batches_reach_the_goal_is_evaluated(tmp_path: Path) -> None:
     words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--corruption", "true", "--target-accuracy", "0.9"]
-    assert bench(*words, "--eval-interval", "1000", "--out", str(tmp_path / "o")) == 0
+    assert cli("bench", *words, "--eval-interval", "1000", "--out", str(tmp_path / "o")) == 0
     record = load(tmp_path / "o")
     assert record["stop_reason"] == "target_reached"
     assert record["epochs"] < 100
@@ -226,7 +212,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.Captur
         "--seed",
         "7",
     ]
-    assert bench(*words, "--seeds", "3", "--json", "--out", str(tmp_path / "o")) == 0
+    assert cli("bench", *words, "--seeds", "3", "--json", "--out", str(tmp_path / "o")) == 0
     record = json.loads(capfd.readouterr().out)
     assert record == load(tmp_path / "o")
     assert record["seeds"] == [7, 8, 9]
@@ -236,7 +222,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.Captur
     assert spread["n"] == 3
     assert spread["mean"] == pytest.approx(sum(losses) / 3)
     assert (spread["min"], spread["max"]) == (min(losses), max(losses))
-    assert bench(*words[:-2], "--seed", "8", "--out", str(tmp_path / "alone")) == 0
+    assert cli("bench", *words[:-2], "--seed", "8", "--out", str(tmp_path / "alone")) == 0
     assert load(tmp_path / "alone")["train_loss"] == losses[1]
     assert load(tmp_path / "o" / "seed-8")["train_loss"] == losses[1]
 
@@ -245,7 +231,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.Captur
 def test_deterministic_runs_agree(tmp_path: Path) -> None:
     words = ["cifar10", "--data", "synthetic", "--max-samples", "64", "--epochs", "2", "--deterministic"]
     for name in "ab":
-        assert bench(*words, "--out", str(tmp_path / name)) == 0
+        assert cli("bench", *words, "--out", str(tmp_path / name)) == 0
         assert load(tmp_path / name)["deterministic"]
     curves = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in "ab"]
     kept = [[line.split(",")[4:12] for line in curve] for curve in curves]
@@ -296,50 +282,6 @@ def test_every_run_sets_the_backends(repeatable: bool) -> None:
     assert [path.name for path in paths if settings.search(path.read_text())] == ["determinism.py"]
     made = [path.name for path in paths if step.search(path.read_text())]
     assert sorted(made) == ["setup.py", "step.py"], "the second is the dry run's, without a device"
-
-
-def test_the_paper_s_recipe_is_its_appendix() -> None:
-    for model, lr in {"inception_small": 0.1, "alexnet_small": 0.01, "mlp_1x512": 0.01, "mlp_3x512": 0.01}.items():
-        given = run_of(model, recipe="paper").train
-        assert (given.optimizer, given.lr, given.momentum, given.lr_decay) == ("sgd", lr, 0.9, 0.95)
-        assert (given.batch_size, given.weight_decay, given.schedule) == (128, 0.0, "exponential")
-
-
-def test_the_recipe_of_the_authors_script_is_its_defaults() -> None:
-    for model, lr in {"wrn_28_1": 0.1, "mlp_1x512": 0.01}.items():
-        run = resolve(Run("cifar10", model=Model(model), train=Train(recipe="authors-script")), on_gpu=True, cores=1)
-        given = run.train
-        assert (given.optimizer, given.lr, given.momentum, given.weight_decay) == ("sgd", lr, 0.9, 1e-4)
-        assert (given.batch_size, given.epochs, given.schedule, given.lr_decay) == (128, 300, "step", 0.1)
-        assert (given.augment, given.precision, given.target_loss, run.data.size) == ((), "fp32", 0.0, 32)
-        assert run.recipe_overrides == ()
-
-
-def test_what_differs_from_the_authors_script_is_said() -> None:
-    train = Train(recipe="authors-script", epochs=30, target_loss=0.05)
-    run = resolve(Run("cifar10", Data(size=28), model=Model("wrn_28_1"), train=train), on_gpu=False, cores=1)
-    assert (run.data.size, run.train.epochs, run.train.target_loss) == (28, 30, 0.05)
-    expected = {"size 28 in place of 32", "epochs 30 in place of 300", "target_loss 0.05 in place of 0.0"}
-    assert set(run.recipe_overrides) == expected
-    with pytest.raises(UserError, match=r"authors-script has no .* inception_small: the script gives them for wrn"):
-        resolve(Run("cifar10", train=Train(recipe="authors-script")), on_gpu=False, cores=1)
-
-
-def test_a_recipe_that_is_changed_is_no_longer_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--epochs", "1", "--recipe", "paper"]
-    assert bench(*words, "--lr", "0.2", "--out", str(tmp_path / "o")) == 0
-    assert "no longer the recipe paper: lr 0.2 in place of 0.01" in capfd.readouterr().out
-    assert load(tmp_path / "o")["recipe"] == {"name": "paper", "overrides": ["lr 0.2 in place of 0.01"]}
-    assert bench(*words, "--lr", "0.01", "--out", str(tmp_path / "same")) == 0
-    assert load(tmp_path / "same")["recipe"] == {"name": "paper", "overrides": []}
-
-
-def test_a_network_without_a_recipe_says_which_have_one() -> None:
-    with pytest.raises(UserError, match=r"--recipe paper has no hyper-parameters for wrn_28_1: .*mlp_1x512"):
-        run_of("wrn_28_1", recipe="paper")
-    for model in set(MODELS) - set(FAST):
-        with pytest.raises(UserError, match=f"--recipe fast has no entry for {model}: choose"):
-            run_of(model, recipe="fast")
 
 
 LIMITED = """
@@ -393,7 +335,7 @@ def test_a_run_goes_on_until_its_loss_is_low_as_well(tmp_path: Path) -> None:
     lengths = []
     for place, loss in enumerate([[], ["--target-loss", "0.05"], ["--target-loss", "0"]]):
         out = tmp_path / str(place)
-        assert bench(*words, *loss, "--out", str(out)) == 0
+        assert cli("bench", *words, *loss, "--out", str(out)) == 0
         lengths.append((load(out)["epochs"], load(out)["stop_reason"], load(out)["train_loss"]))
     (accurate, _, high), (low, stopped, loss_then), (all_, by_epochs, _) = lengths
     assert accurate < low < all_ == 60
