@@ -19,6 +19,9 @@ from .text import utf8
 MAX_JSON_BYTES = 256 * 2**20
 """A record with 10,000 epochs takes 5 MB; what is larger than this is not one of ours."""
 
+BLOCK = 4096
+"""Bytes that a disk must take before any work begins."""
+
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 """What flock gives on file systems without locks, such as Lustre or NFS without its lock service."""
 
@@ -32,7 +35,7 @@ def write_atomic(path: Path, content: bytes | memoryview | str | Callable[[Binar
     content: bytes, text (written as UTF-8), or a function that writes to the binary file it is given.
     Raises OSError, and leaves what was there.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         with partial.open("wb") as file:
             if callable(content):
@@ -62,6 +65,38 @@ def writing(path: Path, fix: str, *, option: str = "") -> Iterator[None]:
     except OSError as error:
         what = f"{option} {path}".strip()
         raise UserError(f"{what} cannot be written ({error.strerror})", fix, option=option, value=path) from None
+
+
+def check_writable(path: Path, fix: str, *, option: str = "") -> None:
+    """Raise UserError where a file cannot be written, before the work whose result it takes.
+
+    A block is written next to it, or in the nearest folder above that exists, and removed again.
+
+    path, fix, option: as of `writing`.
+    """
+    with writing(path, fix, option=option):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        try_writing(folder / path.name)
+
+
+def try_writing(path: Path) -> None:
+    """Write a block under the hidden name of a file, and remove it. Raises OSError."""
+    probe = _partial(path)
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(BLOCK))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+def _partial(path: Path) -> Path:
+    """Return the hidden name of a file while it is written."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def remove_partial(folder: Path) -> None:

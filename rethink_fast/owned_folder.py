@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from .errors import UserError
-from .files import lock, remove_partial
+from .files import lock, remove_partial, try_writing
 
 LOCK = ".lock"
 
@@ -40,6 +40,7 @@ class OwnedFolder:
             ) from None
         except OSError as error:
             self.abandon()
+            self.close()
             raise UserError(
                 f"{option} {path} cannot be written ({error.strerror})",
                 "choose another folder",
@@ -59,6 +60,7 @@ class OwnedFolder:
             except FileNotFoundError:  # the process that made it has just removed it again
                 if last:
                     raise
+        try_writing(self.path / LOCK)
         if self._lock is None:
             self.note = f"{self.path} is on a file system without locks: see that no second command writes there"
 

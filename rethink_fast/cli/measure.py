@@ -8,11 +8,11 @@ from typing import Annotated
 from ..bench.console import ConsoleProgress
 from ..config import PATH
 from ..errors import UserError
-from ..files import write_json, writing
+from ..files import check_writable, write_json, writing
 from ..output import print_json
 from ..terminal import Terminal
 
-NAME = "measures.json"
+NAME, FIX = "measures.json", "make room, or copy the run"
 
 
 def measure(
@@ -61,12 +61,14 @@ def measure(
 
     if against is not None and against.resolve() == run.resolve():
         raise UserError(f"--against {against} is the run itself", "name another one", option="--against", value=against)
+    if run.is_dir():
+        check_writable(run / NAME, FIX)
     runs = [opened(folder) for folder in (run, against) if folder is not None]
     ours, *other = map(measured, runs)
     report = compare_reports(ours, *other) if other else ours
     values = report.as_dict()
     show(values, console)
-    with writing(run / NAME, "make room, or copy the run"):
+    with writing(run / NAME, FIX):
         write_json(run / NAME, values)
     console.print(f"record: {run / NAME}", soft_wrap=True)
     return print_json(values) if json else 0

@@ -19,6 +19,7 @@ from ..data import OWN, DataOptions, Dataset, load_dataset, subset
 from ..data.loader import Batch, Loader
 from ..defaults import DEFAULTS, ResolvedRun, resolve
 from ..errors import UserError, in_range
+from ..files import check_writable
 from ..terminal import Terminal
 from ..train.preprocessing import make_preprocessing, source_crops, wants_windows
 from . import show_view
@@ -72,6 +73,7 @@ def show(
     """
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out} is not a PNG", "choose a name that ends in .png", option="--out", value=out)
+    check_writable(out, show_view.FIX, option="--out")
     in_range("-n", samples, 1, MOST_SAMPLES)
     usual = None if dataset == OWN else DEFAULTS[dataset].size
     run = Run(dataset, Data(data, size=size or usual), Corruption(seed=seed), train=Train(augment=augment))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FIX = "choose another file"
+"""Where the picture cannot be written."""
 DOTS = 100
 CELL = 150
 """Dots: the least width of an image, which is shown at a whole multiple of its pixels."""
@@ -125,7 +127,7 @@ def save(sheet: Sheet, out: Path) -> tuple[int, int]:
     """Write the PNG and return its width and height in pixels. Raises UserError where it cannot be written."""
     with drawing():
         figure = draw(sheet)
-        with writing(out, "choose another file", option="--out"):
+        with writing(out, FIX, option="--out"):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, partial(figure.savefig, format="png", pil_kwargs={"optimize": True}))
         width, height = figure.canvas.get_width_height()

@@ -58,34 +58,39 @@ def run_compare(
             value=threshold,
             allowed="(0, 1)",
         )
-    paths = [Path(side) for side in (old, new)]
-    missing = [path for path in paths if not path.exists()]
-    if len(missing) == 2:
-        comparison = compare_revisions(old, new, threshold, cases, console)
-    elif missing:
-        raise UserError(f"{missing[0]} does not exist", "give two records, or two git revisions", value=missing[0])
-    elif cases:
-        raise UserError(
-            f"--cases {cases!r} has no effect on records",
-            "omit it: it chooses the cases that revisions are timed by",
-            option="--cases",
-            value=cases,
-        )
-    elif paths[0].is_dir() and not (paths[0] / "result.json").exists():
-        comparison = history.compare(history.load(paths[0]), metrics.read(paths[1]), threshold)
-    else:
-        comparison = records.compare(metrics.read(paths[0]), metrics.read(paths[1]), threshold)
-    values = view.as_dict(comparison)
+    are_revisions = not Path(old).exists() and not Path(new).exists()
     folder = out or _default_folder()
-    with RecordFolder(folder), writing(folder, "choose another folder", option="--out"):
-        write_json(folder / "comparison.json", values)
-        write_atomic(folder / "comparison.md", view.markdown(comparison))
+    with RecordFolder(folder):
+        if are_revisions:
+            comparison = compare_revisions(old, new, threshold, cases, console)
+        else:
+            comparison = _compare_records(Path(old), Path(new), threshold, cases)
+        values = view.as_dict(comparison)
+        with writing(folder, "choose another folder", option="--out"):
+            write_json(folder / "comparison.json", values)
+            write_atomic(folder / "comparison.md", view.markdown(comparison))
     view.show(comparison, console)
     console.print(f"written: {folder}/comparison.json and comparison.md", soft_wrap=True)
     overall = view.overall(comparison)
     if INTERRUPTED in comparison.notes:
         return values, EXIT_INTERRUPTED
     return values, EXIT_SLOWER if overall == "slower" else EXIT_AMBIGUOUS if overall == "ambiguous" and strict else 0
+
+
+def _compare_records(old: Path, new: Path, threshold: float, cases: str) -> RecordComparison:
+    for path in (old, new):
+        if not path.exists():
+            raise UserError(f"{path} does not exist", "give two records, or two git revisions", value=path)
+    if cases:
+        raise UserError(
+            f"--cases {cases!r} has no effect on records",
+            "omit it: it chooses the cases that revisions are timed by",
+            option="--cases",
+            value=cases,
+        )
+    if old.is_dir() and not (old / "result.json").exists():
+        return history.compare(history.load(old), metrics.read(new), threshold)
+    return records.compare(metrics.read(old), metrics.read(new), threshold)
 
 
 def _default_folder() -> Path:

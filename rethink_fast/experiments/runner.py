@@ -29,7 +29,7 @@ from ..data.digest import key_of
 from ..defaults import ResolvedRun, resolve
 from ..env import choose_device, cores, environment, unused_gpu
 from ..errors import Interrupted, UserError
-from ..files import write_atomic, write_json, writing
+from ..files import check_writable, write_atomic, write_json, writing
 from ..output import never_failing
 from ..owned_folder import OwnedFolder
 from ..train.checkpoint import Checkpoints
@@ -39,6 +39,7 @@ from . import EXPERIMENTS, Experiment, Scale, cache
 from .console import TaskConsole, describe, show_summary
 from .datasets import Sources
 from .estimate import Estimates, show_plan
+from .reproduction import REPRODUCTION
 from .results import describe_task, keep, summary
 from .selection import is_wanted, of_models
 from .spec import Failed, NotRun, ResolvedTask, Result, Results, Task, TheoryTask, with_seed
@@ -140,6 +141,8 @@ class Reproduction:
     def carry_out(self) -> int:
         """Run every task without a result, judge all, and return the exit code."""
         save_in(self.out)
+        for name in (REPRODUCTION, *(name for each in self.experiments.values() for name, _ in each.exports)):
+            check_writable(self.out / name, MAKE_ROOM)
         with self.screen:
             for note in (kernels.slow(self.device), overloaded()):
                 if note is not None:

@@ -21,7 +21,7 @@ import numpy as np
 from ..data.digest import data_identity
 from ..defaults import affecting
 from ..errors import UserError
-from ..files import read_bytes, remove_partial, write_atomic, write_json
+from ..files import check_writable, read_bytes, remove_partial, write_atomic, write_json
 from ..owned_folder import OwnedFolder
 from ..rng import CONTRACT_VERSION
 from ..schema import Each, read, shown
@@ -68,6 +68,8 @@ def own(path: Path, settings: dict[str, Any]) -> OwnedFolder:
             if others:
                 raise _refused(path, f"is not a population's folder, for it holds {shown(others[0])}")
             write_json(path / SETTINGS, settings)
+        for name in RESULTS:
+            check_writable(path / name, "choose another folder by --out")
         (path / MODELS).mkdir(exist_ok=True)
         remove_partial(path / MODELS)
     except OSError as error:

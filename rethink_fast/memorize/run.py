@@ -28,6 +28,7 @@ from ..data.own import OwnData
 from ..defaults import ResolvedRun, resolve
 from ..env import cores, unused_gpu
 from ..errors import Interrupted, UserError, in_range
+from ..files import check_writable
 from ..train.determinism import deterministic
 from ..train.distributed import Distributed
 from ..train.process_group import device_for_rank
@@ -88,6 +89,8 @@ def _run(
         if device.index is not None:
             torch.cuda.set_device(device)
         resolved = resolve(run, on_gpu=device.type == "cuda", cores=max(1, cores() // ranks.local_world_size))
+    if (out := options.out) is not None:
+        ranks.on_rank0(lambda: check_writable(out / files.SETTINGS, "choose another folder", option="--out"))
     with ExitStack() as stack:
         stack.enter_context(deterministic(resolved.train.deterministic))
         stack.enter_context(screen)

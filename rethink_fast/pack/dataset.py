@@ -19,7 +19,7 @@ from ..data.pack_format import Pack, Part, read_pack, write_manifest
 from ..data.pack_schema import INDEX, check_classes, file_of
 from ..data.source import Dataset, Split
 from ..errors import UserError, bad_path
-from ..files import user_path
+from ..files import check_writable, user_path
 from ..terminal import LiveLine, Terminal
 from .plan import SHARD, npy_header
 from .write import check_room, locked
@@ -46,6 +46,7 @@ def pack_dataset(
     dest = user_path(str(dest))
     if dest.exists():
         raise bad_path(dest, "exists already", "choose another place, or remove it")
+    check_writable(dest, AGAIN)
     screen = LiveLine(Terminal()) if progress else None
     with screen or nullcontext():
         count = screen.count if screen is not None else None

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.pack_schema import BLOCK, INDEX, LARGEST_SIZE, PACK_FORMATS
 from ..errors import UserError, bad_path, in_range, one_of
+from ..files import check_writable
 from .decode import QUALITY, SUBSAMPLING, images, jpeg_of
 from .source import EncodedSplit, PackSource, open_tree
 from .worker import ShardJob
@@ -95,6 +96,7 @@ def plan(src: Path, dest: Path, *, format: str, size: int | None) -> PackPlan:
         in_range("--size", size, 1, LARGEST_SIZE)
     if dest.exists():
         raise bad_path(dest, "exists already", "choose another place, or remove it")
+    check_writable(dest, "choose another place")
     tree = open_tree(src)
     if size is not None and tree.size is not None:
         problem = f"{src} is a pack of images at --size {tree.size} already"

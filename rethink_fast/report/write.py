@@ -11,14 +11,15 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..experiments.reproduction import REPRODUCTION, read
-from ..files import write_atomic, writing
+from ..files import check_writable, write_atomic, writing
 from ..measures import view
 from . import document, run_document
 from .html import page
 from .plots import curves, picture, svg
 from .runs import COLUMNS, curves_of, name_of, open_runs
 
-MEASURES = "measures.json"
+MEASURES, MARKDOWN, PAGE = "measures.json", "report.md", "report.html"
+FIX = "make room, or choose another folder by --out"
 
 
 def write_report(*folders: Path, out: Path | None = None) -> list[Path]:
@@ -35,16 +36,18 @@ def write_report(*folders: Path, out: Path | None = None) -> list[Path]:
             "name one reproduction, or runs",
             value=reproductions[0],
         )
+    place = out or (folders[0] if len(folders) == 1 else Path("reports") / time.strftime("%Y%m%d-%H%M%S"))
+    if place != folders[0] or place.is_dir():
+        for name in (MARKDOWN, PAGE):
+            check_writable(place / name, FIX)
     markdown, pictures = _of_reproduction(folders[0]) if reproductions else _of_runs(folders)
-    if out is None:
-        out = folders[0] if len(folders) == 1 else Path("reports") / time.strftime("%Y%m%d-%H%M%S")
-    files = {**pictures, "report.md": markdown, "report.html": page(markdown, pictures)}
-    with writing(out, "choose another folder by --out"):
-        out.mkdir(parents=True, exist_ok=True)
+    files = {**pictures, MARKDOWN: markdown, PAGE: page(markdown, pictures)}
+    with writing(place, FIX):
+        place.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        with writing(out / name, "make room, or choose another folder by --out"):
-            write_atomic(out / name, content)
-    return [out / name for name in files]
+        with writing(place / name, FIX):
+            write_atomic(place / name, content)
+    return [place / name for name in files]
 
 
 def _of_reproduction(folder: Path) -> tuple[str, Mapping[str, str]]:
