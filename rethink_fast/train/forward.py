@@ -5,9 +5,8 @@ On a GPU the counters are part of the compiled function, where they take no kern
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,45 +14,11 @@ from torch import Tensor, nn
 
 AUX_WEIGHT = 0.4
 
-GPU_OPTIONS = {"combo_kernels": True, "realize_reads_threshold": 16}
-"""Of Inductor. Small kernels that do not depend on each other are combined. What is computed from up to 16 tensors is
-computed again by each kernel that reads it, such as the sum of the gradients of several branches behind a ReLU, which
-both kernels of batch norm's gradient read: Inductor's default, 4, writes it to memory, in float32."""
-
 Counters: TypeAlias = "tuple[Tensor, Tensor, Tensor, Tensor]"
 """Steps, the first of them whose loss was not finite (-1 for none), sum of the losses, samples that were right."""
 
 Loss: TypeAlias = "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]"
 """inputs, labels -> the loss of a batch, and how many of it were right."""
-
-
-def compile_function(function: Callable[..., Any], device: torch.device, *, fullgraph: bool) -> Callable[..., Any]:
-    """Return the function compiled for fixed shapes.
-
-    fullgraph: raise where torch would go on without compiling.
-
-    torch counts the shapes of a code object, and gives up compiling above 8 of them: each Step has a copy of the code,
-    so that the Steps of a process do not add up.
-    """
-    code = function.__code__.replace()
-    separate = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
-    backend = inductor_for_gpu if device.type == "cuda" else "inductor"
-    return torch.compile(separate, dynamic=False, fullgraph=fullgraph, backend=backend)
-
-
-def inductor_for_gpu(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
-    """Compile by Inductor.
-
-    The gradient of max-pooling is gathered, each position from its four windows at most, and fused with what reads it.
-    Inductor's default is to scatter it in float32 by atomic additions, in no fixed order: in Inception V3 another 5.6
-    GB a step, and another sum in each run.
-    """
-    from torch._inductor.compile_fx import compile_fx
-    from torch._inductor.decomposition import select_decomp_table
-
-    decompositions = dict(select_decomp_table())
-    decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)
-    return compile_fx(graph, inputs, config_patches=GPU_OPTIONS, decompositions=decompositions)
 
 
 def make_loss(network: nn.Module, device: str, autocast: bool, reduction: str) -> Loss:

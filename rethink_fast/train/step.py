@@ -23,7 +23,8 @@ from ..stages import is_profiling, stage
 from .cuda_graph import CudaGraphCall
 from .device import LossPoll
 from .distributed import SINGLE_PROCESS, Distributed
-from .forward import compile_function, count_step_, counted, make_loss, make_score
+from .forward import count_step_, counted, make_loss, make_score
+from .inductor import compile_function
 from .optim import init_optimizer_state, learning_rate_from, optimizer_state
 from .precise_batch_norm import BatchNormStatistics
 from .process_group import wrap_ddp

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rethink_fast.models import build_model, inception_v3, layers
 from rethink_fast.models.layers import relu_after_norm
-from rethink_fast.train.forward import inductor_for_gpu
+from rethink_fast.train.inductor import inductor_for_gpu
 
 BLOCKS = {
     "block35": inception_v3._block35(32),

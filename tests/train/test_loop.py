@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch._inductor import compile_fx, config, decomposition
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rethink_fast
@@ -26,7 +25,6 @@ from rethink_fast.errors import UserError
 from rethink_fast.train.compile import choose, warm_up
 from rethink_fast.train.determinism import deterministic
 from rethink_fast.train.evaluate import evaluate
-from rethink_fast.train.forward import compile_function, inductor_for_gpu
 from rethink_fast.train.setup import RunContext, build_run
 from tests.bench.helpers import cli, load
 
@@ -239,22 +237,6 @@ def test_deterministic_runs_agree(tmp_path: Path) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic(True), pytest.raises(RuntimeError, match="deterministic"):
         torch.ones(3).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
-
-
-def test_inductor_is_set_up_for_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small kernels combined, max-pooling's gradient gathered; and the process's own table stays as it is."""
-    monkeypatch.setattr(torch, "compile", lambda function, **given: given["backend"])
-    backends: list[Any] = [
-        compile_function(lambda x: x, torch.device(each), fullgraph=True) for each in ("cpu", "cuda")
-    ]
-    assert backends == ["inductor", inductor_for_gpu]
-    monkeypatch.setattr(compile_fx, "compile_fx", lambda graph, inputs, **given: given)
-    given = inductor_for_gpu(torch.fx.GraphModule({}, torch.fx.Graph()), [])
-    assert given["config_patches"].keys() <= config.get_config_copy().keys()
-    assert given["config_patches"]["combo_kernels"]
-    gradient = torch.ops.aten.max_pool2d_with_indices_backward.default
-    assert gradient not in given["decompositions"]
-    assert decomposition.select_decomp_table().keys() - given["decompositions"].keys() <= {gradient}
 
 
 def test_advice_to_use_tf32_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
