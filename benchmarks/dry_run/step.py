@@ -5,6 +5,7 @@ Runs in an environment with a CUDA build of torch and the shims of absent_h100. 
     triton, library, bytes   of the forward and of the backward graph that torch.compile makes: its own launches
                              kernels, calls of cuDNN and cuBLAS, and the bytes that both read and write
     operators                operators outside the two graphs: the optimizer and the counters
+    rmsprop                  of RMSprop's update, in place of the fused one
     kernels                  of the distinct Triton kernels, compiled for sm_90; `spilling`: in every configuration
 """
 
@@ -24,10 +25,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.counts.resources import usage
-from rethink_fast.config import Model, Run
+from rethink_fast.config import Model, Run, Train
 from rethink_fast.defaults import resolve
 from rethink_fast.models import build_model
-from rethink_fast.train.optim import make_optimizer
+from rethink_fast.train.optim import make_optimizer, update
 from rethink_fast.train.step import TOP_5_ABOVE, Step
 
 from .absent_h100 import fake_operators, pretend
@@ -128,7 +129,10 @@ def _like(value: torch.Tensor) -> torch.Tensor:
 
 
 def step_of(network: str) -> tuple[list[Graph], Counter[str]]:
-    """Make the project's own step and take it twice: to compile it, and to count what it does beside the graphs."""
+    """Make the project's own step and take it twice: to compile it, and to count what it does beside the graphs.
+
+    The graphs are those of the forward and the backward pass and of RMSprop's update.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -136,14 +140,18 @@ def step_of(network: str) -> tuple[list[Graph], Counter[str]]:
     graphs = keep_code(mode)
     model = absent_model(network, size, classes, mode)
     with mode:
-        train = resolve(Run("cifar10", model=Model(network)), on_gpu=True, cores=1).train
-        step = Step(model, make_optimizer(model, train), precision="bf16", compiled=True, top5=classes > TOP_5_ABOVE)
+        sgd, rmsprop = (
+            resolve(Run("cifar10", model=Model(network), train=given), on_gpu=True, cores=1).train
+            for given in (Train(), Train(optimizer="rmsprop", weight_decay=1e-4))
+        )
+        step = Step(model, make_optimizer(model, sgd), precision="bf16", compiled=True, top5=classes > TOP_5_ABOVE)
         inputs = torch.empty(BATCH, size, size, 3, device="cuda", dtype=torch.bfloat16).permute(0, 3, 1, 2)
         labels = torch.empty(BATCH, dtype=torch.int64, device="cuda")
         model.train()
         step.update(inputs, labels)
         with Operators() as operators:
             step.update(inputs, labels)
+        update(make_optimizer(model, rmsprop), compiled=True)
     return graphs, operators.names
 
 
@@ -187,7 +195,7 @@ def main(network: str) -> None:
     pretend()
     fake_operators()
     graphs, operators = step_of(network)
-    forward, backward = (graph.counts() for graph in graphs)
+    forward, backward, rmsprop = (graph.counts() for graph in graphs)
     launches = sum(part["triton"] + part["library"] for part in (forward, backward)) + operators.total()
     print(
         json.dumps(
@@ -195,6 +203,7 @@ def main(network: str) -> None:
                 "forward": forward,
                 "backward": backward,
                 "operators": dict(operators),
+                "rmsprop": rmsprop,
                 "launches": launches,
                 "bytes": forward["bytes"] + backward["bytes"],
                 "kernels": kernels_of(graphs),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..defaults import DEFAULTS, ResolvedRun, ResolvedTrain
 from .preconditioner import PreconditionedAdam
+from .rmsprop import RMSprop
 
 BETA2 = 0.99
 """Adam's second beta: a memory of about a hundred steps, as long as these runs' epochs."""
@@ -38,8 +39,7 @@ def make_optimizer(model: nn.Module, train: ResolvedTrain) -> torch.optim.Optimi
     if train.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
     if train.optimizer == "rmsprop":
-        on_gpu = device.type == "cuda"
-        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True, capturable=on_gpu, **RMSPROP)
+        return RMSprop(groups, lr=lr, momentum=momentum, **RMSPROP)
     adam: dict[str, Any] = {"lr": lr, "betas": (momentum, BETA2), "fused": True, "capturable": device.type == "cuda"}
     if train.optimizer == "adam":
         return torch.optim.Adam(groups, **adam)
@@ -84,6 +84,14 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, value in optimizer.state[parameter].items()
         if isinstance(value, Tensor)
     }
+
+
+def update(optimizer: torch.optim.Optimizer, *, compiled: bool) -> None:
+    """Update the weights; with `compiled`, by torch.compile where that is fewer kernels: RMSprop's, on a GPU."""
+    if compiled and isinstance(optimizer, RMSprop) and isinstance(optimizer.param_groups[0]["lr"], Tensor):
+        optimizer.step(compiled=True)
+    else:
+        optimizer.step()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -25,7 +25,7 @@ from .device import LossPoll
 from .distributed import SINGLE_PROCESS, Distributed
 from .forward import count_step_, counted, make_loss, make_score
 from .inductor import compile_function
-from .optim import init_optimizer_state, learning_rate_from, optimizer_state
+from .optim import init_optimizer_state, learning_rate_from, optimizer_state, update
 from .precise_batch_norm import BatchNormStatistics
 from .process_group import wrap_ddp
 
@@ -42,7 +42,7 @@ class Step:
     """One network, its optimizer, and counters that live on the device.
 
     precision: "fp32", or "bf16" for autocast with the weights, the loss and batch norm's statistics in float32.
-    compiled: whether torch.compile makes the forward pass and its gradient; may be changed between steps.
+    compiled: whether torch.compile makes the forward pass, its gradient and the update; may be changed between steps.
     top5: whether the scores count hits among the five most likely classes.
     ranks: the processes that share every batch.
     """
@@ -229,7 +229,7 @@ class Step:
             self.optimizer.zero_grad(set_to_none=True)
             (loss if total is None else loss * (ranks.world_size / total)).backward(self._one)
         with stage("update"):
-            self.optimizer.step()
+            update(self.optimizer, compiled=compiled)
             if ranks.is_distributed:
                 loss_sum = loss.detach().double()
                 ranks.all_reduce_sum_(loss_sum, right)

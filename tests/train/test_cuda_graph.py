@@ -119,6 +119,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout": {"dropout": 0.3},
     "adam": {"optimizer": "adam", "lr": 1e-3},
+    "rmsprop": {"optimizer": "rmsprop", "weight_decay": 1e-3, "schedule": "linear"},
     "augmented": {"augment": ("flip", "rotation")},
     "linear": {"schedule": "linear"},
     "eval every 2": {"eval_interval": 2},
