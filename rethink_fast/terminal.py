@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -61,6 +61,39 @@ def number_table(first: str, *others: str) -> Table:
     table = Table(first, header_style="bold")
     for column in others:
         table.add_column(column, justify="right")
+    return table
+
+
+def spare_width(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, *, padding: int = 1) -> int:
+    """Return how many columns a table as narrow as its longest words leaves of `width`; negative if it is wider.
+
+    padding: columns on either side of a cell.
+    """
+    return width - sum(map(_longest_word, zip(header, *rows, strict=True))) - (2 * padding + 1) * len(header) - 1
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max(len(word) for cell in cells for word in cell.split())
+
+
+def fitted_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, *, padding: int = 1, numbers: bool = False
+) -> Table:
+    """Return a table no wider than `width`, if its longest words fit. Its cells wrap between words.
+
+    Where there is room to spare, the first columns have it.
+
+    padding: columns on either side of a cell. numbers: align all columns but the first to the right.
+    """
+    spare = spare_width(header, rows, width, padding=padding)
+    table = Table(header_style="bold", padding=(0, padding))
+    for place, column in enumerate(zip(header, *rows, strict=True)):
+        least = _longest_word(column)
+        more = max(0, min(spare, max(map(len, column)) - least))
+        spare -= more
+        table.add_column(column[0], justify="right" if numbers and place else "left", width=least + more)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

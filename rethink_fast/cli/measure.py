@@ -35,7 +35,7 @@ def measure(
     against:
         A second run to compare it with: the same with random labels, or with true ones.
     train:
-        Measure too what takes training more networks of the kind, on few images: minutes.
+        Also measure what needs more networks of the kind to be trained, on few images: takes minutes.
     json:
         Print measures.json on stdout, and everything else on stderr.
     """

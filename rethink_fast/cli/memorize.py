@@ -28,7 +28,7 @@ def memorize(
     """Measure how much each training sample is memorised, and its influence on each test image.
 
     Trains many models, each on a random part of the samples, and compares those with a sample to those without
-    (Feldman and Zhang 2020). The same command goes on where it was stopped, and with more --models adds to them.
+    (Feldman and Zhang 2020). The same command resumes where it was stopped; with a larger --models it adds models.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ ERRORS = 2
 class Counterpart:
     """A measure of the other run, next to ours.
 
-    ratio: its value over ours.
+    ratio: its value over ours; None where one is 0, or they differ in sign.
     moves: with the gap, against it or not at all; None for the gap, or where the gaps are alike.
     """
 
@@ -78,7 +78,7 @@ def compare_reports(ours: Report, other: Report) -> ReportPair:
 
 def _beside(ours: Measurement, other: Measurement, direction: int) -> Counterpart:
     sign = _sign(ours, other)
-    ratio = other.value / ours.value if ours.value else None
+    ratio = other.value / ours.value if ours.value * other.value > 0 else None
     if direction == 0 or ours.name == "gap":
         return Counterpart(other, ratio, None)
     expected = -direction if ours.falls else direction

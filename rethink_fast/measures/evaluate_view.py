@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from ..terminal import fitted_table, spare_width
 from .evaluate import LEAST_SIZE, Environment, Evaluation, freedom, groups
 from .run_table import RunTable
 
@@ -37,7 +37,7 @@ def cells(found: Mapping[str, Evaluation], axes: list[str]) -> tuple[list[str], 
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
 def show(found: Mapping[str, Evaluation], table: RunTable, console: Console) -> None:
@@ -45,17 +45,11 @@ def show(found: Mapping[str, Evaluation], table: RunTable, console: Console) -> 
     for line in taken(table):
         console.print(line, soft_wrap=True)
     header, rows = cells(found, list(table.settings))
-    shown = list(range(len(header)))
-    widths = [max(len(word) for row in (header, *rows) for word in row[place].split()) for place in shown]
-    if sum(widths) + 3 * len(widths) + 1 > console.width:
-        shown = [place for place in shown if not header[place].startswith("psi ")]
-    grid = Table(header_style="bold", padding=(0, 1))
-    for place in shown:
-        grid.add_column(header[place], justify="right" if place else "left", min_width=widths[place])
-    for row in rows:
-        grid.add_row(*(row[place] for place in shown))
-    console.print(grid)
-    if len(shown) < len(header):
+    fits = spare_width(header, rows, console.width) >= 0
+    shown = [place for place, name in enumerate(header) if fits or not name.startswith("psi ")]
+    names, *lines = [[row[place] for place in shown] for row in (header, *rows)]
+    console.print(fitted_table(names, lines, console.width, numbers=True))
+    if not fits:
         console.print(f"{console.width} columns are too few for psi of each hyper-parameter: --json has it")
     for line in remarks(found, table):
         console.print(line, soft_wrap=True)
@@ -64,6 +58,9 @@ def show(found: Mapping[str, Evaluation], table: RunTable, console: Console) -> 
 def taken(table: RunTable) -> list[str]:
     """Return what each column was taken for, a line each role."""
     runs, configurations = len(table.gap), len(groups(table.codes))
+    unused: dict[str, list[str]] = {}
+    for name, why in table.unused.items():
+        unused.setdefault(why, []).append(name)
     settings = [f"{name} ({len(values)} values)" for name, values in table.settings.items()]
     return [
         f"runs: {runs:,}, of {configurations:,} configurations"
@@ -71,7 +68,7 @@ def taken(table: RunTable) -> list[str]:
         f"gap: {table.gap_name}",
         f"hyper-parameters: {', '.join(settings) or 'none: psi and sign errors need some (--hyperparameters)'}",
         f"measures: {', '.join(table.measures)}",
-        *(f"not used: {name}, {why}" for name, why in table.unused.items()),
+        *(f"not used: {', '.join(names)} ({why})" for why, names in unused.items()),
     ]
 
 
@@ -83,9 +80,13 @@ def remarks(found: Mapping[str, Evaluation], table: RunTable) -> list[str]:
         if each.worst_environment is not None:
             lines.append(
                 f"worst of {name.replace('_', ' ')}: {in_words(each.worst_environment, table)}; sign error "
-                f"{_number(each.worst)}, as in {each.at_worst} of {each.environments} environments"
+                f"{_number(each.worst)}, reached in {each.at_worst} of {each.environments} environments"
             )
     if table.settings:
+        lines.append(
+            "sign error: mean over pairs of configurations that differ in one hyper-parameter; 90 %: its 90th "
+            "percentile"
+        )
         configurations = table.codes[[rows[0] for rows in groups(table.codes)]]
         left = freedom(configurations)
         chance = f"; by chance it is within {2 / left**0.5:.2f} 19 times of 20" if left > 4 else ""

@@ -55,6 +55,7 @@ def rademacher(trainer: Trainer, positions: Tensor, inputs: Tensor, *, draws: in
         verdict="vacuous" if judged(least, 2) == "vacuous" else None,
         error=term,
         confidence=1 - DELTA,
-        note="one-sided: the complexity is at least the value less its error, and the bound at least the one given",
+        note=f"± is McDiarmid's term, at {1 - DELTA:.0%}; one-sided: the complexity is at least the value less it, and "
+        "the bound at least the one given",
         details={"draws": values, "n": n},
     )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from .. import markdown
 from ..schema import Each, Maybe, Number, read
+from ..terminal import fitted_table
 
 WORDS = {
     "vacuous": "a bound on the error that is no better than guessing",
     "says something": "a bound on the error below that of guessing",
     "tracks": "an estimate or correlate that went with what was measured; it explains nothing",
-    "-": "no bound, and one run alone cannot tell: set another beside it with --against",
+    "-": "no bound, and one run alone cannot tell: compare it with another run by --against",
 }
 NAMES = {
     "vc_dimension": "VC dimension",
@@ -73,15 +74,12 @@ def show(values: dict[str, Any], console: Console) -> None:
     """
     header, rows = cells(values)
     shown = [place for place, name in enumerate(header) if console.width >= WIDE or name not in DROPPED]
-    table = Table(header_style="bold", padding=0 if len(shown) < len(header) else (0, 1))
-    for place in shown:
-        longest = max(len(word) for row in (header, *rows) for word in row[place].split())
-        table.add_column(header[place], min_width=longest)
-    for row in rows:
-        table.add_row(*(row[place] for place in shown))
-    console.print(table)
+    names, *lines = [[row[place] for place in shown] for row in (header, *rows)]
+    console.print(fitted_table(names, lines, console.width, padding=0 if len(shown) < len(header) else 1))
     if len(shown) < len(header):
         console.print(f"{console.width} columns are too few for {', '.join(DROPPED)}: they are in measures.json")
+    if not values.get("against"):
+        console.print(f"verdict -: {WORDS['-']}")
     for line in remarks(values):
         console.print(line)
 
@@ -127,8 +125,14 @@ def cells(values: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _value(each: dict[str, Any]) -> str:
-    error = each.get("error")
-    return _number(each.get("value")) + (f" ± {error:.1g}" if error is not None else "")
+    """Return the value, and its error to two digits with the value to the same place."""
+    value, error = each.get("value"), each.get("error")
+    if value is None or error is None:
+        return _number(value)
+    if not 1e-5 < error < 1e5:
+        return f"{_number(value)} ± {error:.2g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{places}f} ± {error:.{places}f}"
 
 
 def _number(value: float | None) -> str:
@@ -142,7 +146,7 @@ def remarks(values: dict[str, Any]) -> list[str]:
     lines = list(_remarks(values))
     against = values.get("against")
     if against:
-        lines.append(f"other run: {against['run']}, {against['corruption']['kind']}")
+        lines.append(f"other run: {against['run']}, {against['corruption']['kind']}; ratio: its value over that here")
         lines += [f"the runs differ in more than their labels: {line}" for line in against["other_differences"]]
         if all(row.get("moves") is None for row in against["measures"].values()):
             lines.append("the gaps of the two runs are alike within their errors: no measure can be judged by them")
@@ -150,9 +154,14 @@ def remarks(values: dict[str, Any]) -> list[str]:
 
 
 def _remarks(values: dict[str, Any]) -> Iterator[str]:
+    notes: dict[str, list[str]] = {}
     for name, each in values["measures"].items():
         if each["note"]:
-            yield f"{named(name)}: {each['note']}"
+            notes.setdefault(each["note"], []).append(named(name))
+    if any(each.get("error") is not None for each in values["measures"].values()):
+        yield "±: one standard error, unless a note says otherwise"
+    for note, names in notes.items():
+        yield f"{', '.join(names)}: {note}"
     for name, (taken, of) in values["subsampled"].items():
         yield f"{named(name)}: on {taken:,} of {of:,} training images"
     for name, why in values["not_measured"].items():

@@ -91,11 +91,15 @@ def show(screen: ConsoleProgress, values: dict[str, Any], folder: Path) -> None:
         )
     elif gap["test_accuracy"] is not None:
         screen.print(
-            f"test accuracy {gap['test_accuracy']:.4f}, on clean labels: held-out images have changed ones, so the "
-            f"gap to the test set is another"
+            f"test accuracy {gap['test_accuracy']:.4f}, not compared: its labels are clean, and some of those of the "
+            f"held-out images are changed"
         )
     else:
         screen.warn("no test set: influence is skipped")
+    screen.print(
+        f"standard error of one sample's memorization: {result['mean_standard_error']:.2f} on average, from at least "
+        f"{result['least_in_count']} models with it and {result['least_out_count']} without"
+    )
     found = result["auroc_of_changed_labels"]
     if found is not None:
         screen.print(

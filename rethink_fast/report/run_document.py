@@ -104,5 +104,5 @@ def _mean_seconds(records: Sequence[Record], name: str) -> str:
 def _device(record: Record) -> str:
     facts = record["environment"]
     where = facts["gpu"]["name"] if facts["gpu"] and record["device"] != "cpu" else facts["processor"]
-    threads = f", {facts['threads']} threads" if record["device"] == "cpu" else ""
+    threads = f", {facts['threads']} thread{'s' * (facts['threads'] != 1)}" if record["device"] == "cpu" else ""
     return f"{where}{threads}, {record['precision']}"

@@ -21,6 +21,7 @@ from rethink_fast.measures.evaluate import (
     residual_correlation,
     sign_error,
 )
+from rethink_fast.measures.evaluate_view import _number
 from rethink_fast.measures.run_table import read_run_table
 
 PILOT = Path(__file__).parent / "pilot_grid.csv"
@@ -266,6 +267,25 @@ def test_the_command(columns: int, capsys: pytest.CaptureFixture[str], monkeypat
     assert ("psi noise" in err) == (columns == 200)
     assert ("too few for psi" in err) == (columns == 60)
     assert "…" not in err
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_no_line_of_the_table_is_wider_than_the_terminal(
+    columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = ["width,label_corruption,seed,gap,pac_bayes,speed,train_accuracy,test_accuracy"]
+    for row, (width, corruption) in enumerate(itertools.product((8, 16), (0.0, 0.5, 1.0))):
+        lines.append(f"{width},{corruption},{row},{corruption + row / 90},{row},{-row},1,{row}")
+    assert call(str(write(tmp_path, "\n".join(lines)))) == 0
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if line[0] in "┏┃┡│└"]
+    assert {len(line) for line in table} == {max(map(len, table))}
+    assert max(map(len, table)) <= columns
+    assert "…" not in out
+    assert "psi" in out
+    assert _number(-0.004) == "0.00"
+    assert "not used: train_accuracy, test_accuracy (a result, not a measure)" in out
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

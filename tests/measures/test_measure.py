@@ -18,8 +18,9 @@ import rethink_fast
 from rethink_fast import Model, Run, Session, Train, UserError
 from rethink_fast.cli.app import main
 from rethink_fast.measures import measure_run, open_run
-from rethink_fast.measures.against import ReportPair, compare_reports
-from rethink_fast.measures.view import section
+from rethink_fast.measures.against import ReportPair, _beside, compare_reports
+from rethink_fast.measures.measurement import Measurement
+from rethink_fast.measures.view import cells, remarks, section
 
 PASSES = (
     *("gap", "vc_dimension", "spectral_complexity", "golowich", "neyshabur", "pac_bayes", "sharpness"),
@@ -101,6 +102,47 @@ def test_beside_random_labels_a_correlate_tracks_and_counting_does_not(
     assert beside["coherence"]["ratio"] < 1 < beside["speed"]["ratio"]
     assert values["against"]["other_differences"] == []
     assert not (runs[1] / "measures.json").exists()
+
+
+def measurement(value: float | None, error: float | None, note: str = "") -> dict[str, Any]:
+    values = {"value": value, "error": error, "bound": None, "verdict": None, "bounds": "a gap", "seconds": 0.5}
+    return {**values, "note": note, "reference": "A. Author 2020"}
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (-0.0143, 0.0168, "-0.014 ± 0.017"),
+        (0.008734, 0.00021, "0.00873 ± 0.00021"),
+        (0.303, 0.0663, "0.303 ± 0.066"),
+        (12345.6, 9.96, "12345.6 ± 10.0"),
+        (12345.6, 234.0, "12346 ± 234"),
+        (0.5, 0.0, "0.5 ± 0"),
+        (0.5, 1e-300, "0.5 ± 1e-300"),
+        (0.5, None, "0.5"),
+        (None, 0.1, "-"),
+    ],
+)
+def test_a_value_and_its_error_end_at_the_same_place(value: float | None, error: float | None, shown: str) -> None:
+    _, rows = cells({"measures": {"gap": measurement(value, error)}})
+    assert rows[0][1] == shown
+
+
+def test_a_note_of_several_measures_is_one_line() -> None:
+    measures = {name: measurement(1, None, "biases are omitted") for name in ("golowich", "neyshabur", "speed")}
+    measures["speed"]["note"] = "one epoch"
+    values = {"measures": measures, "subsampled": {}, "not_measured": {}}
+    assert remarks(values) == ["Frobenius norms, distance from start: biases are omitted", "speed: one epoch"]
+    measures["speed"]["error"] = 0.1
+    assert remarks(values)[0] == "±: one standard error, unless a note says otherwise"
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "ratio"), [(0.2, -0.01, None), (0.2, 0.0, None), (0.0, 0.2, None), (2, 3, 1.5)]
+)
+def test_a_ratio_needs_one_sign(ours: float, other: float, ratio: float | None) -> None:
+    one, two = (Measurement("speed", value, "", "correlate", "") for value in (ours, other))
+    assert _beside(one, two, 1).ratio == ratio
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def test_everything_is_written_and_agrees(
     assert "within the tolerance" in captured.err
     assert "side by side" in captured.err
     result = values["result"]
+    assert f"memorization: {result['mean_standard_error']:.2f} on average, from at least" in captured.err
     assert result["gap_identity"]["holds"]
     assert result["gap_identity"]["test_holds"] is None, "labels are changed"
     assert result["models_that_reached"] == values["models"] == 14

@@ -208,7 +208,7 @@ def test_measures_are_in_the_report_where_a_run_has_them(runs: Path) -> None:
     (runs / "true/measures.json").write_text(json.dumps(MEASURES))
     text = report(runs / "true")
     assert "## What generalization is made of, measured" in text
-    assert "| gap | 0.125 ± 0.01 | - | - | a gap | 0.5 | A. Author 2020 |" in text
+    assert "| gap | 0.125 ± 0.010 | - | - | a gap | 0.5 | A. Author 2020 |" in text
     for line in ("gap: a note", "gap: on 30 of 60 training images", "sharpness: not measured; it has branches"):
         assert f"- {line}" in text
     (runs / "seeds/seed-1/measures.json").write_text(json.dumps(MEASURES))
