@@ -47,7 +47,14 @@ OwnName = Literal["own"]
 RunDatasetName = Literal[DatasetName, OwnName]
 CorruptionName = Literal["true", "partial", "random", "shuffled-pixels", "random-pixels", "gaussian"]
 ModelName = Literal[
-    "inception_v3", "inception_small", "inception_small_no_bn", "alexnet_small", "mlp_1x512", "mlp_3x512", "wrn_28_1"
+    "inception_v3",
+    "inception_small",
+    "inception_small_no_bn",
+    "inception_small_quarter",
+    "alexnet_small",
+    "mlp_1x512",
+    "mlp_3x512",
+    "wrn_28_1",
 ]
 AugmentName = Literal["crop", "random-resized-crop", "flip", "rotation", "color-jitter"]
 PrecisionName = Literal["fp32", "bf16"]
@@ -125,8 +132,9 @@ class Model:
     """The network."""
 
     model: Annotated[str | Callable[..., nn.Module] | None, MODEL] = field(default=None, metadata=_affects("results"))
-    """The architecture: inception_v3, inception_small, inception_small_no_bn, alexnet_small, mlp_1x512, mlp_3x512,
-    wrn_28_1, timm/NAME, or your own as package.module:name, called with (num_classes, channels, (height, width))."""
+    """The architecture: inception_v3, inception_small, inception_small_no_bn, inception_small_quarter, alexnet_small,
+    mlp_1x512, mlp_3x512, wrn_28_1, timm/NAME, or your own as package.module:name, called with (num_classes, channels,
+    (height, width))."""
     dropout: float = field(default=0.0, metadata=_affects("results", 0.0, 0.99))
     """Probability of dropping a feature before the classifier."""
     aux_head: bool = field(default=False, metadata=_affects("results"))

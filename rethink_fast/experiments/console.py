@@ -19,7 +19,7 @@ from ..train.state import EpochMetrics, TrainState
 from .scales import NAMES
 from .spec import Task, TheoryTask
 
-STYLES = {"pass": "green", "fail": "red", "not comparable": "yellow", "not run": "yellow"}
+STYLES = {"pass": "green", "fail": "red", "not run": "yellow"}
 
 
 def describe(task: Task) -> str:

@@ -38,3 +38,19 @@ def over_epochs(results: Results, run: Run, label: str, key: str, unit: float = 
     over = [spread(columns[epoch]) for epoch in epochs]
     x, y, std = (epoch / unit for epoch in epochs), (each["mean"] for each in over), (each["std"] for each in over)
     return Series(label, tuple(x), tuple(y), tuple(std) if len(seeds) > 1 else ())
+
+
+def first_crossing(points: Iterable[tuple[float | None, float | None]], level: float) -> float | None:
+    """Return the first x at which a falling curve is at most `level`, on straight lines between its points.
+
+    points: (x, y) by rising x; one that lacks a number is skipped.
+    Returns the x of the first point where that is low enough already; None where no point is.
+    """
+    before = None
+    for x, y in points:
+        if x is None or y is None:
+            continue
+        if y <= level:
+            return x if before is None else before[0] + (before[1] - level) / (before[1] - y) * (x - before[0])
+        before = x, y
+    return None

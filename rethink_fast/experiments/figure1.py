@@ -8,9 +8,9 @@ from functools import partial
 
 from ..config import CorruptionName, ModelName, Run
 from . import measures, paper_values
-from .curves import available, over_epochs
+from .curves import available, first_crossing, over_epochs
 from .scales import ALL_LEVELS, FIGURE_NAMES, Scale, training
-from .spec import Check, Experiment, Failed, Finding, Measure, NotRun, Plot, Results, Row, Series, Table, Value
+from .spec import Check, Experiment, Failed, Finding, Measure, NotRun, Plot, Result, Results, Row, Series, Table, Value
 from .table1 import TOLERANCE
 
 CONDITIONS: dict[str, CorruptionName] = {
@@ -29,6 +29,9 @@ MAX_DIP = 0.95
 """A time to fit may fall to this share of the one at the corruption before it: the paper's own MLP does, from 2.0 to
 1.964 times."""
 
+COME_DOWN = 1.0
+"""The loss at which the curves of Figure 1a are compared. Interpolated, the paper's reach it after 1, 3.4, 12.2, 13.4
+and 25.9 epochs. At 0.05 few images show no order: what is left of true labels is then memorised like noise."""
 MIN_GAP_EPOCHS = 1.0
 GROWTH, MAX_RATIO = 1.1, 6.0
 """Random labels take the paper's networks 1.55 to 3.6 times as long as true ones, "only by a small constant factor" in
@@ -44,6 +47,8 @@ def _curves(scale: Scale) -> Plot:
         runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
         return available(partial(over_epochs, results, run, label, "online_loss") for label, run in runs.items())
 
+    size = scale.size("inception_small", figure1=True)
+    trained = f"; trained here: {size.stand_in} on {size.images:,} images" if size.stand_in else ""
     curves = {label: paper_values.curve("fig1a", label) for label in CONDITIONS}
     paper = [
         Series(label, tuple(1000 * at / paper_values.STEPS_PER_EPOCH for at in x), y)
@@ -60,7 +65,7 @@ def _curves(scale: Scale) -> Plot:
         y_limits=(0.0, 2.6),
         note="every kind of data is fitted, noise too: what differs is when its curve comes down; the loss is that of "
         "the batches as they were trained on, averaged over each epoch (online_loss in metrics.csv; train_loss there "
-        "is that of a full pass in eval mode)",
+        f"is that of a full pass in eval mode){trained}",
     )
 
 
@@ -160,36 +165,35 @@ def _levels_table(scale: Scale) -> Table:
     )
 
 
-def _fit_times(scale: Scale, results: Results) -> dict[str, float]:
-    """Epochs to fit each kind of data."""
+def epochs_to_come_down(result: Result) -> float | None:
+    """Return the epochs until the mean loss of the batches is at most 1, interpolated; None where it never is."""
+    return first_crossing(((row["epoch"], row["online_loss"]) for row in result.curve), COME_DOWN)
+
+
+def _times_to_come_down(scale: Scale, results: Results) -> dict[str, float]:
+    """Epochs until the curve of each kind of data has come down."""
     runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
-    return {label: results.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
-
-
-def _lacking(scale: Scale, model: ModelName) -> str:
-    """Return why Inception's times say nothing at a small scale; "" elsewhere."""
-    if scale.full or model != "inception_small":
-        return ""
-    return f"{scale.size(model, figure1=True).images} images are too few: Inception fits them as soon with any labels"
+    return {label: results.mean(run, epochs_to_come_down) for label, run in runs.items()}
 
 
 def _order(scale: Scale) -> Finding:
     def check(results: Results) -> Check:
-        times = _fit_times(scale, results)
+        times = _times_to_come_down(scale, results)
         passed = all(b >= a + MIN_GAP_EPOCHS for a, b in itertools.pairwise(times.values()))
         return Check(passed, ", ".join(f"{label} {time:.1f}" for label, time in times.items()))
 
     return Finding(
-        "order of the convergence times: true labels, shuffled pixels, gaussian, random pixels, random labels",
-        f"each needs at least {MIN_GAP_EPOCHS:g} epoch more to fit than the one before it; in the paper the least is 2",
+        "curves come down in the paper's order: true labels, shuffled pixels, gaussian, random pixels, random labels",
+        f"each needs at least {MIN_GAP_EPOCHS:g} epoch more to a mean batch loss of {COME_DOWN:g} than the one before "
+        "it; in the paper the least is 1.2",
         check,
-        _lacking(scale, "inception_small"),
     )
 
 
 def _noise_before_random_labels(scale: Scale) -> Finding:
     def check(results: Results) -> Check:
-        times = _fit_times(scale, results)
+        runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+        times = {label: results.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
         passed = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
         labels = ("gaussian", "random pixels", "random labels")
         return Check(passed, ", ".join(f"{label} {times[label]:.1f}" for label in labels))
@@ -198,7 +202,6 @@ def _noise_before_random_labels(scale: Scale) -> Finding:
         "random pixels and gaussian noise are fitted sooner than random labels",
         f"each at least {MIN_GAP_EPOCHS:g} epoch sooner; in the paper 13 and 15",
         check,
-        _lacking(scale, "inception_small"),
     )
 
 
@@ -226,7 +229,6 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
             f"at corruption {names}: epochs to fit never below {MAX_DIP} times those before, and random labels need "
             f"{GROWTH} to {MAX_RATIO:g} times those of true ones",
             time,
-            _lacking(scale, model),
         ),
         Finding(
             f"{label}: the test error grows with the corruption",

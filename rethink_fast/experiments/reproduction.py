@@ -42,7 +42,7 @@ _FINDING = {
     "statement": str,
     "margin": str,
     "value": str,
-    "verdict": frozenset(("pass", "fail", "not comparable", "not run")),
+    "verdict": frozenset(("pass", "fail", "not run")),
 }
 _EXPERIMENT = {
     **dict.fromkeys(("title", "status", "skipped_because"), str),

@@ -236,13 +236,11 @@ class Finding:
     statement: the finding.
     margin: what has to hold, in words and numbers.
     check: decides whether it does; raises NotRun or Failed.
-    lacking: what this scale lacks to show it, or ""; where the check does not pass, the finding is not comparable.
     """
 
     statement: str
     margin: str
     check: Callable[[Results], Check]
-    lacking: str = ""
 
 
 @dataclass(frozen=True)

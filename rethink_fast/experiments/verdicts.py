@@ -28,7 +28,7 @@ from .spec import (
 VERDICTS = {
     "agrees": "ours is within the tolerance of the paper's",
     "differs": "ours is outside it",
-    "not comparable": "ours is of fewer images, and the paper's number or finding is not expected of it",
+    "not comparable": "ours is of fewer images, and the paper's number is not expected of it",
     "no reference": "the paper has none",
     "failed": "the run has ended without a usable number",
     "not run": "no run so far",
@@ -169,6 +169,4 @@ def _finding(finding: Finding, results: Results) -> dict[str, Any]:
         verdict, value = "fail", f"a run has no usable number: {failure}"
     else:
         verdict, value = "pass" if check.passed else "fail", check.value
-        if finding.lacking and not check.passed:
-            verdict, value = "not comparable", f"{check.value}; {finding.lacking}"
     return {"statement": finding.statement, "margin": finding.margin, "verdict": verdict, "value": value}

@@ -10,6 +10,8 @@ count equals that of the network without batch norm, where the convolutions have
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,21 +82,34 @@ class InceptionSmall(nn.Module):
     float [B, channels, *size] -> [B, num_classes]; the mean over all positions serves any size.
 
     dropout: before the classifier.
+    width: the share of each convolution's channels that is kept, rounded up to a multiple of 8.
     """
 
     def __init__(
-        self, *, num_classes: int, channels: int, size: tuple[int, int], dropout: float = 0.0, batch_norm: bool = True
+        self,
+        *,
+        num_classes: int,
+        channels: int,
+        size: tuple[int, int],
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        stages: list[nn.Module] = [ConvModule(channels, FIRST, 3, 1, batch_norm)]
-        channels = FIRST
+
+        def narrowed(out: int) -> int:
+            return 8 * math.ceil(out * width / 8)
+
+        stages: list[nn.Module] = [ConvModule(channels, narrowed(FIRST), 3, 1, batch_norm)]
+        channels = narrowed(FIRST)
         for row in PLAN:
             if isinstance(row, int):
-                stages.append(DownsampleModule(channels, row, batch_norm))
-                channels += row
+                stages.append(DownsampleModule(channels, narrowed(row), batch_norm))
+                channels += narrowed(row)
             else:
-                stages.append(InceptionModule(channels, *row, batch_norm))
-                channels = sum(row)
+                outs = narrowed(row[0]), narrowed(row[1])
+                stages.append(InceptionModule(channels, *outs, batch_norm))
+                channels = sum(outs)
         self.stages = nn.Sequential(*stages)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)

@@ -24,9 +24,8 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
     lines = heading(1, TITLE) + paragraph(LEAD)
     lines += paragraph(
         f"Scale {values['scale']['name']}: {values['scale']['words']}. Seeds: {values['seeds']}. Findings: "
-        f"{counts['pass']} hold, {counts['fail']} do not, {counts['not comparable']} are not comparable at this scale, "
-        f"{counts['not run']} were not run. Time of all runs: "
-        f"{duration(wording.total_seconds(values))}."
+        f"{counts['pass']} hold, {counts['fail']} do not, {counts['not run']} were not run. "
+        f"Time of all runs: {duration(wording.total_seconds(values))}."
     )
     partly = [experiment["title"] for experiment in experiments if experiment["status"] == "partly run"]
     if partly:

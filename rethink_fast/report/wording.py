@@ -81,7 +81,7 @@ def scale_of(row: dict[str, Any], values: dict[str, Any]) -> str:
 
 def count(values: dict[str, Any]) -> dict[str, int]:
     """Return how many findings have which verdict."""
-    counts = {"pass": 0, "fail": 0, "not comparable": 0, "not run": 0}
+    counts = {"pass": 0, "fail": 0, "not run": 0}
     for experiment in values["experiments"].values():
         for finding in experiment["findings"]:
             counts[finding["verdict"]] += 1

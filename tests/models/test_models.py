@@ -104,6 +104,7 @@ def test_learning_rates_of_the_paper() -> None:
     assert rates == {
         "inception_small": 0.1,
         "inception_small_no_bn": 0.01,
+        "inception_small_quarter": 0.1,
         "alexnet_small": 0.01,
         "mlp_1x512": 0.01,
         "mlp_3x512": 0.01,
