@@ -220,6 +220,9 @@ def read_curve(path: Path) -> tuple[dict[str, float | None], ...]:
     except csv.Error as error:
         raise ValueError(str(error)) from None
     head = rows[0] if rows else []
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(head):
+            raise ValueError(f"row {number} has {len(row)} of {len(head)} cells")
     return tuple(dict(zip(head, map(_number, row), strict=True)) for row in rows[1:])
 
 

@@ -109,6 +109,8 @@ def open_run(
     run = _run_of(folder)
     dataset = _opened(run, progress, own_data(run, data, test))
     setup = build_run(run, dataset, CPU)
+    if [each.shape for each in model.parameters()] != [each.shape for each in setup.model.parameters()]:
+        raise UserError(f"{folder / 'config.json'} has another network than {folder / MODEL}: {ADVICE}.")
     _check_labels(folder, setup)
     try:
         curve = read_curve(folder / "metrics.csv")

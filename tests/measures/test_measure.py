@@ -219,6 +219,14 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         "config.json lacks momentum",
     ),
     "no curve": (lambda run: (run / "metrics.csv").unlink(), "metrics.csv cannot be read"),
+    "a curve with a short row": (
+        lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1,2\n3\n"),
+        "metrics.csv cannot be read (row 2 has 1 of 2 cells)",
+    ),
+    "a config of another network": (
+        lambda run: edit(run / "config.json", lambda values: values["model"].update(model="mlp_3x512")),
+        "config.json has another network than",
+    ),
     "a data set that is gone": (
         lambda run: edit(run / "config.json", lambda values: values["data"].update(data="/nowhere")),
         "/nowhere",
