@@ -134,6 +134,9 @@ def test_the_committed_counts_are_of_every_network_and_nothing_spills() -> None:
     for found in counts.values():
         assert found["kernels"]["spilling"] == []
         assert "_fused_sgd_" in found["operators"]
+    parameters = 23_834_568  # read: weights, gradients and two means; written: all but the gradients
+    update = counts["inception_v3"]["rmsprop"]
+    assert 7 * 4 * parameters <= update["bytes"] < 7 * 4 * parameters + 2000
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
