@@ -177,6 +177,7 @@ LAPTOP = Scale(
             0.05,
             (0.0, 1.0),
             expected_epochs=25,
+            lr=0.05,
             eval_interval=4,
             stand_in="inception_small_quarter",
         ),
