@@ -170,7 +170,7 @@ LAPTOP = Scale(
     },
     figure1_sizes={
         "inception_small": Size(
-            5000,
+            5120,
             40,
             128,
             "fp32",
