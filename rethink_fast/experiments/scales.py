@@ -72,7 +72,7 @@ class Size:
     levels: the label corruptions of Figures 1b and 1c.
     augmented_epochs: at most, under random augmentation; None for `epochs`.
     expected_epochs: what a run that ends by target_loss usually needs, for the plan.
-    lr: learning rate; None for the paper's.
+    lr, lr_decay: learning rate, and its factor for every 50,000 images seen; None for the paper's.
     eval_interval: epochs between evaluations, until the online accuracy is near its goal.
     stand_in: the network that is trained in its place, if any.
     """
@@ -86,6 +86,7 @@ class Size:
     augmented_epochs: int | None = None
     expected_epochs: int | None = None
     lr: float | None = None
+    lr_decay: float | None = None
     eval_interval: int = 1
     stand_in: ModelName | None = None
 
@@ -177,7 +178,8 @@ LAPTOP = Scale(
             0.05,
             (0.0, 1.0),
             expected_epochs=25,
-            lr=0.05,
+            lr=0.08,
+            lr_decay=0.6,
             eval_interval=4,
             stand_in="inception_small_quarter",
         ),
@@ -262,7 +264,7 @@ def training(
             batch_size=size.batch_size,
             optimizer=optimizer,
             lr=lr,
-            lr_decay=lr_decay,
+            lr_decay=lr_decay or size.lr_decay,
             weight_decay=weight_decay,
             augment=augment,
             precision=size.precision,
