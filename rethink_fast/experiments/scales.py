@@ -19,6 +19,7 @@ from ..config import (
     OptimizerName,
     PrecisionName,
     Run,
+    ScheduleName,
     Train,
 )
 from ..defaults import ResolvedRun
@@ -72,7 +73,7 @@ class Size:
     levels: the label corruptions of Figures 1b and 1c.
     augmented_epochs: at most, under random augmentation; None for `epochs`.
     expected_epochs: what a run that ends by target_loss usually needs, for the plan.
-    lr, lr_decay: learning rate, and its factor for every 50,000 images seen; None for the paper's.
+    lr, schedule: learning rate, and how it falls; None for the paper's.
     eval_interval: epochs between evaluations, until the online accuracy is near its goal.
     stand_in: the network that is trained in its place, if any.
     """
@@ -86,7 +87,7 @@ class Size:
     augmented_epochs: int | None = None
     expected_epochs: int | None = None
     lr: float | None = None
-    lr_decay: float | None = None
+    schedule: ScheduleName | None = None
     eval_interval: int = 1
     stand_in: ModelName | None = None
 
@@ -179,7 +180,7 @@ LAPTOP = Scale(
             (0.0, 1.0),
             expected_epochs=25,
             lr=0.08,
-            lr_decay=0.6,
+            schedule="linear",
             eval_interval=4,
             stand_in="inception_small_quarter",
         ),
@@ -193,7 +194,7 @@ LAPTOP = Scale(
         "are far below the paper's, and times to fit are closer together, because few images are soon memorised, true "
         "labels or not.",
         "Figure 1 has a narrow Inception (inception_small_quarter: a quarter of the channels, rounded up to multiples "
-        "of 8; 119,442 parameters) on 5,120 images, at a rate of 0.08, times 0.6 for every 50,000 images. 256 images "
+        "of 8; 119,442 parameters) on 5,120 images, at a rate that falls linearly from 0.08 over 40 epochs. 256 images "
         "take the whole Inception as long with true labels as with random ones.",
         "A run ends as soon as it has every training label right and a mean loss of at most 0.05; the paper's go on.",
         "Batches and Inception's learning rate are smaller.",
@@ -264,7 +265,8 @@ def training(
             batch_size=size.batch_size,
             optimizer=optimizer,
             lr=lr,
-            lr_decay=lr_decay or size.lr_decay,
+            schedule=size.schedule,
+            lr_decay=lr_decay,
             weight_decay=weight_decay,
             augment=augment,
             precision=size.precision,
