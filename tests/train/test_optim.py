@@ -85,6 +85,7 @@ def test_rmsprop_is_that_of_torch(as_tensor: bool, weight_decay: float) -> None:
 def test_the_compiled_update_is_the_eager_one_at_every_rate() -> None:
     """Compiled once for all rates, which may be different tensors. Float64: contractions are all that may differ."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     rates = torch.tensor([0.1, 0.1, 0.05, 0.0], dtype=torch.float64)
     made = []
     for compiled in (False, True):
