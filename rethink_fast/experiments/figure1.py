@@ -42,9 +42,13 @@ def _run(scale: Scale, model: ModelName, kind: CorruptionName = "true", *, proba
     return training(scale, model, kind, probability=probability, figure1=True)
 
 
+def _runs_of_conditions(scale: Scale) -> dict[str, Run]:
+    return {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+
+
 def _curves(scale: Scale) -> Plot:
     def ours(results: Results) -> list[Series]:
-        runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+        runs = _runs_of_conditions(scale)
         return available(partial(over_epochs, results, run, label, "online_loss") for label, run in runs.items())
 
     size = scale.size("inception_small", figure1=True)
@@ -172,7 +176,7 @@ def epochs_to_come_down(result: Result) -> float | None:
 
 def _times_to_come_down(scale: Scale, results: Results) -> dict[str, float]:
     """Epochs until the curve of each kind of data has come down."""
-    runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+    runs = _runs_of_conditions(scale)
     return {label: results.mean(run, epochs_to_come_down) for label, run in runs.items()}
 
 
@@ -192,7 +196,7 @@ def _order(scale: Scale) -> Finding:
 
 def _noise_before_random_labels(scale: Scale) -> Finding:
     def check(results: Results) -> Check:
-        runs = {label: _run(scale, "inception_small", kind) for label, kind in CONDITIONS.items()}
+        runs = _runs_of_conditions(scale)
         times = {label: results.mean(run, measures.epochs_to_fit) for label, run in runs.items()}
         passed = max(times["gaussian"], times["random pixels"]) + MIN_GAP_EPOCHS <= times["random labels"]
         labels = ("gaussian", "random pixels", "random labels")
