@@ -54,6 +54,10 @@ def test_parameter_count_of_the_paper(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in build(name).parameters()) == parameters
 
 
+def test_parameter_count_of_the_narrow_inception_is_that_of_the_readme() -> None:
+    assert sum(p.numel() for p in build("inception_small_quarter").parameters()) == 119_442
+
+
 def test_parameter_counts_that_the_authors_script_prints() -> None:
     """Of its WRN-28-1, and of its perceptron on 32x32x3, whose layers have no biases: ours has 512 + 10."""
     wide, perceptron = build("wrn_28_1", size=(32, 32)), build("mlp_1x512", size=(32, 32))
