@@ -116,6 +116,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder, and those above it that are missing. Return the folders made, the deepest first.
+
+    Raises OSError: FileExistsError where there is something by that name.
+    """
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    path.mkdir(parents=True)
+    return missing
+
+
 def user_path(text: str) -> Path:
     """Return the path that a user wrote: ~ and ~user are expanded, and nothing else.
 

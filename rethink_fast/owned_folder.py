@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from .errors import UserError
-from .files import lock, remove_partial, try_writing
+from .files import lock, make_folder, remove_partial, try_writing
 
 LOCK = ".lock"
 
@@ -21,12 +22,12 @@ class OwnedFolder:
 
     path: made if it is not there.
     option: the command's option that names it, for messages.
-    made: whether this process has just made it.
+    made: what `make_folder` returned, if this process has just made it.
     note (attribute): a line for the user, or "".
     Raises UserError, also where another process owns it.
     """
 
-    def __init__(self, path: Path, option: str = "--out", *, made: bool = False) -> None:
+    def __init__(self, path: Path, option: str = "--out", *, made: Sequence[Path] = ()) -> None:
         self.path, self.made, self.note = path, made, ""
         self._lock: BinaryIO | None = None
         try:
@@ -52,8 +53,7 @@ class OwnedFolder:
     def _own(self) -> None:
         for last in (False, False, True):
             with suppress(FileExistsError):
-                self.path.mkdir(parents=True)
-                self.made = True
+                self.made = make_folder(self.path)
             try:
                 self._lock = lock(self.path / LOCK)
                 break
@@ -83,11 +83,12 @@ class OwnedFolder:
             self._lock = None
 
     def abandon(self) -> None:
-        """Remove the folder again if this process made it and nothing is in it."""
+        """Remove the folder again, and those made for it, if this process made it and nothing is in it."""
         with suppress(OSError):
             if self.made and set(os.listdir(self.path)) <= {LOCK}:
                 (self.path / LOCK).unlink(missing_ok=True)
-                self.path.rmdir()
+                for folder in self.made:
+                    folder.rmdir()
 
     def restore(self) -> bool:
         """Make the folder again if it was removed. Returns whether it was."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from ..config import Run, Session
 from ..defaults import ResolvedRun
 from ..errors import UserError
+from ..files import make_folder
 from ..train.distributed import Distributed
 from .console import ConsoleProgress
 from .record_folder import RecordFolder
@@ -63,7 +63,10 @@ def after_restart(session: Session, ranks: Distributed) -> Session:
 def open_folder(session: Session, run: ResolvedRun) -> RecordFolder:
     """Return the folder of the run, or of the runs of several seeds: the one asked for, or a new one under runs/."""
     if session.resume is None:
-        return RecordFolder(session.out) if session.out is not None else RecordFolder(default_folder(run), made=True)
+        if session.out is not None:
+            return RecordFolder(session.out)
+        made = default_folder(run)
+        return RecordFolder(made[0], made=made)
     folder = RecordFolder(session.resume, resumed=True)
     if session.seeds > 1 and (folder.path / "config.json").exists():
         folder.close()
@@ -91,13 +94,18 @@ def can_resume(folder: RecordFolder, run: ResolvedRun, session: Session, screen:
     return False
 
 
-def default_folder(run: ResolvedRun) -> Path:
-    """Make runs/DATE-TIME-DATASET-CORRUPTION in the current folder, with a number where that exists."""
+def default_folder(run: ResolvedRun) -> list[Path]:
+    """Make runs/DATE-TIME-DATASET-CORRUPTION in the current folder, with a number where that exists.
+
+    Returns the folders made, the deepest first.
+    """
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{run.dataset}-{run.corruption.corruption}"
-    for number in itertools.count(1):
+    number = 0
+    while True:
+        number += 1
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
         try:
-            path.mkdir(parents=True)
+            return make_folder(path)
         except FileExistsError:
             if Path("runs").is_dir():
                 continue
@@ -109,5 +117,3 @@ def default_folder(run: ResolvedRun) -> Path:
                 option="--out",
                 value=path,
             ) from None
-        break
-    return path

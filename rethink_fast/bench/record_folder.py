@@ -11,7 +11,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -55,12 +55,12 @@ class RecordFolder(OwnedFolder):
 
     path: the folder.
     resumed: whether it must exist; else a folder that has a run is refused.
-    made: whether this process has just made it.
+    made: as of OwnedFolder.
     kept (attribute): whether the last record is on the disk.
     Raises UserError.
     """
 
-    def __init__(self, path: Path, *, resumed: bool = False, made: bool = False) -> None:
+    def __init__(self, path: Path, *, resumed: bool = False, made: Sequence[Path] = ()) -> None:
         self.kept = True
         if resumed and not path.is_dir():
             raise _cannot_resume(path, "is not a folder", "name the folder of a run, such as runs/DATE-TIME-...")

@@ -84,7 +84,10 @@ def run_table(
     for name in (*hyperparameters, *measures, *([gap] if gap else [])):
         one_of("column", name, cells)
     gap = gap or _gap_column(path, cells)
-    twice = [name for name, count in Counter((*hyperparameters, *measures, gap)).items() if count > 1]
+    if gap in (*hyperparameters, *measures):
+        fix = "name it once, or another column by --gap"
+        raise UserError(f"column {gap!r} is the gap, so it cannot be a measure or hyperparameter", fix, value=gap)
+    twice = [name for name, count in Counter((*hyperparameters, *measures)).items() if count > 1]
     if twice:
         raise UserError(f"column {twice[0]!r} is named twice", "give each column one role", value=twice[0])
     unused = _not_for_use(cells)

@@ -89,7 +89,7 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     run = resolve(Run("mnist"), on_gpu=False, cores=1)
     monkeypatch.setattr("rethink_fast.bench.launch.time.strftime", lambda how: "20260101-000000")
-    assert len({launch.default_folder(run) for _ in range(4)}) == 4
+    assert len({launch.default_folder(run)[0] for _ in range(4)}) == 4
 
 
 def test_a_folder_that_was_there_stays_when_a_run_fails(tmp_path: Path) -> None:
@@ -98,6 +98,20 @@ def test_a_folder_that_was_there_stays_when_a_run_fails(tmp_path: Path) -> None:
         assert cli(*SMALL, "--data", tmp_path / "nowhere", "--out", tmp_path / folder) == 2
     assert os.listdir(tmp_path) == ["mine"]
     assert not os.listdir(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_bad_input_leaves_no_folder_that_was_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / "runs").mkdir()
+    for command in ([*SMALL, "--data", "nowhere"], ["compare", "nowhere", "nothing"]):
+        assert cli(*command) == 2
+        assert os.listdir(tmp_path) == (["runs"] if there else [])
+    assert cli(*SMALL, "--data", "nowhere", "--out", "a/b/c") == 2
+    assert not (tmp_path / "a").exists()
 
 
 STATES: dict[str, dict[str, bytes | None]] = {

@@ -227,7 +227,7 @@ def test_the_columns_of_a_published_table_are_known_by_their_names(tmp_path: Pat
         ("gap_a,gap_b\n1,2\n2,3\n", {}, "several columns for the gap (gap_a, gap_b)"),
         ("gap,m\n1,2\n2,3\n", {"measures": ["n"]}, "column 'n' is unknown"),
         ("gap,m\n1,2\n2,3\n", {"hyperparameters": ["m"], "measures": ["m"]}, "column 'm' is named twice"),
-        ("gap,m\n1,2\n2,3\n", {"measures": ["gap"]}, "column 'gap' is named twice"),
+        ("gap,m\n1,2\n2,3\n", {"measures": ["gap"]}, "column 'gap' is the gap, so it cannot be"),
     ],
 )
 def test_what_is_no_table_of_runs_is_refused(
