@@ -8,6 +8,7 @@ Exit status: 0 where everything is as committed, 1 where something differs or fa
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.counts import Part, Unavailable, check
+from rethink_fast.files import read_json, write_json
 from rethink_fast.models import MODELS
 
 from .absent_h100 import shims
@@ -35,19 +37,41 @@ def versions(python: Path) -> dict[str, str | None]:
 
 
 def count(python: Path, folder: Path, networks: list[str]) -> dict[str, Any]:
-    """The counts of step.py by network, one process after another."""
+    """Return the counts of step.py by network, one process after another.
+
+    Each network's counts are kept in folder/counts, and taken from there while the code and the versions are the same:
+    a run that was stopped goes on where it was.
+
+    Raises RuntimeError, after the last network, with the errors of those whose step failed.
+    """
     caches = {name: str(folder / name.lower()) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
     child = {**os.environ, **shims(folder / "shims"), **caches, "PYTHONPATH": str(ROOT)}
     child.pop("TRITON_INTERPRET", None)
-    found = {}
+    kept = folder / "counts" / digest(versions(python))
+    kept.mkdir(parents=True, exist_ok=True)
+    failures = []
     for network in networks:
+        if (path := kept / f"{network}.json").exists():
+            print(f"{network} is counted: {path}", flush=True)
+            continue
         print(f"compiling the step of {network}", flush=True)
         command = [str(python), "-m", "benchmarks.dry_run.step", network]
         done = subprocess.run(command, cwd=ROOT, env=child, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{network}:\n{done.stderr}")
-        found[network] = json.loads(done.stdout)
-    return found
+            failures.append(f"{network}: exit status {done.returncode}\n{done.stderr}")
+        else:
+            write_json(path, json.loads(done.stdout))
+    if failures:
+        raise RuntimeError("\n".join(failures))
+    return {network: read_json(kept / f"{network}.json") for network in networks}
+
+
+def digest(versions: dict[str, str | None]) -> str:
+    """Return a name for what the counts depend on: these versions, and the code of the package and of the dry run."""
+    said = hashlib.sha256(repr(versions).encode())
+    for path in sorted(path for name in ("rethink_fast", "benchmarks") for path in (ROOT / name).rglob("*.py")):
+        said.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return said.hexdigest()[:12]
 
 
 def main(arguments: list[str] | None = None) -> int:

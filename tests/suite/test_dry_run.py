@@ -112,11 +112,54 @@ def test_every_build_is_loaded_into_every_torch(monkeypatch: pytest.MonkeyPatch,
     assert libraries.crosswise(pythons, tmp_path) == ["torch 2: nvcc failed"]
 
 
+def test_a_stopped_or_failed_run_goes_on_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled: list[str] = []
+    failing = {"b"}
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        compiled.append(command[-1])
+        failed = command[-1] in failing
+        return subprocess.CompletedProcess(command, -9 if failed else 0, json.dumps({"of": command[-1]}), "killed")
+
+    monkeypatch.setattr(dry_run, "shims", lambda _: {})
+    monkeypatch.setattr(dry_run, "versions", lambda _: {"torch": "1"})
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(RuntimeError, match="b: exit status -9\nkilled"):
+        dry_run.count(Path("python"), tmp_path, ["a", "b", "c"])
+    assert compiled == ["a", "b", "c"]
+
+    failing.clear()
+    expected = {name: {"of": name} for name in "abc"}
+    assert dry_run.count(Path("python"), tmp_path, ["a", "b", "c"]) == expected
+    assert compiled == ["a", "b", "c", "b"]
+    assert "a is counted: " in capsys.readouterr().out
+
+    monkeypatch.setattr(dry_run, "versions", lambda _: {"torch": "2"})
+    assert dry_run.count(Path("python"), tmp_path, ["a"]) == {"a": {"of": "a"}}
+    assert compiled == ["a", "b", "c", "b", "a"]
+
+
+def test_counts_are_kept_for_this_code_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("rethink_fast/train", "benchmarks"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "step.py").write_text("1")
+    monkeypatch.setattr(dry_run, "ROOT", tmp_path)
+    digests = {dry_run.digest({"torch": "1"}), dry_run.digest({"torch": "2"})}
+    for path in ("rethink_fast/train/step.py", "benchmarks/step.py"):
+        (tmp_path / path).write_text("2")
+        digests.add(dry_run.digest({"torch": "1"}))
+    assert len(digests) == 4
+    (tmp_path / "benchmarks/counts.json").write_text("3")
+    assert dry_run.digest({"torch": "1"}) in digests
+
+
 @pytest.mark.slow
 def test_a_step_that_does_not_compile_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The child is this Python, whose torch finds no device: its error is the parent's."""
     monkeypatch.setattr(dry_run, "shims", lambda _: {})
-    with pytest.raises(RuntimeError, match=r"mlp_1x512:\n"):
+    with pytest.raises(RuntimeError, match=r"mlp_1x512: exit status 1\n"):
         dry_run.count(Path(sys.executable), tmp_path, ["mlp_1x512"])
 
 
