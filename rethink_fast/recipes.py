@@ -112,7 +112,7 @@ FAST: dict[str, tuple[FastRecipe, ...]] = {
     ),
     "inception_small": (
         _fast(1_000, batch_size=20, optimizer="adam", lr=0.0003, epochs=16),
-        _fast(1_000, batch_size=128, optimizer="adam", lr=0.002, epochs=30, least=3_000),
+        _fast(5_000, batch_size=256, optimizer="adam", lr=0.002, epochs=30, least=3_000),
     ),
     "inception_v3": (_fast(200, batch_size=32, optimizer="adam", lr=0.001, epochs=40),),
 }
