@@ -26,7 +26,6 @@ UNTIL = 0.999
 MILESTONE = "accuracy>=0.999"
 PATIENCE = 1.5
 """A run is stopped after so many times its target."""
-SWEEP_EPOCHS = 30
 PATH_SECONDS = 1.0
 """Of training, for each corruption's data path."""
 
@@ -105,9 +104,19 @@ def run_case(
 
 
 def sweep(
-    model: ModelName, batch: int, rates: Sequence[float], seconds: float, dataset: Dataset, device: torch.device
+    model: ModelName,
+    batch: int,
+    rates: Sequence[float],
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    epochs: int,
+    seconds: float,
 ) -> list[dict[str, float | int | None]]:
-    """Train by Adam at each learning rate for so many seconds at most, with one step that is compiled once."""
+    """Train by Adam at each learning rate, with one step that is compiled once.
+
+    epochs, seconds: of a run, at most.
+    """
     setup: RunContext | None = None
     runs: list[dict[str, float | int | None]] = []
     for lr in rates:
@@ -116,7 +125,7 @@ def sweep(
             optimizer="adam",
             lr=lr,
             schedule="linear",
-            epochs=SWEEP_EPOCHS,
+            epochs=epochs,
             target_accuracy=UNTIL,
             precision="bf16",
         )

@@ -108,7 +108,7 @@ FAST: dict[str, tuple[FastRecipe, ...]] = {
     "mlp_1x512": (_fast(50_000, batch_size=1000, optimizer="preconditioned-adam", lr=0.005, epochs=20),),
     "alexnet_small": (
         _fast(1_000, batch_size=25, optimizer="adam", lr=0.0005, epochs=20),
-        _fast(5_000, batch_size=256, optimizer="adam", lr=0.001, epochs=32, least=3_000),
+        _fast(10_000, batch_size=256, optimizer="adam", lr=0.001, epochs=32, least=3_000),
     ),
     "inception_small": (
         _fast(1_000, batch_size=20, optimizer="adam", lr=0.0003, epochs=16),

@@ -250,13 +250,13 @@ def test_imagenet_needs_no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_learning_rates_are_swept_with_one_step() -> None:
     dataset = open_cifar10("auto", torch.device("cpu"), 200)
-    runs = gpu_engine.sweep("mlp_1x512", 50, (1e-3, 1e-9), 600, dataset, torch.device("cpu"))
+    runs = gpu_engine.sweep("mlp_1x512", 50, (1e-3, 1e-9), dataset, torch.device("cpu"), epochs=30, seconds=600)
     assert [run["lr"] for run in runs] == [1e-3, 1e-9]
     assert runs[0]["train_accuracy"] is not None
     assert runs[0]["train_accuracy"] >= gpu_engine.UNTIL
     assert runs[0]["epochs"] is not None
     assert (runs[1]["seconds"], runs[1]["epochs"]) == (None, None), "the weights of the first are not kept"
-    assert runs[1]["epochs_trained"] == gpu_engine.SWEEP_EPOCHS
+    assert runs[1]["epochs_trained"] == 30
 
 
 @pytest.mark.slow
