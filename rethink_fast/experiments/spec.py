@@ -93,11 +93,14 @@ class Results:
 
     def all(self, task: Task) -> list[Result]:
         """Return the results of every seed that has run. Raises NotRun if none has, Failed if all of those failed."""
-        seeds = [self._results.get(with_seed(task, number)) for number in range(self._seeds)]
-        usable = [result for result in seeds if isinstance(result, Result)]
+        return list(self._by_seed(task).values())
+
+    def _by_seed(self, task: Task) -> dict[int, Result]:
+        seeds = {number: self._results.get(with_seed(task, number)) for number in range(self._seeds)}
+        usable = {number: result for number, result in seeds.items() if isinstance(result, Result)}
         if usable:
             return usable
-        for result in seeds:
+        for result in seeds.values():
             if isinstance(result, str):
                 raise Failed(result)
         raise NotRun
@@ -112,11 +115,12 @@ class Results:
         baseline: the task whose measure is subtracted, seed by seed.
         Raises NotRun, or Failed where no seed has the measure.
         """
-        results = self.all(task)
-        values = [value for value in map(measure, results) if value is not None]
+        results = self._by_seed(task)
+        others: dict[int, float | None] = dict.fromkeys(results, 0.0)
         if baseline is not None:
-            others = [measure(result) for result in self.all(baseline)]
-            values = [one - other for one, other in zip(values, others, strict=False) if other is not None]
+            others = {number: measure(result) for number, result in self._by_seed(baseline).items()}
+        pairs = [(measure(result), others.get(number)) for number, result in results.items()]
+        values = [one - other for one, other in pairs if one is not None and other is not None]
         if not values:
             raise Failed("not reached")
         over = spread(values)

@@ -272,6 +272,38 @@ def test_found_tells_what_was_not_run_from_what_failed() -> None:
         Results({run: never}, 1).spread(run, measures.epochs_to_fit)
 
 
+def test_a_baseline_is_subtracted_seed_by_seed_where_both_have_run() -> None:
+    run, other = training(FULL, "mlp_1x512"), training(FULL, "mlp_1x512", "random")
+    results: dict[Task, Result | str] = {}
+    for seed, (accuracy, baseline) in enumerate([(0.9, 0.5), (0.8, None), (None, 0.1), (0.7, 0.6)]):
+        for task, value in ((run, accuracy), (other, baseline)):
+            own = with_seed(task, seed)
+            results[own] = "broken" if value is None else made(own, test_accuracy=value)
+    from rethink_fast.experiments import measures
+
+    over = Results(results, 4).spread(run, measures.test_accuracy, other)
+    assert (over.n, over.of) == (2, 3)
+    assert (over.least, over.most) == pytest.approx((10.0, 40.0))
+
+
+def test_the_order_of_figure_1_holds_in_every_seed() -> None:
+    times = dict(zip(CONDITIONS, (2.0, 4.0, 6.0, 8.0, 10.0), strict=True))
+
+    def verdict(gaussian: float) -> str:
+        """The mean of three seeds stays 6."""
+        results: dict[Task, Result | str] = {}
+        for label, kind in CONDITIONS.items():
+            for seed, shift in enumerate((-gaussian, 0.0, gaussian) if label == "gaussian" else (0.0, 0.0, 0.0)):
+                run = with_seed(training(FULL, "inception_small", kind), seed)
+                result = made(run)
+                points = ({**result.curve[0], "epoch": times[label] + shift, "online_loss": 1.0},)
+                results[run] = Result(result.record, points)
+        (order,) = [each for each in EXPERIMENTS["figure1"](FULL).findings if "order" in each.statement]
+        return "pass" if order.check(Results(results, 3)).passed else "fail"
+
+    assert [verdict(1.5), verdict(2.5)] == ["pass", "fail"]
+
+
 def test_seeds_are_apart() -> None:
     for task in (training(FULL, "mlp_1x512"), TheoryTask("theorem1", "cifar10")):
         assert len({with_seed(task, number) for number in range(3)}) == 3
