@@ -2,8 +2,9 @@
 
 Needs torch with CUDA, Triton and NumPy, from a checkout: nothing is installed, and the network, DALI and the command
 line's packages may be absent. Each task of gpu_tasks runs in a separate process with a time limit, in the order of
-its worth; after each a line is added to OUT/gpu-check.jsonl, and at the end the record and its tables are made of those
-lines. With --resume what is there for this GPU and commit is not done again. Compile caches are kept in OUT/caches.
+its worth, those that time nothing side by side; after each a line is added to OUT/gpu-check.jsonl, and at the end the
+record and its tables are made of those lines. With --resume what is there for this GPU and commit is not done again.
+Compile caches are kept in OUT/caches.
 
 Exit status: 0 where everything that ran is right, 1 where something is wrong or failed, 2 without a usable GPU.
 """
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +34,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 MINUTES = 30.0
 LEAST_CAPABILITY = (8, 0)
 CHILD = (sys.executable, "-m", "benchmarks.gpu_tasks")
+COMPILERS = 4
+"""Processes that each of several tasks side by side compiles by."""
 TAIL = 12
 """Lines that are kept of what a failed task printed."""
 
@@ -103,6 +108,8 @@ def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
     """Run a task in a separate process. Return its status ("done", "failed", "out of time") and what it found."""
     caches = folder / "caches"
     kept = {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "TRITON_CACHE_DIR": str(caches / "triton")}
+    if not task.timed:
+        kept |= {"TORCHINDUCTOR_COMPILE_THREADS": str(COMPILERS), "OMP_NUM_THREADS": "1"}
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         result, log = Path(scratch) / "result.json", Path(scratch) / "log"
@@ -122,6 +129,37 @@ def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
         tail = log.read_text(errors="replace").splitlines()[-TAIL:]
         why = f"not done within {seconds:.0f} s" if code is None else f"exit status {code}"
         return line | {"status": "out of time" if code is None else "failed", "why": why, "output": tail}
+
+
+def outcomes(chosen: list[Task], end: float, folder: Path) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+    """Carry out the tasks, and give each with its line as it ends; with None where there was no time for it.
+
+    Those that time nothing come first, as many at once as there are cores, those that take longest first.
+
+    end: by time.monotonic.
+    """
+    from rethink_fast.env import cores
+
+    def attempt(task: Task) -> dict[str, Any] | None:
+        left = end - time.monotonic()
+        if left < 30 * task.minutes:  # half of what it may take
+            print(f"{task.name}: left for a later call, {left / 60:.1f} minutes are not enough", flush=True)
+            return None
+        if task.timed:
+            print(f"{task.name} ...", flush=True)
+        return carry_out(task, min(60 * task.minutes, left), folder)
+
+    untimed = sorted((task for task in chosen if not task.timed), key=lambda task: -task.minutes)
+    pool = ThreadPoolExecutor(cores())
+    try:
+        futures = {pool.submit(attempt, task): task for task in untimed}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for task in chosen:
+        if task.timed:
+            yield task, attempt(task)
 
 
 def read_lines(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
@@ -174,21 +212,16 @@ def main(arguments: list[str] | None = None) -> int:
     noted["failures"] = build()
     done = {line["task"] for line in lines}
     announce(chosen, done, given.minutes)
-    for task in chosen:
-        if task.name in done:
-            continue
-        left = end - time.monotonic()
-        if left < 30 * task.minutes:  # half of what it may take
-            print(f"{task.name}: left for a later call, {left / 60:.1f} minutes are not enough", flush=True)
+    for task, line in outcomes([task for task in chosen if task.name not in done], end, given.out):
+        if line is None:
             noted["failures"].append(f"{task.name}: there was no time for it")
             continue
-        print(f"{task.name} ...", flush=True)
-        lines.append(carry_out(task, min(60 * task.minutes, left), given.out) | same)
+        lines.append(line | same)
         with path.open("a") as file:
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        print(gpu_report.said(lines[-1]), flush=True)
+        print(f"{task.name}\n{gpu_report.said(line)}", flush=True)
     noted["failures"] += [f"{line['task']}: {gpu_report.fault(line)}" for line in lines if gpu_report.fault(line)]
     record = gpu_report.assemble(lines, noted)
     print(gpu_report.tables(record))

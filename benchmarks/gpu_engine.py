@@ -53,6 +53,19 @@ CASES = (
 )
 
 
+def case_of(model: str, recipe: str) -> Case:
+    """Return the one of CASES of this network and recipe."""
+    (case,) = (case for case in CASES if (case.model, case.recipe) == (model, recipe))
+    return case
+
+
+def setup_of(case: Case, dataset: Dataset, device: torch.device, *, precision: PrecisionName = "bf16") -> RunContext:
+    """Set up the run of a case."""
+    train = Train(recipe=case.recipe, target_accuracy=UNTIL, precision=precision)
+    run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
+    return build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+
+
 @dataclass(frozen=True)
 class Result:
     """seconds, epochs: to 99.9 %, or None where the run was stopped before; the rest is about the whole run."""
@@ -75,9 +88,7 @@ def run_case(
     case: Case, dataset: Dataset, device: torch.device, matrix_rate: float, *, precision: PrecisionName = "bf16"
 ) -> Result:
     """Run one case. matrix_rate: FLOP/s in that precision."""
-    train = Train(recipe=case.recipe, target_accuracy=UNTIL, precision=precision)
-    run = Run("cifar10", Data(), Corruption("random"), Model(case.model), train)
-    setup = build_run(resolve(run, on_gpu=device.type == "cuda", cores=cores()), dataset, device)
+    setup = setup_of(case, dataset, device, precision=precision)
     flops, images = training_flops(setup)
     outcome = fit(setup, Silent(), Clock(PATIENCE * case.target, setup.model))
     moment = outcome.milestones.as_dict()[MILESTONE]

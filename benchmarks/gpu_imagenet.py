@@ -94,9 +94,13 @@ def noise(scale: Scale) -> tuple[torch.Tensor, torch.Tensor]:
 
 def measure_resident(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:
     """From the device's memory: a loader that only gathers and prepares."""
+    return [_rates(f"resident, batches of {scale.batch_size}", resident(scale, device), matrix_rate, seconds)]
+
+
+def resident(scale: Scale, device: torch.device) -> RunContext:
+    """Set up the run of measure_resident."""
     images, labels = noise(scale)
-    setup = _setup(scale, _dataset(InMemoryImages(images, device), labels, scale), device, None)
-    return [_rates(f"resident, batches of {scale.batch_size}", setup, matrix_rate, seconds)]
+    return _setup(scale, _dataset(InMemoryImages(images, device), labels, scale), device, None)
 
 
 def measure_npy(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = {
     "values": "every kernel against its reference: eager, compiled and in a CUDA graph",
     "steps": "ten training steps of each network against the CPU",
+    "compile": "the steps that are timed later, compiled into the caches",
     "v3": "Inception V3 at 299 px from memory and from a .npy",
     "memorize": "time to 99.9 % on CIFAR-10 with random labels, by both recipes",
     "sweep": "batch sizes and learning rates that memorize CIFAR-10",
@@ -37,6 +38,8 @@ OPS = (
 )
 STEP_MODELS = ("mlp_1x512", "alexnet_small", "inception_small", "inception_v3")
 V3_BATCHES = (128, 256, 512)
+UNTIMED = ("values", "steps", "compile")
+"""Parts that time nothing: their tasks run side by side."""
 SWEEP: dict[str, tuple[int, ...]] = {"inception_small": (256, 512, 1024), "alexnet_small": (256, 1024)}
 SWEEP_EPOCHS = {"inception_small": 30, "alexnet_small": 64}
 """AlexNet took 2.8 times the steps for twice the images (models/README.md), which makes 63 epochs of all."""
@@ -60,6 +63,11 @@ class Task:
     def name(self) -> str:
         return f"{self.part}: {self.what}"
 
+    @property
+    def timed(self) -> bool:
+        """Whether it must have the machine to itself."""
+        return self.part not in UNTIMED
+
 
 def tasks() -> list[Task]:
     """All of them, the most useful first."""
@@ -68,10 +76,15 @@ def tasks() -> list[Task]:
 
 def _tasks() -> Iterator[Task]:
     for op in OPS:
-        yield Task("values", op, 2, partial(values, op))
+        yield Task("values", op, 4, partial(values, op))
     for model in STEP_MODELS:
         for precision in ("fp32", "bf16"):
-            yield Task("steps", f"{model} {precision}", 4, partial(steps, model, precision))
+            yield Task("steps", f"{model} {precision}", 5, partial(steps, model, precision))
+    for batch in V3_BATCHES[:2]:  # of 512 there is no room beside the others
+        yield Task("compile", f"inception_v3, batches of {batch}", 6, partial(compile_v3, batch))
+    for recipe in ("fast", "paper"):
+        for model in STEP_MODELS[:3]:
+            yield Task("compile", f"{model} --recipe {recipe}", 5, partial(compile_run, model, recipe))
     for batch in V3_BATCHES:
         yield Task("v3", f"resident, batches of {batch}", 8, partial(v3, "measure_resident", batch))
     yield Task("v3", ".npy, batches of 128", 8, partial(v3, "measure_npy", 128))
@@ -121,6 +134,30 @@ def steps(model: Any, precision: Any) -> Found:
     return compare(model, precision, _device())
 
 
+def compile_v3(batch: int) -> Found:
+    """Compile the step that measure_resident times."""
+    from . import gpu_imagenet
+
+    return _compile(gpu_imagenet.resident(replace(gpu_imagenet.FULL, batch_size=batch), _device()))
+
+
+def compile_run(model: str, recipe: str) -> Found:
+    """Compile the step of `memorize`."""
+    from rethink_fast.data import DataOptions, load_dataset
+
+    from . import gpu_engine
+
+    dataset = load_dataset("cifar10", DataOptions("auto", device=_device()))
+    return _compile(gpu_engine.setup_of(gpu_engine.case_of(model, recipe), dataset, _device()))
+
+
+def _compile(setup: Any) -> Found:
+    from rethink_fast.train.compile import choose, warm_up
+
+    choose(setup)
+    return {"seconds": warm_up(setup)}
+
+
 def v3(function: str, batch: int) -> Found:
     """Rates of a source, in images a second."""
     from rethink_fast.errors import UserError
@@ -142,9 +179,8 @@ def memorize(model: str, recipe: str) -> Found:
 
     from . import gpu_engine
 
-    (case,) = (case for case in gpu_engine.CASES if (case.model, case.recipe) == (model, recipe))
     dataset, rate = load_dataset("cifar10", DataOptions("auto", device=_device())), _matrix_rate()
-    run = asdict(gpu_engine.run_case(case, dataset, _device(), rate))
+    run = asdict(gpu_engine.run_case(gpu_engine.case_of(model, recipe), dataset, _device(), rate))
     return {"run": run, "data_source": dataset.data_source, "notes": list(dataset.notes), "matrix_rate": rate}
 
 

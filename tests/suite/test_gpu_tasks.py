@@ -32,6 +32,8 @@ if "crashes" in name:
     os.kill(os.getpid(), signal.SIGSEGV)
 if "hangs" in name:
     time.sleep(60)
+while "meets" in name and open({journal!r}).read().count("meets") < 2:
+    time.sleep(0.01)
 found = {{"wrong": {{"op": {{"graph": "7 values differ"}}}}}} if "wrong" in name else {{"wrong": {{}}}}
 if "row" in name:
     found = {{"rows": [{row!r}], "copy_gb_per_s": 1000.0, "matrix_rate": 5e14}}
@@ -82,7 +84,7 @@ class Device:
 def test_no_task_stops_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("values: fails", "values: crashes", "v3: hangs", "memorize: right", "bandwidth: row")
+    names = ("v3: fails", "v3: crashes", "v3: hangs", "memorize: right", "bandwidth: row")
     device = Device(monkeypatch, tmp_path, *names)
     device.tasks[2] = Task("v3", "hangs", 0.02, dict)
     assert device.run() == 1
@@ -97,12 +99,12 @@ def test_no_task_stops_another(
 
 
 def test_what_was_found_is_on_the_disk_when_the_call_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    device = Device(monkeypatch, tmp_path, "values: one", "values: two")
+    device = Device(monkeypatch, tmp_path, "v3: one", "v3: two")
     real = gpu_check.carry_out
 
     def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
         if task.what == "two":
-            assert [line["task"] for line in device.lines()] == ["values: one"]
+            assert [line["task"] for line in device.lines()] == ["v3: one"]
             raise KeyboardInterrupt
         return real(task, seconds, folder)
 
@@ -111,22 +113,22 @@ def test_what_was_found_is_on_the_disk_when_the_call_is_killed(monkeypatch: pyte
         device.run()
     monkeypatch.setattr(gpu_check, "carry_out", real)
     assert device.run("--resume") == 0
-    assert device.done() == ["values: one", "values: two"]
-    assert [line["task"] for line in device.record()["tasks"]] == ["values: one", "values: two"]
+    assert device.done() == ["v3: one", "v3: two"]
+    assert [line["task"] for line in device.record()["tasks"]] == ["v3: one", "v3: two"]
 
 
 def test_resume_repeats_what_failed_and_what_is_of_another_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    device = Device(monkeypatch, tmp_path, "values: right", "values: fails")
+    device = Device(monkeypatch, tmp_path, "v3: right", "v3: fails")
     device.run()
     with (tmp_path / "out/gpu-check.jsonl").open("a") as file:
-        file.write('{"task": "values: cut o')  # a line that was cut off
+        file.write('{"task": "v3: cut o')  # a line that was cut off
     device.run("--resume")
-    assert device.done() == ["values: right", "values: fails", "values: fails"]
+    assert device.done() == ["v3: right", "v3: fails", "v3: fails"]
     device.facts["gpu"] = "NVIDIA H200"
     device.run("--resume")
-    assert device.done()[3:] == ["values: right", "values: fails"]
+    assert device.done()[3:] == ["v3: right", "v3: fails"]
     device.run()  # over again
-    assert device.done()[5:] == ["values: right", "values: fails"]
+    assert device.done()[5:] == ["v3: right", "v3: fails"]
     assert len(device.lines()) == 2
 
 
@@ -143,6 +145,17 @@ def test_it_ends_before_its_minutes(
     assert "memorize: long" not in device.done()
     assert "memorize: long: left for a later call" in capsys.readouterr().out
     assert any("memorize: long: there was no time" in failure for failure in device.record()["failures"])
+
+
+def test_what_is_not_timed_runs_side_by_side_and_before_what_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    device = Device(monkeypatch, tmp_path, "v3: timed", "values: one", "steps: meets", "compile: meets")
+    device.tasks[2:] = [Task(part, "meets", 1.2, dict) for part in ("steps", "compile")]  # the longest come first
+    monkeypatch.setattr("rethink_fast.env.cores", lambda: 2)
+    assert device.run() == 0  # those that meet wait for each other
+    assert sorted(device.done()[:2]) == ["compile: meets", "steps: meets"]
+    assert device.done()[2:] == ["values: one", "v3: timed"]
 
 
 def test_parts_are_chosen_and_wrong_values_end_with_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
