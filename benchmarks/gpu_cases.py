@@ -14,6 +14,7 @@ from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_r
 from rethink_fast.corruptions.random_pixels import random_pixels_reference
 from rethink_fast.corruptions.shuffled_pixels import shuffled_pixels_reference
 from rethink_fast.data import preprocess
+from rethink_fast.train.max_pool import max_pool_gradient_reference
 
 SEED = 2**62 + 11
 MEAN, STD = 120.0, 70.0
@@ -38,7 +39,7 @@ PREPROCESSING = ("prepare", "preprocess_distorted")
 class Case:
     """One op at one shape.
 
-    corruption, normalisation, dtype: of `prepare` and `preprocess_distorted`.
+    corruption, normalisation, dtype: of `prepare` and `preprocess_distorted`; dtype also of max_pool_gradient.
     target: share of the copy bandwidth.
     distortion: "resized" or "jittered", of `preprocess_distorted`, which also flips.
     """
@@ -58,6 +59,8 @@ class Case:
         if self.op == "corrupt_labels":
             return f"{self.op} {self.batch}"
         shape = f"{self.batch}x{self.size}x{self.size}x{self.channels}"
+        if self.op == "max_pool_gradient":
+            return f"{self.op} {str(self.dtype)[6:]} {shape}"
         if self.op not in PREPROCESSING:
             return f"{self.op} {shape}"
         op = self.distortion or self.op
@@ -74,13 +77,16 @@ class Case:
             return self.batch * 3 * 8
         if self.op == "gaussian":
             return self.elements * 4
+        if self.op == "max_pool_gradient":
+            windows = self.batch * self.channels * ((self.size - 1) // 2) ** 2
+            return self.elements * self.dtype.itemsize + windows * (1 + self.dtype.itemsize)
         if self.op in PREPROCESSING:
             return self.elements * ((self.corruption != "gaussian") + self.dtype.itemsize)
         return self.elements * 2
 
     @property
     def exact(self) -> bool:
-        moved = "gaussian" not in (self.op, self.corruption) and not self.distortion
+        moved = self.op == "max_pool_gradient" or ("gaussian" not in (self.op, self.corruption) and not self.distortion)
         return moved and self.normalisation == "unit_range"
 
     @property
@@ -108,6 +114,9 @@ def cases() -> list[Case]:
     for size, channels in ((299, 3), (224, 3), (32, 3), (28, 1)):
         out += [Case(op, 128, size, channels) for op in ("random_pixels", "random_pixels_staged", "shuffled_pixels")]
     out += [Case("gaussian", 128, 299, 3), Case("corrupt_labels", 1_281_167)]
+    for size, channels in ((147, 64), (71, 192), (35, 288), (28, 80)):
+        out.append(Case("max_pool_gradient", 128, size, channels))
+    out.append(Case("max_pool_gradient", 128, 28, 80, dtype=torch.float32))
     return out
 
 
@@ -122,6 +131,11 @@ def arguments(case: Case, device: str) -> tuple:
     index = torch.arange(case.batch) * 3 + 2**62 - 4
     if case.op == "corrupt_labels":
         return torch.arange(case.batch).to(device) % 1000, index.to(device), 1000, 0.5, SEED
+    if case.op == "max_pool_gradient":
+        windows = (case.batch, case.channels, *[(case.size - 1) // 2] * 2)
+        gradient = torch.randn(windows, generator=generator).to(device, case.dtype, memory_format=torch.channels_last)
+        offsets = torch.randint(0, 9, windows, dtype=torch.int8, generator=generator)
+        return gradient, offsets.to(device, memory_format=torch.channels_last), case.size, case.size
     mean, std = torch.full((case.channels,), MEAN, device=device), torch.full((case.channels,), STD, device=device)
     if case.op == "gaussian":
         return index.to(device), case.size, case.size, mean, std, SEED
@@ -144,6 +158,7 @@ def arguments(case: Case, device: str) -> tuple:
 REFERENCES: dict[str, Callable[..., Tensor]] = {
     "corrupt_labels": corrupt_labels_reference,
     "gaussian": gaussian_reference,
+    "max_pool_gradient": max_pool_gradient_reference,
     "shuffled_pixels": shuffled_pixels_reference,
     "random_pixels": random_pixels_reference,
     "random_pixels_staged": random_pixels_reference,

@@ -99,8 +99,13 @@ def measure_resident(scale: Scale, device: torch.device, matrix_rate: float, sec
 
 def resident(scale: Scale, device: torch.device) -> RunContext:
     """Set up the run of measure_resident."""
+    return _setup(scale, in_memory(scale, device), device, None)
+
+
+def in_memory(scale: Scale, device: torch.device) -> Dataset:
+    """Return noise with 1,000 classes in the device's memory."""
     images, labels = noise(scale)
-    return _setup(scale, _dataset(InMemoryImages(images, device), labels, scale), device, None)
+    return _dataset(InMemoryImages(images, device), labels, scale)
 
 
 def measure_npy(scale: Scale, device: torch.device, matrix_rate: float, seconds: float = SECONDS) -> list[Result]:

@@ -35,6 +35,7 @@ OPS = (
     "shuffled_pixels",
     "gaussian",
     "corrupt_labels",
+    "max_pool_gradient",
 )
 STEP_MODELS = ("mlp_1x512", "alexnet_small", "inception_small", "inception_v3")
 V3_BATCHES = (128, 256, 512)

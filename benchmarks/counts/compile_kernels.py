@@ -24,6 +24,7 @@ from benchmarks.counts.resources import of_cubin
 from rethink_fast.kernels import (
     triton_distortion,
     triton_gaussian,
+    triton_max_pool,
     triton_partially_corrupted_labels,
     triton_preprocess,
     triton_random_pixels,
@@ -125,6 +126,8 @@ def cases() -> dict[str, Callable[[], Tensor]]:
         "random_pixels": lambda: triton_random_pixels.random_pixels(image, two[:1], 1),
         "gaussian": lambda: triton_gaussian.gaussian(two, 224, 224, torch.zeros(3), torch.ones(3), 1),
     }
+    windows = torch.zeros(1, 64, 73, 73, dtype=half).to(memory_format=torch.channels_last)
+    out["max_pool_gradient"] = lambda: triton_max_pool.max_pool_gradient(windows, windows.to(torch.int8), 147, 147)
     for corruption in ("", "shuffled_pixels", "random_pixels", "gaussian"):
         name = corruption or "true"
         out[f"imagenet 299 {name}"] = image_case(299, 299, 3, corruption, "unit_range", half)
@@ -188,6 +191,7 @@ def _compiled() -> list[Any]:
         triton_whitening._statistics_kernel,
         triton_preprocess._prepare_kernel,
         triton_distortion._distortion_kernel,
+        triton_max_pool._max_pool_gradient_kernel,
     ]
     return [kernel for function in functions for kernel in function.device_caches[0][0].values()]
 

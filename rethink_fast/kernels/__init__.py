@@ -7,6 +7,7 @@
     any    | the reference in plain torch, next to the public function     | nothing above serves
 
 The public functions (corruptions/, data/preprocess.py) check their arguments and call torch.ops.rethink_fast.<op>.
+max_pool_gradient is called by compiled steps (train/inductor.py).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SCHEMAS = {
     "Tensor? mean, Tensor? std, int[] size, bool crop, bool flip, bool rotation, bool random_resized_crop, "
     "bool color_jitter, Tensor epoch, str normalisation, ScalarType dtype) -> Tensor",
     "resize": "(Tensor[] images, Tensor(a!) out) -> ()",
+    "max_pool_gradient": "(Tensor gradient, Tensor offsets, int height, int width) -> Tensor",
 }
 """The only definition of each op: the compiled libraries implement these and define none."""
 
@@ -45,6 +47,7 @@ TRITON = {
     "gaussian": "triton_gaussian",
     "prepare": "triton_preprocess",
     "preprocess_distorted": "triton_distortion",
+    "max_pool_gradient": "triton_max_pool",
 }
 """The module that holds the Triton launcher of each op, under the op's own name."""
 
@@ -89,6 +92,11 @@ def _prepare_fake(images: Tensor, rows: Tensor, *rest: Any) -> Tensor:
     return torch.empty(shape, dtype=rest[-1], device=images.device, memory_format=torch.channels_last)
 
 
+def _max_pool_gradient_fake(gradient: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
+    shape = (*gradient.shape[:2], height, width)
+    return torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
+
+
 def _resize_fake(images: list[Tensor], out: Tensor) -> None:
     return None
 
@@ -102,6 +110,7 @@ FAKES: dict[str, Callable[..., Tensor | None]] = {
     "prepare": _prepare_fake,
     "preprocess_distorted": _prepare_fake,
     "resize": _resize_fake,
+    "max_pool_gradient": _max_pool_gradient_fake,
 }
 
 

@@ -62,7 +62,7 @@ def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
 def test_no_list_of_the_ops_lacks_one() -> None:
     from benchmarks import gpu_cases, gpu_tasks  # not in the copy of test_without_the_library
 
-    called_singly = {"shuffled_pixels", "random_pixels", "gaussian"}
+    called_singly = {"shuffled_pixels", "random_pixels", "gaussian", "max_pool_gradient"}
     assert set(kernels.data_path(CPU, distorts=True)) | called_singly == set(kernels.SCHEMAS) == set(kernels.FAKES)
     assert set(kernels.SCHEMAS) - {"order", "resize"} == set(kernels.TRITON)
     assert {*gpu_tasks.OPS} == {case.op for case in gpu_cases.cases()} == {*kernels.TRITON, "random_pixels_staged"}

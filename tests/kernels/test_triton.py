@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="needs Triton, which is for Linux only")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["values", "distortion_values", "training"])
+@pytest.mark.parametrize("name", ["values", "distortion_values", "max_pool_values", "training"])
 def test_in_the_interpreter(name: str) -> None:
     file = Path(__file__).with_name(f"triton_{name}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]

@@ -29,6 +29,7 @@ SMALL = [
     Case("gaussian", 2, 5, 3),
     Case("shuffled_pixels", 2, 5, 3),
     Case("random_pixels", 2, 5, 1),
+    Case("max_pool_gradient", 2, 6, 3),
     Case("preprocess_distorted", 2, 6, 3, distortion="resized"),
     Case("preprocess_distorted", 2, 6, 3, distortion="jittered"),
     *(
@@ -70,6 +71,7 @@ def test_bytes_are_read_plus_written() -> None:
     assert Case("random_pixels", 128, 299, 3).bytes == elements * 2
     assert Case("gaussian", 128, 299, 3).bytes == elements * 4
     assert Case("corrupt_labels", 10).bytes == 240
+    assert Case("max_pool_gradient", 2, 7, 5).bytes == 2 * 5 * (7 * 7 * 2 + 3 * 3 * 3)
 
 
 def test_cases_are_distinct_and_hold_the_targets() -> None:
@@ -79,7 +81,7 @@ def test_cases_are_distinct_and_hold_the_targets() -> None:
     for size in (224, 299):
         assert [targets[size, kind] for kind in ("", "shuffled_pixels", "gaussian")] == [0.85] * 3
         assert targets[size, "random_pixels"] == 0.6
-    assert all(smaller(case).elements <= 3 * 299 * 299 * 3 for case in every)
+    assert all(smaller(case).elements <= 3 * 147 * 147 * 64 for case in every)
 
 
 def test_quantiles() -> None:

@@ -250,6 +250,12 @@ def test_ten_steps_agree_with_themselves_and_not_with_others(precision: Any, mon
     assert ("of step 2" if precision == "fp32" else "of step ") in why
 
 
+def test_both_sides_of_inception_v3_have_the_same_images_and_classes() -> None:
+    setup = gpu_steps.setup_of("inception_v3", "fp32", torch.device("cpu"))
+    assert (len(setup.dataset.classes), len(setup.train)) == (1000, gpu_steps.STEPS)
+    assert setup.dataset.data_source != "synthetic"  # which has other sizes on a GPU
+
+
 def test_steps_in_one_graph_are_compared_with_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = gpu_steps.setup_of("mlp_1x512", "fp32", torch.device("cpu"))
     for group in setup.step.optimizer.param_groups:

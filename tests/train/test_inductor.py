@@ -23,7 +23,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def test_inductor_is_set_up_for_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small kernels combined, max-pooling's gradient gathered; and the process's own table stays as it is."""
+    """Small kernels combined, another gradient of max-pooling; and the process's own table stays as it is."""
     monkeypatch.setattr(torch, "compile", lambda function, **given: given["backend"])
     backends: list[Any] = [compile_function(lambda x: x, each, fullgraph=True) for each in (CPU, GPU)]
     assert backends == ["inductor", inductor_for_gpu]
@@ -31,8 +31,38 @@ def test_inductor_is_set_up_for_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> 
     given = inductor_for_gpu(torch.fx.GraphModule({}, torch.fx.Graph()), [])
     assert given["config_patches"].keys() <= config.get_config_copy().keys()
     assert given["config_patches"]["combo_kernels"]
-    assert GRADIENT not in given["decompositions"]
-    assert decomposition.select_decomp_table().keys() - given["decompositions"].keys() <= {GRADIENT}
+    assert given["decompositions"].keys() == decomposition.select_decomp_table().keys() | {GRADIENT}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(2, 8, 28, 28), (1, 3, 13, 18), (1, 2, 3, 4)])
+@pytest.mark.parametrize("others", [{}, {"padding": 1}, {"stride": 3}, {"ceil_mode": True}])
+def test_the_gradient_of_max_pooling(
+    shape: tuple[int, ...], others: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in eager, for all windows; by the kernel for those of the networks."""
+    called, real = [], inductor._max_pool_gradient
+
+    def kept(*given: Any) -> Any:
+        called.append(real(*given))
+        return called[-1]
+
+    monkeypatch.setattr(inductor, "_max_pool_gradient", kept)
+    torch._dynamo.reset()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
+
+    def pool(x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 3, **{"stride": 2, **others})
+
+    gradients = []
+    for function in (pool, torch.compile(pool, backend=inductor_for_gpu, fullgraph=True, dynamic=False)):
+        given = x.clone().requires_grad_()
+        out = function(given)
+        out.backward(torch.randn(out.shape, generator=generator.manual_seed(1)))
+        gradients.append(given.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=2.0**-20)  # sums of at most four, of size 4
+    assert [made is NotImplemented for made in called] in ([bool(others)], [])  # none: from the caches
 
 
 def plain(graph: torch.fx.GraphModule, inputs: Any) -> Any:
