@@ -109,6 +109,7 @@ FAST: dict[str, tuple[FastRecipe, ...]] = {
     "alexnet_small": (
         _fast(1_000, batch_size=25, optimizer="adam", lr=0.0005, epochs=20),
         _fast(10_000, batch_size=256, optimizer="adam", lr=0.001, epochs=32, least=3_000),
+        _fast(50_000, batch_size=512, optimizer="adam", lr=0.001, epochs=64, least=20_000),
     ),
     "inception_small": (
         _fast(1_000, batch_size=20, optimizer="adam", lr=0.0003, epochs=16),
