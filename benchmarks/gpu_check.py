@@ -34,8 +34,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 MINUTES = 30.0
 LEAST_CAPABILITY = (8, 0)
 CHILD = (sys.executable, "-m", "benchmarks.gpu_tasks")
-COMPILERS = 4
-"""Processes that each of several tasks side by side compiles by."""
 TAIL = 12
 """Lines that are kept of what a failed task printed."""
 
@@ -106,10 +104,12 @@ def facts() -> dict[str, Any]:
 
 def carry_out(task: Task, seconds: float, folder: Path) -> dict[str, Any]:
     """Run a task in a separate process. Return its status ("done", "failed", "out of time") and what it found."""
+    from rethink_fast.env import cores
+
     caches = folder / "caches"
     kept = {"TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"), "TRITON_CACHE_DIR": str(caches / "triton")}
     if not task.timed:
-        kept |= {"TORCHINDUCTOR_COMPILE_THREADS": str(COMPILERS), "OMP_NUM_THREADS": "1"}
+        kept |= {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores() // 2)), "OMP_NUM_THREADS": "1"}
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         result, log = Path(scratch) / "result.json", Path(scratch) / "log"
