@@ -18,18 +18,29 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import rng
-from .triton_rng import eight_normals, interleave_eight, key
+from .triton_rng import DEVIATE, eight_normals, interleave_eight, key
 
-DRAWS = 256
+DRAWS = 128  # of a tile: one a thread
+TILES = 4  # of a program: spreads the loads of the scaling
 
 
 @triton.jit
-def _by_channel(values_ptr, channel, CHANNELS: tl.constexpr):
-    """The values of the channels `channel`, `channel` + 1, ..., a tuple: C loads for the eight elements of a lane."""
-    values = (tl.load(values_ptr + channel % CHANNELS),)
+def scaling(mean_ptr, std_ptr, block, CHANNELS: tl.constexpr, UNIT_RANGE: tl.constexpr):
+    """Return what a lane's deviates are multiplied by, and what is added, for the channels from element 8 * block on.
+
+    Two tuples of CHANNELS tensors of the shape of `block`, int32.
+    UNIT_RANGE: whether to [-1, 1] instead of pixel units.
+    """
+    factor: tl.constexpr = 1 / 127.5 if UNIT_RANGE else 1.0
+    offset: tl.constexpr = -1.0 if UNIT_RANGE else 0.0
+    # (8 * block) % C, without a product that could overflow
+    channel = (block % CHANNELS) * (8 % CHANNELS)
+    scale = (tl.load(std_ptr + channel % CHANNELS) * (DEVIATE * factor),)
+    shift = (tl.load(mean_ptr + channel % CHANNELS) * factor + offset,)
     for c in tl.static_range(1, CHANNELS):
-        values = values + (tl.load(values_ptr + (channel + c) % CHANNELS),)  # noqa: RUF005 - Triton knows no unpacking
-    return values
+        scale = scale + (tl.load(std_ptr + (channel + c) % CHANNELS) * (DEVIATE * factor),)  # noqa: RUF005 - Triton knows no unpacking
+        shift = shift + (tl.load(mean_ptr + (channel + c) % CHANNELS) * factor + offset,)  # noqa: RUF005
+    return scale, shift
 
 
 @triton.jit
@@ -40,17 +51,17 @@ def _scaled(pair, scale, shift, first: tl.constexpr, CHANNELS: tl.constexpr):
 
 
 @triton.jit
-def eight_pixels(k0, k1, index, block, mean_ptr, std_ptr, CHANNELS: tl.constexpr):
-    """Return elements 8 * block ... 8 * block + 7 of the noise of an image, float32 [8 B]. block: int32 [B]."""
+def eight_pixels(k0, k1, index, block, scale, shift, first: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return elements 8 * block ... 8 * block + 7 of the noise of an image, float32 [8 B]. block: int32 [B].
+
+    scale, shift: of `scaling`, for `first` elements before.
+    """
     a, b, c, d = eight_normals(k0, k1, index, block)
-    # (8 * block) % C, without a product that could overflow
-    channel = (block % CHANNELS) * (8 % CHANNELS)
-    scale, shift = _by_channel(std_ptr, channel, CHANNELS), _by_channel(mean_ptr, channel, CHANNELS)
     return interleave_eight(
-        _scaled(a, scale, shift, 0, CHANNELS),
-        _scaled(b, scale, shift, 2, CHANNELS),
-        _scaled(c, scale, shift, 4, CHANNELS),
-        _scaled(d, scale, shift, 6, CHANNELS),
+        _scaled(a, scale, shift, first, CHANNELS),
+        _scaled(b, scale, shift, first + 2, CHANNELS),
+        _scaled(c, scale, shift, first + 4, CHANNELS),
+        _scaled(d, scale, shift, first + 6, CHANNELS),
     )
 
 
@@ -66,12 +77,44 @@ def _gaussian_kernel(
     CHANNELS: tl.constexpr,
     PARTS: tl.constexpr,
     DRAWS: tl.constexpr,
+    TILES: tl.constexpr,
+    UNIT_RANGE: tl.constexpr,
 ):
     image, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
     index = tl.load(index_ptr + image)
-    noise = eight_pixels(k0, k1, index, part * DRAWS + tl.arange(0, DRAWS), mean_ptr, std_ptr, CHANNELS)
-    offs = part * (8 * DRAWS) + tl.arange(0, 8 * DRAWS)
-    tl.store(out_ptr + image.to(tl.int64) * ELEMENTS + offs, noise, mask=offs < ELEMENTS)
+    image_ptr = out_ptr + image.to(tl.int64) * ELEMENTS
+    block = part * (DRAWS * TILES) + tl.arange(0, DRAWS)
+    scale, shift = scaling(mean_ptr, std_ptr, block, CHANNELS, UNIT_RANGE)
+    for tile in tl.static_range(TILES):
+        noise = eight_pixels(k0, k1, index, block + tile * DRAWS, scale, shift, 8 * DRAWS * tile, CHANNELS)
+        offs = (part * TILES + tile) * (8 * DRAWS) + tl.arange(0, 8 * DRAWS)
+        tl.store(image_ptr + offs, noise.to(out_ptr.dtype.element_ty), mask=offs < ELEMENTS)
+
+
+def fill(out: Tensor, index: Tensor, mean: Tensor, std: Tensor, seed: int, *, unit_range: bool) -> None:
+    """Fill the images `out`, [B, H, W, C] and contiguous, with the noise of the samples `index`.
+
+    mean, std: float32 [C], in pixel units.
+    unit_range: whether to scale it to [-1, 1].
+    """
+    elements, channels = out[0].numel(), out.shape[3]
+    tiles = min(TILES, triton.cdiv(elements, 8 * DRAWS))
+    parts = triton.cdiv(elements, 8 * DRAWS * tiles)
+    _gaussian_kernel[(out.shape[0] * parts,)](
+        out,
+        index.contiguous(),
+        mean.to(torch.float32).contiguous(),
+        std.to(torch.float32).contiguous(),
+        *key(seed, rng.Stream.GAUSSIAN),
+        elements,
+        channels,
+        parts,
+        DRAWS,
+        tiles,
+        unit_range,
+        num_warps=DRAWS // 32,
+        enable_fp_fusion=False,
+    )
 
 
 def gaussian(index: Tensor, height: int, width: int, mean: Tensor, std: Tensor, seed: int) -> Tensor:
@@ -80,22 +123,7 @@ def gaussian(index: Tensor, height: int, width: int, mean: Tensor, std: Tensor, 
     index: int64 [B].
     mean, std: float32 [C], in pixel units.
     """
-    channels, batch = mean.numel(), index.numel()
-    out = torch.empty((batch, height, width, channels), dtype=torch.float32, device=index.device)
+    out = torch.empty((index.numel(), height, width, mean.numel()), dtype=torch.float32, device=index.device)
     if out.numel():
-        elements = height * width * channels
-        parts = triton.cdiv(elements, 8 * DRAWS)
-        _gaussian_kernel[(batch * parts,)](
-            out,
-            index.contiguous(),
-            mean.to(torch.float32).contiguous(),
-            std.to(torch.float32).contiguous(),
-            *key(seed, rng.Stream.GAUSSIAN),
-            elements,
-            channels,
-            parts,
-            DRAWS,
-            num_warps=4,
-            enable_fp_fusion=False,
-        )
+        fill(out, index, mean, std, seed, unit_range=False)
     return out

@@ -26,6 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import rng
+from . import triton_gaussian
 from .triton_rng import key
 from .triton_values import Plan, augmentation, image_words, sources, values
 from .triton_whitening import _statistics_kernel, image_statistics, inverse_deviation, moments, unit_range
@@ -179,6 +180,9 @@ def _launch(
     plan: Plan,
 ) -> None:
     if mean is not None and std is not None:
+        if plan.streams and not plan.whiten:
+            triton_gaussian.fill(out, index, mean, std, seed, unit_range=True)
+            return
         mean, std = mean.to(torch.float32).contiguous(), std.to(torch.float32).contiguous()
     corruption_key = key(seed, rng.Stream[plan.corruption.upper()]) if plan.corruption else (0, 0)
     # none where no stage reads it, so that evaluation and training without augmentation are one kernel

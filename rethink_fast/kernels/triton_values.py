@@ -19,8 +19,8 @@ import triton
 import triton.language as tl
 
 from ..rng import LARGEST_DEGREES
-from .triton_gaussian import eight_pixels
-from .triton_rng import draw, normals, permutation_words, permute
+from .triton_gaussian import eight_pixels, scaling
+from .triton_rng import DEVIATE, draw, normals, permutation_words, permute
 
 _LARGEST_RADIANS = tl.constexpr(math.radians(LARGEST_DEGREES))
 
@@ -201,7 +201,7 @@ def noise(mean_ptr, std_ptr, k0, k1, index, y, x, c, plan: tl.constexpr):
     which = number // 2 % 4
     word = tl.where(which < 2, tl.where(which == 0, w0, w1), tl.where(which == 2, w2, w3))
     even, odd = normals(word)
-    return tl.fma(tl.where(number % 2 == 0, even, odd), tl.load(std_ptr + c), tl.load(mean_ptr + c))
+    return tl.fma(tl.where(number % 2 == 0, even, odd), tl.load(std_ptr + c) * DEVIATE, tl.load(mean_ptr + c))
 
 
 @triton.jit
@@ -263,7 +263,8 @@ def values(stored_ptr, mean_ptr, std_ptr, k0, k1, index, words, turn, source, st
     mask = start + local < plan.elements
     if plan.streams:
         block = start // 8 + tl.arange(0, plan.block // 8)
-        return eight_pixels(k0, k1, index, block, mean_ptr, std_ptr, plan.channels)
+        scale, shift = scaling(mean_ptr, std_ptr, block, plan.channels, False)
+        return eight_pixels(k0, k1, index, block, scale, shift, 0, plan.channels)
     elif plan.gathers:
         pixel = tl.gather(source, tl.minimum(local // plan.channels, plan.pixels - 1), 0)
         return tl.load(stored_ptr + pixel * plan.channels + local % plan.channels, mask=mask, other=0)
