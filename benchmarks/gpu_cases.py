@@ -32,14 +32,14 @@ DISTORTION_BOUNDS = {
 a window of up to 299 pixels a side is off by 44 (height + width) roundings, and a value changes by at most 2 a pixel in
 each direction; the stages of jitter round 2,904 times, and a mean of 299 x 299 pixels 4 times more than there."""
 
-PREPROCESSING = ("prepare", "preprocess_distorted")
+PREPROCESSING = ("prepare", "preprocess_distorted", "moved_pixels")
 
 
 @dataclass(frozen=True)
 class Case:
     """One op at one shape.
 
-    corruption, normalisation, dtype: of `prepare` and `preprocess_distorted`; dtype also of max_pool_gradient.
+    corruption, normalisation, dtype: of PREPROCESSING; dtype also of max_pool_gradient.
     target: share of the copy bandwidth.
     distortion: "resized" or "jittered", of `preprocess_distorted`, which also flips.
     """
@@ -108,11 +108,12 @@ def cases() -> list[Case]:
     targets = {"": 0.85, "shuffled_pixels": 0.85, "gaussian": 0.85, "random_pixels": 0.6}
     for size in (299, 224):
         out += [Case("prepare", 128, size, 3, kind, target=target) for kind, target in targets.items()]
+        out += [Case("moved_pixels", 128, size, 3, kind) for kind in ("shuffled_pixels", "random_pixels")]
     out += [Case("prepare", 128, 28, 3, kind, "whiten") for kind in targets]
     out.append(Case("prepare", 128, 224, 3, "", "whiten", torch.float32))
     out += [Case("preprocess_distorted", 128, 299, 3, distortion=name) for name in DISTORTION_BOUNDS]
     for size, channels in ((299, 3), (224, 3), (32, 3), (28, 1)):
-        out += [Case(op, 128, size, channels) for op in ("random_pixels", "random_pixels_staged", "shuffled_pixels")]
+        out += [Case(op, 128, size, channels) for op in ("random_pixels", "shuffled_pixels")]
     out += [Case("gaussian", 128, 299, 3), Case("corrupt_labels", 1_281_167)]
     for size, channels in ((147, 64), (71, 192), (35, 288), (28, 80)):
         out.append(Case("max_pool_gradient", 128, size, channels))
@@ -143,9 +144,11 @@ def arguments(case: Case, device: str) -> tuple:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
     if case.op == "shuffled_pixels":
         return images, SEED
-    if case.op.startswith("random_pixels"):
+    if case.op == "random_pixels":
         return images, index.to(device), SEED
     rows = torch.arange(case.batch).flip(0).to(device)
+    if case.op == "moved_pixels":
+        return images, rows, index.to(device), case.corruption == "shuffled_pixels", SEED, case.dtype
     whole = [0, 0, case.size, case.size]
     stages: tuple = (False, False, False, None)
     if case.distortion:
@@ -155,13 +158,22 @@ def arguments(case: Case, device: str) -> tuple:
     return images, rows, index.to(device), whole, case.corruption, SEED, mean, std, whole[2:], *last
 
 
+def moved_pixels_reference(
+    images: Tensor, rows: Tensor, index: Tensor, shared: bool, seed: int, dtype: torch.dtype
+) -> Tensor:
+    """What the op `moved_pixels` returns: `prepare` of whole images, as [B, H, W, 3]."""
+    size, corruption = list(images.shape[1:3]), "shuffled_pixels" if shared else "random_pixels"
+    given = images, rows, index, [0, 0, *size], corruption, seed, None, None, size
+    return REFERENCES["prepare"](*given, False, False, False, None, "unit_range", dtype).permute(0, 2, 3, 1)
+
+
 REFERENCES: dict[str, Callable[..., Tensor]] = {
     "corrupt_labels": corrupt_labels_reference,
     "gaussian": gaussian_reference,
     "max_pool_gradient": max_pool_gradient_reference,
     "shuffled_pixels": shuffled_pixels_reference,
     "random_pixels": random_pixels_reference,
-    "random_pixels_staged": random_pixels_reference,
+    "moved_pixels": moved_pixels_reference,
     "prepare": getattr(preprocess, "preprocess_reference", None) or preprocess.prepare_reference,  # type: ignore[attr-defined]
     "preprocess_distorted": getattr(preprocess, "preprocess_distorted_reference", None),  # type: ignore[dict-item]
 }

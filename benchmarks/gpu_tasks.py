@@ -31,7 +31,7 @@ OPS = (
     "prepare",
     "preprocess_distorted",
     "random_pixels",
-    "random_pixels_staged",
+    "moved_pixels",
     "shuffled_pixels",
     "gaussian",
     "corrupt_labels",
@@ -101,7 +101,7 @@ def _tasks() -> Iterator[Task]:
     yield Task("data", "files and packs", 9, partial(v3, "measure_decoded", 128))
     for op in OPS:
         yield Task("bandwidth", op, 3, partial(bandwidth, op))
-    yield Task("sanitizer", "random_pixels_staged", 5, sanitizer)
+    yield Task("sanitizer", "moved_pixels", 5, sanitizer)
 
 
 def _device() -> Any:
@@ -214,7 +214,7 @@ def sanitizer() -> Found:
     """The values of the CUDA kernel once more, with every access to memory checked."""
     if shutil.which("compute-sanitizer") is None:
         return {"skipped": "compute-sanitizer is not on PATH"}
-    child = [sys.executable, "-m", "benchmarks.gpu_tasks", "values: random_pixels_staged", "/dev/null"]
+    child = [sys.executable, "-m", "benchmarks.gpu_tasks", "values: moved_pixels", "/dev/null"]
     command = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", *child]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = (done.stdout.strip().splitlines() or [""])[-1]

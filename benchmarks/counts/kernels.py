@@ -17,7 +17,7 @@ from rethink_fast.env import cores, version_of
 from . import FOLDER, Part, Unavailable
 
 CAPABILITIES = (80, 90, 100)
-CUDA_KERNEL = "random_pixels of CUDA C++"
+CUDA_KERNEL = "moved_pixels of CUDA C++"
 
 
 def nvcc() -> str | None:
@@ -47,12 +47,16 @@ def compiled(capability: int, cases: list[str]) -> dict[str, dict[str, dict[str,
 
 
 def cuda_cubin(capability: int, folder: Path) -> Path:
-    """random_pixels.cuh, for one and three channels, compiled by nvcc."""
-    arguments = "uint8_t*, const uint8_t*, const int64_t*, Key, uint32_t, uint32_t"
+    """moved_pixels.cuh, in every form, compiled by nvcc."""
+    rest = "const uint8_t*, const int64_t*, const int64_t*, const uint32_t*, Key, uint32_t, uint32_t, uint32_t"
     source, cubin = folder / f"instances{capability}.cu", folder / f"instances{capability}.cubin"
     source.write_text(
-        '#include "cuda/random_pixels.cuh"\nnamespace rethink_fast {\n'
-        + "".join(f"template __global__ void random_pixels_kernel<{c}>({arguments});\n" for c in (1, 3))
+        '#include "cuda/moved_pixels.cuh"\nnamespace rethink_fast {\n'
+        + "".join(
+            f"template __global__ void moved_pixels_kernel<{type}, {table}>({type}*, {rest});\n"
+            for type in ("BFloat16", "float")
+            for table in ("false", "true")
+        )
         + "}\n"
     )
     command = [str(nvcc()), "-O3", "-std=c++17", f"-arch=sm_{capability}", f"-I{FOLDER.parents[1] / 'csrc'}"]

@@ -20,7 +20,7 @@ for name in ("_native", "_native_cuda"):
         raise OSError(native.load(name).why)
 images, index = torch.zeros(2, 9, 9, 3, dtype=torch.uint8), torch.tensor([3, 2**62])
 made = torch.ops.rethink_fast.random_pixels(images, index, 5)
-has = torch._C._dispatch_has_kernel_for_dispatch_key("rethink_fast::random_pixels_staged", "CUDA")
+has = torch._C._dispatch_has_kernel_for_dispatch_key("rethink_fast::moved_pixels", "CUDA")
 print(hashlib.sha256(made.numpy().tobytes()).hexdigest()[:12], has)
 """
 """Loads both libraries, computes something with the first, and looks for what the second registers."""
@@ -49,7 +49,7 @@ def load(python: Path, folder: Path) -> tuple[str, str]:
     if done.returncode:
         return "", next(line for line in done.stderr.splitlines() if re.match(r"\w+Error: ", line))
     digest, registered = done.stdout.split()
-    return digest, "" if registered == "True" else "random_pixels_staged is not registered for CUDA"
+    return digest, "" if registered == "True" else "moved_pixels is not registered for CUDA"
 
 
 def crosswise(pythons: dict[str, Path], folder: Path) -> list[str]:

@@ -26,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import rng
-from . import triton_gaussian
+from . import native, triton_gaussian
 from .triton_rng import key
 from .triton_values import Plan, augmentation, image_words, sources, values
 from .triton_whitening import _statistics_kernel, image_statistics, inverse_deviation, moments, unit_range
@@ -162,6 +162,9 @@ def prepare(
         normalisation == "whiten",
     )
     batch = rows.numel()
+    if plan.moves_alone and images.is_cuda and native.load("_native_cuda").usable:
+        shared = corruption == "shuffled_pixels"
+        return torch.ops.rethink_fast.moved_pixels(images, rows, index, shared, seed, dtype).permute(0, 3, 1, 2)
     out = torch.empty((batch, *size, plan.channels), dtype=dtype, device=images.device)
     if out.numel():
         _launch(out, images.contiguous(), rows.contiguous(), index.contiguous(), mean, std, seed, epoch, plan)

@@ -84,6 +84,13 @@ class Plan:
         return self.moves and not self.rotation
 
     @property
+    def moves_alone(self) -> bool:
+        """Whether whole images of RGB are moved and scaled to [-1, 1], and large: what csrc/cuda is for."""
+        whole = (self.height, self.width) == (self.window_height, self.window_width) and self.whole_window
+        still = not (self.augments or self.whiten)
+        return self.moves and whole and still and self.channels == 3 and self.parts > 1
+
+    @property
     def whole_window(self) -> bool:
         return (self.window_height, self.window_width) == (self.out_height, self.out_width)
 

@@ -65,7 +65,7 @@ def test_no_list_of_the_ops_lacks_one() -> None:
     called_singly = {"shuffled_pixels", "random_pixels", "gaussian", "max_pool_gradient"}
     assert set(kernels.data_path(CPU, distorts=True)) | called_singly == set(kernels.SCHEMAS) == set(kernels.FAKES)
     assert set(kernels.SCHEMAS) - {"order", "resize"} == set(kernels.TRITON)
-    assert {*gpu_tasks.OPS} == {case.op for case in gpu_cases.cases()} == {*kernels.TRITON, "random_pixels_staged"}
+    assert {*gpu_tasks.OPS} == {case.op for case in gpu_cases.cases()} == {*kernels.TRITON, "moved_pixels"}
     assert set(gpu_cases.REFERENCES) >= set(kernels.TRITON)
 
 

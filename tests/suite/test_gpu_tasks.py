@@ -181,7 +181,7 @@ def test_an_op_that_is_missing_is_a_fault_where_it_could_be_built(
     nvcc: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: nvcc)
-    line = {"status": "done", "found": {"wrong": {"random_pixels_staged": {"build": "no such op"}}}}
+    line = {"status": "done", "found": {"wrong": {"moved_pixels": {"build": "no such op"}}}}
     assert bool(gpu_report.fault(line)) == (nvcc is not None)
     line["found"] = {"rows": [{"case": "op", "wrong": {"graph": "7 of 9 values differ"}}]}
     assert "7 of 9" in gpu_report.fault(line)
