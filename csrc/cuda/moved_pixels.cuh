@@ -47,6 +47,14 @@ static inline uint32_t shared_word(uint32_t at) {
 static inline void set_shared_word(uint32_t at, uint32_t value) { std::memcpy(host_shared + at, &value, sizeof(value)); }
 #endif
 
+// Keeps a value in its register: the compiler would rather make it again at every pixel.
+RF_HD uint32_t opaque(uint32_t value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 // The lower word of high:low shifted right by `bits` modulo 32.
 RF_HD uint32_t shifted(uint32_t low, uint32_t high, uint32_t bits) {
 #if defined(__CUDA_ARCH__)
@@ -124,7 +132,7 @@ RF_HD Stage make_stage(const uint8_t* image, uint32_t stage, uint32_t staged) {
 
 // Puts where the `count` pixels from `start` on come from into the tile, in the top bits of a word, as one lane.
 RF_HD void walk_tile(const TopBijection& bijection, uint32_t tile, uint32_t start, uint32_t count, uint32_t lane) {
-  const uint32_t next = kWarp << bijection.up, end = tile + count * 4;
+  const uint32_t next = opaque(kWarp << bijection.up), end = tile + count * 4;
   uint32_t at = tile + lane * 4, fresh = (start + lane) << bijection.up, x = fresh;
   while (at < end) {
     x = step(bijection, x);
@@ -263,12 +271,6 @@ RF_HD void write_tile(T* to, uint32_t tile, uint32_t elements, uint32_t lane) {
 }
 
 #if defined(__CUDACC__)
-
-// Keeps a value in its register: the compiler would rather make it again from the thread's index at every pixel.
-__device__ __forceinline__ uint32_t opaque(uint32_t value) {
-  asm volatile("" : "+r"(value));
-  return value;
-}
 
 // out: T [B, n, 3]. images: uint8 [M, n, 3], of which image b is number rows[b]. index: of the samples.
 // table: of the sources, filled, where kTable; else key is of the draws. staged: bytes of an image in shared memory.

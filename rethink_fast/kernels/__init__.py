@@ -4,6 +4,7 @@
     CPU    | csrc/cpu, compiled into rethink_fast/_native.so               | it was built (see native.py)
     CUDA   | csrc/cuda, compiled into rethink_fast/_native_cuda.so         | it was built and holds the op
     CUDA   | the Triton kernel in kernels/triton_<stem>.py                 | otherwise
+    CUDA   | csrc/cuda, for whole images that `prepare` only moves         | it was built; the values are the same
     any    | the reference in plain torch, next to the public function     | nothing above serves
 
 The public functions (corruptions/, data/preprocess.py) check their arguments and call torch.ops.rethink_fast.<op>.
@@ -141,12 +142,16 @@ _library = _register()
 def backend(name: str, device: torch.device) -> str:
     """Return what runs an op on a device: "C++ (avx512)", "cuda C++", "triton", or "torch" for the plain reference.
 
+    "triton and cuda C++" for what Triton launches or hands to the compiled library.
+
     name: of SCHEMAS. "order" has no tensor to choose a device by, and runs on the CPU for any.
     """
     if device.type == "cuda" and name != "order":
         if not _has_kernel(name, "CUDA"):
             return "torch"
-        return "triton" if name in _by_triton else "cuda C++"
+        if name not in _by_triton:
+            return "cuda C++"
+        return "triton and cuda C++" if name == "prepare" and native.load("_native_cuda").usable else "triton"
     compiled = native.load("_native").usable if name == "order" else _has_kernel(name, "CPU")
     return f"C++ ({native.instruction_set()})" if compiled else "torch"
 

@@ -1,11 +1,13 @@
 """gaussian on CUDA: each image replaced by normal noise, a function of (seed, index).
 
 Formula: element e of an image is mean[c] + std[c] * deviate e % 2 of word e // 2, with c = e % C; see CONTRACT.md.
-Layout: float32 [B, H, W, C], contiguous. A lane evaluates one draw, four words, and writes the eight elements that
-follow one another from it, as two stores of 16 bytes.
-Roofline: 4 bytes written an element and none read. Derived for an H200, not yet measured: 25 instructions an element
-counted on sm_90 and 33 allowed at 85 % of the copy bandwidth (see triton_preprocess.py); of the four special functions
-of a pair, 16 a clock and SM, 85 % takes half.
+Layout: [B, H, W, C], contiguous: float32 in pixel units for the op, either type scaled to [-1, 1] for `prepare`.
+A lane evaluates one draw, four words, and makes the eight elements that follow one another from it. A program makes
+TILES tiles with one scaling: a lane's channels in the next tile are the same, turned.
+Roofline: 4 or 2 bytes written an element and none read. Instructions an element counted on sm_90: 20 into bfloat16 at
+299 x 299, whose odd images start between words and are written by the element, and 16.4 at 224 x 224 (28 and 25
+before the scaling was shared). Measured on an H100, see triton_preprocess.py: 34.1 us for 128 x 299 x 299 x 3 in
+bfloat16, 83 % of the copy bandwidth; of the special functions, four a pair and 16 a clock and SM, that takes half.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, assignment"

@@ -2,7 +2,7 @@
 
 Formula: `philox`, `permute` and `normals` of rng.py, word for word; the words are uint32 and wrap by themselves.
 Cost in instructions of sm_90, read in the compiled kernels: 10 rounds of two wide multiplies and two LOP3 for four
-words; 6 rounds of IMAD, SHF and LOP3 for one step of a permutation's walk; 28 an element for a deviate in place.
+words; 6 rounds of IMAD, SHF and LOP3 for one step of a permutation's walk; 11 an element for a deviate and its draw.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

@@ -81,7 +81,11 @@ def test_backends_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are registered without a GPU, so that what would run is known without one."""
     gpu, registered = torch.device("cuda"), kernels._has_kernel
     if kernels._by_triton:
-        assert kernels.backend("prepare", gpu) == "triton"
+        with monkeypatch.context() as patch:
+            for usable, name in ((False, "triton"), (True, "triton and cuda C++")):
+                patch.setattr(kernels.native, "load", lambda _, usable=usable: kernels.native.Status(usable, ""))
+                assert kernels.backend("prepare", gpu) == name
+                assert kernels.backend("gaussian", gpu) == "triton"
         assert kernels.data_path(gpu)["resize"] == "DALI"
         assert kernels.data_path(gpu, distorts=True)["preprocess_distorted"] == "triton"
         monkeypatch.setattr(kernels, "_by_triton", set())

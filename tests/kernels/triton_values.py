@@ -291,6 +291,26 @@ def test_the_epoch_is_read_by_the_kernels_alone(size: int) -> None:
         preprocess_reference(*given)
 
 
+def test_what_csrc_cuda_is_for() -> None:
+    """Large whole images of RGB that are moved, not augmented and not whitened."""
+    stored, whole, size = (299, 299, 3), (0, 0, 299, 299), (299, 299)
+    still = False, False, False, False
+    for corruption in CORRUPTIONS:
+        moved = corruption in ("shuffled_pixels", "random_pixels")
+        assert triton_preprocess._plan(stored, whole, corruption, size, *still).moves_alone == moved
+        for stage in range(4):
+            stages = (stage == 0, stage == 1, stage == 2, stage == 3)
+            cut = (256, 256) if stage == 0 else size
+            assert not triton_preprocess._plan(stored, whole, corruption, cut, *stages).moves_alone
+        for image, window, cut in (
+            ((299, 299, 1), whole, size),
+            ((300, 299, 3), whole, size),
+            (stored, whole, (256, 256)),
+            ((32, 32, 3), (0, 0, 32, 32), (32, 32)),
+        ):
+            assert not triton_preprocess._plan(image, window, corruption, cut, *still).moves_alone
+
+
 def test_prepare_an_empty_batch() -> None:
     out, expected = prepare_both((2, 5, 5, 3), [0, 0, 5, 5], [5, 5], "", "unit_range", batch=0)
     assert torch.equal(out, expected)
