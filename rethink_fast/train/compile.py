@@ -58,6 +58,8 @@ def _warm_up(setup: RunContext, lazy: bool) -> float:
                 step.score(loader, loader.warmup_batch(size))
                 if loader is train and step.statistics:
                     step.observe(loader, loader.warmup_batch(size))
+    if setup.device.type == "cuda":
+        setup.fit_optimizer()  # torch loads cuSOLVER at its first call
     if not step.steps_per_graph and setup.device.type == "cuda" and not setup.ranks.is_distributed:
         step.steps_per_graph = _choose_steps_per_graph(setup, sizes[0])
     step.load_state(state)
