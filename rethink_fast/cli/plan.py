@@ -32,6 +32,8 @@ BATCHES_IN_FLIGHT = 5
 RATE = Number(1e-6, 1e30)
 ADVICE = "name by --record the result.json of a run with --profile, or a record of make gpu-check"
 GPU_CHECK_SHAPE = {"bf16_matrix_tflop_per_s": RATE, "gpu": Maybe(str)}
+SOURCES_SHAPE = {"imagenet": {"sources": [{"source": str, "model": RATE, "combined": RATE}]}}
+"""Of Inception V3, where gpu-check has measured it."""
 PROFILED_SHAPE = {
     **RUN_SHAPE,
     **{"image_size": Number(1, 4096, whole=True), "batch_size": Number(1, 2**20, whole=True)},
@@ -55,7 +57,7 @@ class PlanOptions:
     data: Annotated[Path | None, PATH] = None
     """With own: its pack."""
     record: Annotated[Path | None, PATH] = None
-    """Measured rates: result.json of a run with --profile, or the record of make gpu-check (the peak alone)."""
+    """Measured rates: result.json of a run with --profile, or the record of make gpu-check (Inception V3, the peak)."""
     images_per_second: float | None = None
     """Images a second that one GPU trains with a loader that costs nothing."""
     loader_images_per_second: float | None = None
@@ -224,13 +226,14 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
         raise BadFile(path, "is not a record with a profile", ADVICE)
     try:
         schema.check(values, GPU_CHECK_SHAPE if is_check else PROFILED_SHAPE)
+        if is_check and "imagenet" in values:
+            schema.check(values, SOURCES_SHAPE)
         if not is_check:
             model_entry(values["model"])
     except ValueError as error:
         raise BadFile(path, str(error), ADVICE) from None
     if is_check:
-        measured = {"precision": "bf16", "peak": values["bf16_matrix_tflop_per_s"] * 1e12}
-        return measured, [f"{path} holds the matmul peak of a {values.get('gpu') or 'GPU'} and no rate of images"]
+        return _checked(path, values, dataset)
     if values["dataset"] != dataset:
         problem = f"--record {path} has the data set {values['dataset']}, the plan {dataset}"
         raise UserError(problem, "name another record", option="--record", value=path)
@@ -248,3 +251,15 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
     if values["data_source"] == "synthetic":
         notes.append(f"{path} was measured on synthetic images: its loader decoded nothing")
     return {name: value for name, value in measured.items() if value}, notes
+
+
+def _checked(path: Path, values: dict[str, Any], dataset: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a record of gpu-check measured: the peak, and for ImageNet the rates of Inception V3."""
+    gpu = values.get("gpu") or "GPU"
+    measured = {"precision": "bf16", "peak": values["bf16_matrix_tflop_per_s"] * 1e12}
+    if dataset != "imagenet" or "imagenet" not in values:
+        return measured, [f"{path} holds the matmul peak of a {gpu} and no rate of images"]
+    best = max(values["imagenet"]["sources"], key=lambda source: source["combined"])
+    rates = {"model rate": best["model"], "combined rate": best["combined"]}
+    note = f"{path} was measured on {gpu}, on images {best['source']}: reading files was not measured"
+    return {**measured, **rates, "model": "inception_v3", "size": 299}, [note]

@@ -92,6 +92,7 @@ def test_the_plan_in_the_docs_is_the_programs(
     shown = re.search(r"<!-- plan -->\n```\n\$ rethink-fast (.*?)\n(.*?)```\n<!-- /plan -->", readme, re.DOTALL)
     assert shown is not None
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert cli(*shown.group(1).split()) == 0
     assert capfd.readouterr().out == shown.group(2)
 
@@ -134,6 +135,21 @@ def test_a_gpu_check_record(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert values["floor"] == pytest.approx(values["work"] / 5e14 / 3600)
     assert "hours" not in values
     assert "A GPU" in notes[0]
+
+
+def test_a_gpu_check_record_with_inception_v3(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, sources = tmp_path / "gpu.json", [("resident", 5000.0, 4900.0), (".npy", 5000.0, 4000.0)]
+    found = [dict(zip(("source", "model", "combined"), source, strict=True)) for source in sources]
+    record = gpu_check_record([], 4000.0, 500.0, {"gpu": "A GPU"}) | {"imagenet": {"sources": found}}
+    path.write_text(json.dumps(record))
+    values, notes = planned(f"imagenet --gpus 2 --record {path}", capfd)
+    assert values["rate"] == 2 * 4900
+    assert values["evaluation"] == pytest.approx(1_331_167 / (2 * 3 * 5000))
+    assert "on images resident: reading files was not measured" in notes[0]
+    assert "hours" not in planned(f"mnist --record {path}", capfd)[0]
+    path.write_text(json.dumps(record | {"imagenet": {"sources": [{"source": "resident", "model": "fast"}]}}))
+    with pytest.raises(UserError, match="imagenet"):
+        estimate("imagenet", PlanOptions(record=path))
 
 
 @pytest.mark.parametrize(
