@@ -1,9 +1,10 @@
-"""Whether other work shared the processors while a run went on, so that its times are not those of the machine."""
+"""Whether other work shared the processors or the GPU while a run went on, so that its times are not the machine's."""
 
 from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,13 @@ def overloaded() -> str | None:
 
 
 class Contention:
-    """What the scheduler gave this process since the object was made."""
+    """What this process had of the machine since the object was made.
 
-    def __init__(self) -> None:
+    gpu: returns what shares the GPU now, with the number of `other_processes`; None on a CPU or where nothing says it.
+    """
+
+    def __init__(self, gpu: Callable[[], dict[str, Any] | None] = lambda: None) -> None:
+        self._gpu, self._gpu_start = gpu, gpu()
         self._load = load_average()
         self._threads = _threads()
         self._switches = _switches()
@@ -43,15 +48,19 @@ class Contention:
         load_start, load_end: load averages of one minute.
         processor_share: of the time that the threads ran or were ready to run, the part that they ran.
         involuntary_switches: how often a thread was preempted.
-        busy: whether processor_share is below ENOUGH.
+        gpu_start, gpu_end: what shared the GPU.
+        busy: whether processor_share is below ENOUGH, or other processes shared the GPU.
         """
-        share = self._share()
+        share, gpu = self._share(), (self._gpu_start, self._gpu())
+        shared = any(use is not None and use["other_processes"] for use in gpu)
         return {
             "load_start": self._load,
             "load_end": load_average(),
             "processor_share": share,
             "involuntary_switches": _switches() - self._switches,
-            "busy": None if share is None else share < ENOUGH,
+            "gpu_start": gpu[0],
+            "gpu_end": gpu[1],
+            "busy": True if shared else None if share is None else share < ENOUGH,
         }
 
     def _share(self) -> float | None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..contention import Contention
 from ..errors import UserError
 from ..stages import stage
 from ..train.checkpoint import Checkpoints
+from ..train.gpu_monitor import gpu_use
 from ..train.loop import StepProgress
 from ..train.profile import Profile
 from ..train.setup import RunContext
@@ -43,7 +45,7 @@ class RecordingCallback:
     ) -> None:
         self.setup, self.folder, self.screen, self.events = setup, folder, screen, events
         self.profile: Profile | None = None
-        self.contention = Contention()
+        self.contention = Contention(partial(gpu_use, setup.device))
         self.checkpoints = Checkpoints(folder.path)
         self._outcome: TrainState | None = None
         self._written = time.perf_counter()

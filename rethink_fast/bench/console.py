@@ -144,9 +144,12 @@ class ConsoleProgress(LiveLine):
         )
         contention = record["environment"]["contention"]
         if contention is not None and contention["busy"]:
+            uses = [use for use in (contention["gpu_start"], contention["gpu_end"]) if use is not None]
+            others = max((use["other_processes"] for use in uses), default=0)
+            shared = f" and other processes shared the GPU ({others});" if others else ";"
             self.print(
                 f"the machine was busy: in this session a thread that was ready to run had a processor for "
-                f"{percent(contention['processor_share'])} of its time; times of this run are unfit to compare"
+                f"{percent(contention['processor_share'])} of its time{shared} times of this run are unfit to compare"
             )
         self.print(f"record: {folder}")
 

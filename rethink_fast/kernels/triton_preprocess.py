@@ -7,16 +7,15 @@ Whole RGB images of a permutation without augmentation, scaled to [-1, 1], go to
 compiled, and gaussian without augmentation, scaled to [-1, 1], to triton_gaussian.py: the same values, faster.
 Roofline, bytes of traffic an element: 1 read and 2 (bfloat16) or 4 (float32) written; gaussian reads none. Whitening
 of an image above WHOLE_IMAGE elements reads it twice (the second time mostly from L2); noise is drawn twice instead.
-Measured on an H100 80GB HBM3 (132 SMs at 1.98 GHz, copy at 2,426 GB/s read plus written), 128 images into bfloat16
+Measured on an H100 80GB HBM3 (132 SMs at 1.98 GHz, copy at 2,429 GB/s read plus written), 128 images into bfloat16
 scaled to [-1, 1], from a cold L2, with the share of the copy bandwidth:
     kind                          299 x 299          224 x 224        limit
-    true                          45.2 us   94 %     24.5 us   97 %   memory
-    gaussian, triton_gaussian     34.1 us   83 %     18 - 20 us       memory, and special functions at half their rate
-    shuffled_pixels, moved_pixels 61.8 us   69 %     31.0 us   77 %   at 299, a fifth of the image fetched from L2
-    random_pixels, moved_pixels   83.1 us   51 %     40.8 us   58 %   the walk's integer instructions
+    true                          45.4 us   93 %     24.3 us   98 %   memory
+    gaussian, triton_gaussian     33.4 us   85 %     17.4 us   91 %   memory, and special functions at half their rate
+    shuffled_pixels, moved_pixels 63.9 us   66 %     31.5 us   76 %   at 299, a fifth of the image fetched from L2
+    random_pixels, moved_pixels   85.5 us   50 %     41.7 us   57 %   the walk's integer instructions
     shuffled_pixels here         120.5 us   35 %     63.4 us   38 %   sectors of L2, 32 bytes for a pixel's 3
     random_pixels here           217.5 us   20 %    110.2 us   22 %   the same, and 6.5 steps of the walk a pixel
-The three in other files were timed as prototypes of the same code, before it was made part of this package.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

@@ -64,6 +64,24 @@ def gpu_state(device: torch.device) -> dict[str, Any]:
         return {"unavailable": str(error)}
 
 
+def gpu_use(device: torch.device) -> dict[str, Any] | None:
+    """Return what shares a GPU and holds its clocks back, now; None on a CPU, or where NVML does not say.
+
+    other_processes: that compute on it. This one must: NVML lists it too, in a container by another number.
+    throttle_reasons: in words.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        with _nvml(device) as (nvml, handle):
+            processes = len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+            bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+            reasons = [words for name, words in REASONS.items() if bits & _bit(nvml, name)]
+    except Exception:
+        return None
+    return {"other_processes": processes - 1, "throttle_reasons": reasons} if processes else None
+
+
 class ClockSampler:
     """A context in which the clock of a GPU can be read, next to each sample of a timing."""
 

@@ -88,7 +88,7 @@ def test_the_record_has_the_documented_schema(finished: Path) -> None:
     assert datetime.fromisoformat(record["started_at"]).tzinfo == timezone.utc
     assert record["started_at"] <= record["ended_at"]
     assert set(record["environment"]["contention"]) == {
-        *("load_start", "load_end", "processor_share", "involuntary_switches", "busy"),
+        *("load_start", "load_end", "processor_share", "involuntary_switches", "gpu_start", "gpu_end", "busy"),
     }
     assert record["backend"] == kernels.data_path(torch.device("cpu"))
     assert record["time_to_memorize"]["accuracy>=1.0"]["epochs"] == record["epochs"]

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rethink_fast.train.gpu_monitor import ClockSampler, PowerMonitor, gpu_state
+from rethink_fast.contention import Contention
+from rethink_fast.train.gpu_monitor import ClockSampler, PowerMonitor, gpu_state, gpu_use
 
 GPU = torch.device("cuda")
 
@@ -24,7 +25,7 @@ class Nvml(SimpleNamespace):
     nvmlClocksEventReasonGpuIdle, nvmlClocksEventReasonSwPowerCap, nvmlClocksEventReasonHwSlowdown = 1, 4, 8
 
     def __init__(self) -> None:
-        super().__init__(opened=0, energy=0, counts_energy=True)
+        super().__init__(opened=0, energy=0, counts_energy=True, processes=["this one"])
 
     def nvmlInit(self) -> None:
         self.opened += 1
@@ -47,6 +48,9 @@ class Nvml(SimpleNamespace):
             raise self.NVMLError
         self.energy += 50_000
         return int(self.energy)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[str]:
+        return list(self.processes)
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return "570.1"
@@ -75,6 +79,22 @@ def test_the_state_of_a_gpu(nvml: Nvml) -> None:
     numbers = {"sm_mhz": 1500, "memory_mhz": 2600, "celsius": 40, "watts": 300, "power_limit_watts": 700}
     assert state == {"driver": "570.1", **numbers}
     assert nvml.opened == 0
+
+
+def test_others_on_a_gpu_make_a_run_busy(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"other_processes": 0, "throttle_reasons": ["idle", "power cap"]}
+    assert gpu_use(GPU) == alone
+    contention = Contention(lambda: gpu_use(GPU))
+    assert contention.as_dict()["gpu_end"] == alone
+    assert contention.as_dict()["busy"] is not True
+    nvml.processes = ["this one", "another"]
+    facts = contention.as_dict()
+    assert (facts["gpu_start"], facts["gpu_end"], facts["busy"]) == (alone, {**alone, "other_processes": 1}, True)
+    nvml.processes = []  # where NVML may not list processes
+    assert gpu_use(GPU) is None
+    assert gpu_use(torch.device("cpu")) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpu_use(GPU) is None
 
 
 def test_a_clock_without_the_harmless_reasons(nvml: Nvml) -> None:
