@@ -6,8 +6,8 @@ Layout: gradients and offsets [B, C, oh, ow] with channels innermost in memory; 
 four pixels (2i, 2j) to (2i + 1, 2j + 1) of eight channels: the four windows that touch them are read once, where one
 pixel at a time reads sixteen.
 Roofline: 2 bytes written a pixel, and 3 read a window, in bfloat16. Measured on an H100, for the three largest pools of
-Inception V3 in batches of 128: 170, 120 and 46 us, 110 to 118 % of the bandwidth of a copy. Inductor's kernel, one pixel
-a thread with the places as 64-bit integers, took 1,677, 1,211 and 438 us.
+Inception V3 in batches of 128: 170, 120 and 46 us, 110 to 118 % of the bandwidth of a copy. Inductor's kernel, one
+pixel a thread with the places as 64-bit integers, took 1,677, 1,211 and 438 us.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

@@ -154,7 +154,8 @@ def test_the_libraries_of_the_optimizer_are_loaded_off_the_training_clock(
     cuda: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = cuda(made(**WAYS["seven batches"]))
-    calls, real = [], RunContext.fit_optimizer
+    calls: list[None] = []
+    real = RunContext.fit_optimizer
     monkeypatch.setattr(RunContext, "fit_optimizer", lambda setup: calls.append(real(setup)))
     before = setup.step.state()
     warm_up(setup)
