@@ -7,7 +7,7 @@ TILES tiles with one scaling: a lane's channels in the next tile are the same, t
 Roofline: 4 or 2 bytes written an element and none read. Instructions an element counted on sm_90: 20 into bfloat16 at
 299 x 299, whose odd images start between words and are written by the element, and 16.4 at 224 x 224 (28 and 25
 before the scaling was shared). Measured on an H100, see triton_preprocess.py: 33.4 us for 128 x 299 x 299 x 3 in
-bfloat16, 85 % of the copy bandwidth; of the special functions, four a pair and 16 a clock and SM, that takes half.
+bfloat16, 84 % of the copy bandwidth; of the special functions, four a pair and 16 a clock and SM, that takes half.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, assignment"

@@ -11,7 +11,7 @@ Measured on an H100 80GB HBM3 (132 SMs at 1.98 GHz, copy at 2,429 GB/s read plus
 scaled to [-1, 1], from a cold L2, with the share of the copy bandwidth:
     kind                          299 x 299          224 x 224        limit
     true                          45.4 us   93 %     24.3 us   98 %   memory
-    gaussian, triton_gaussian     33.4 us   85 %     17.4 us   91 %   memory, and special functions at half their rate
+    gaussian, triton_gaussian     33.4 us   84 %     17.4 us   91 %   memory, and special functions at half their rate
     shuffled_pixels, moved_pixels 63.9 us   66 %     31.5 us   76 %   at 299, a fifth of the image fetched from L2
     random_pixels, moved_pixels   85.5 us   50 %     41.7 us   57 %   the walk's integer instructions
     shuffled_pixels here         120.5 us   35 %     63.4 us   38 %   sectors of L2, 32 bytes for a pixel's 3
