@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .max_pool import STRIDE, WINDOW
 
@@ -17,6 +16,10 @@ GPU_OPTIONS = {"combo_kernels": True, "realize_reads_threshold": 16}
 """Of Inductor. Small kernels that do not depend on each other are combined. What is computed from up to 16 tensors is
 computed again by each kernel that reads it, such as the sum of the gradients of several branches behind a ReLU, which
 both kernels of batch norm's gradient read: Inductor's default, 4, writes it to memory, in float32."""
+
+GRADIENT = torch.ops.aten.max_pool2d_with_indices_backward.default
+OURS = [[WINDOW] * 2, [STRIDE] * 2, [0, 0], [1, 1], False]
+"""Window, stride, padding, dilation and ceil_mode of the max-pooling that has a kernel for its gradient."""
 
 CACHE_TAG = f"rethink_fast {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}"
 """Part of the key of torch's compile caches on disk, whose own keys hold neither decompositions nor lowerings: code
@@ -47,37 +50,42 @@ def inductor_for_gpu(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     from torch._inductor.decomposition import select_decomp_table
 
     decompositions = _Decompositions(select_decomp_table())
-    pool = torch.ops.aten.max_pool2d_with_indices
-    decompositions[pool.default] = _max_pool_by(decompositions[pool.default])
-    decompositions[torch.ops.aten.max_pool2d_with_indices_backward.default] = _max_pool_gradient
+    decompositions.pop(GRADIENT, None)
     inner = _tagged(compile_fx_inner)  # called for the gradient too, after this function has returned
-    options: dict[str, Any] = {"config_patches": GPU_OPTIONS, "decompositions": decompositions}
+    patches = GPU_OPTIONS | {"joint_custom_pre_pass": _max_pool_pass()}
+    options: dict[str, Any] = {"config_patches": patches, "decompositions": decompositions}
     return _tagged(compile_fx)(graph, inputs, inner_compile=inner, **options)
 
 
-def _max_pool_by(inductors: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the decomposition of max-pooling that gives the place of a window's largest value in the window, int8.
+def _max_pool_pass() -> Any:
+    """Return the pass over a graph that gives max-pooling's gradient to our kernel.
 
-    Inductor keeps that too, but turns it into a place in the image, int64, for each pixel of the gradient from each
-    window that the pixel may be in.
-
-    inductors: its own decomposition, for all but windows of 3 x 3 every 2 pixels.
+    Inductor keeps the place of a window's largest value in the window, int8, but its gradient reads places in the
+    image, int64, for each pixel from each window that it may be in. Other windows than 3 x 3 every 2 pixels stay.
     """
+    from torch._inductor.custom_graph_pass import CustomGraphPass
+    from torch._inductor.inductor_prims import _low_memory_max_pool_offsets_to_indices
 
-    def max_pool(x: Tensor, window: list[int], *others: Any) -> Any:
-        if (window, *others) != ([WINDOW] * 2, [STRIDE] * 2):
-            return inductors(x, window, *others)
-        return torch.ops.prims._low_memory_max_pool_with_offsets(x, window, *others, [0, 0], [1, 1], False)
+    class MaxPoolGradient(CustomGraphPass):
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            for node in graph.find_nodes(op="call_function", target=GRADIENT):
+                gradient, x, *window, places = node.args
+                is_ours = window == OURS and x.meta["val"].dim() == 4
+                if is_ours and places.target == _low_memory_max_pool_offsets_to_indices:
+                    offsets, size = places.args[0], x.meta["val"].shape[-2:]
+                    op = torch.ops.rethink_fast.max_pool_gradient.default
+                    with graph.inserting_before(node):
+                        by_kernel = graph.call_function(op, (gradient, offsets, *size))
+                    with node.meta["val"].fake_mode:
+                        value = op(gradient.meta["val"], offsets.meta["val"], *size)
+                    by_kernel.meta = {**node.meta, "val": value}
+                    node.replace_all_uses_with(by_kernel)
+                    graph.erase_node(node)
 
-    return max_pool
+        def uuid(self) -> str:
+            return CACHE_TAG
 
-
-def _max_pool_gradient(gradient: Tensor, x: Tensor, *others: Any) -> Any:
-    """Decompose the gradient of what _max_pool_by has decomposed; Inductor gathers that of other windows."""
-    places = others[-1]
-    if places.dtype != torch.int8:
-        return NotImplemented
-    return torch.ops.rethink_fast.max_pool_gradient(gradient, places, *x.shape[-2:])
+    return MaxPoolGradient()
 
 
 class _Decompositions(dict[Any, Any]):
