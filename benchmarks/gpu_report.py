@@ -82,7 +82,7 @@ def table(rows: list[Row], copy_gb_per_s: float) -> str:
         share = rate / copy_gb_per_s
         target = "" if row.target is None else f"{row.target:.0%} {'met' if share >= row.target else 'no'}"
         times = "  ".join(f"{value:8.1f}" for value in row.microseconds)
-        lines.append(f"{row.case:{width}}  {times}  {rate:6.0f}  {share:7.0%}  {target:6}  {values}")
+        lines.append(f"{row.case:{width}}  {times}  {rate:6.0f}  {share:7.1%}  {target:6}  {values}")
     return "\n".join(lines)
 
 

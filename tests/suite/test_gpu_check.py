@@ -119,8 +119,8 @@ def test_clocks_are_unknown_without_nvml() -> None:
 def test_table() -> None:
     header, fast, slow, broken = table(ROWS, copy_gb_per_s=3200.0).splitlines()
     assert header.split()[:2] == ["case", "us"]
-    assert fast.split() == ["fast", "1.0", "0.9", "1.1", "3000", "94%", "85%", "met", "right"]
-    assert slow.split() == ["slow", "1.0", "0.9", "1.1", "1000", "31%", "60%", "no", "right"]
+    assert fast.split() == ["fast", "1.0", "0.9", "1.1", "3000", "93.8%", "85%", "met", "right"]
+    assert slow.split() == ["slow", "1.0", "0.9", "1.1", "1000", "31.2%", "60%", "no", "right"]
     assert broken.endswith("graph: 7 of 9 values differ")
 
 
