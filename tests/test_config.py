@@ -122,11 +122,12 @@ def test_a_recipe_holds_values_that_the_options_take(name: str, model: str, imag
 
 
 def test_the_fast_recipe_is_the_last_that_has_enough_images() -> None:
-    small, large = FAST["alexnet_small"]
-    for images, expected in ((100, small), (large.least - 1, small), (large.least, large), (1_281_167, large)):
+    small, middle, large = FAST["alexnet_small"]
+    borders = [(middle.least - 1, small), (middle.least, middle), (large.least - 1, middle), (large.least, large)]
+    for images, expected in ((100, small), *borders, (1_281_167, large)):
         assert fast_recipe("alexnet_small", images) is expected
     run = Run("cifar10", model=Model("alexnet_small"), train=Train(recipe="fast"))
-    for limit, expected in ((1_000, small), (None, large), (10**7, large)):
+    for limit, expected in ((1_000, small), (10_000, middle), (None, large), (10**7, large)):
         chosen = resolve(replace(run, data=Data(max_samples=limit)), on_gpu=True, cores=1).train
         assert chosen.batch_size == expected.options["batch_size"] != 128
     assert all(entries[0].least == 0 for entries in FAST.values())

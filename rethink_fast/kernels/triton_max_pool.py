@@ -1,7 +1,7 @@
 """The gradient of max-pooling, windows of 3 x 3 every 2 pixels, on CUDA.
 
-Formula: an input pixel gets the gradients of the windows whose largest value it was; sums in float32, in the order of
-the reference, train/max_pool.py.
+Formula: an input pixel gets the gradients of the windows whose largest value it was; sums in float32, of float64 in
+float64, in the order of the reference, train/max_pool.py.
 Layout: gradients and offsets [B, C, oh, ow] with channels innermost in memory; result channels_last. A thread makes the
 four pixels (2i, 2j) to (2i + 1, 2j + 1) of eight channels: the four windows that touch them are read once, where one
 pixel at a time reads sixteen.
@@ -27,7 +27,8 @@ BLOCK = 1024
 def _window(gradient_ptr, offsets_ptr, place, inside):
     """The gradient of each window, and which of its nine pixels was the largest; -1 outside."""
     offset = tl.load(offsets_ptr + place[1], mask=inside, other=-1)
-    return tl.load(gradient_ptr + place[0], mask=inside, other=0.0).to(tl.float32), offset
+    gradient = tl.load(gradient_ptr + place[0], mask=inside, other=0.0)
+    return gradient if gradient.dtype == tl.float64 else gradient.to(tl.float32), offset
 
 
 @triton.jit

@@ -22,9 +22,10 @@ def max_pool_gradient_reference(gradient: Tensor, offsets: Tensor, height: int, 
     offsets: int8 [B, C, oh, ow], the place of the largest value in its window, 0 to 8 by rows.
     """
     batch, channels, rows, columns = gradient.shape
-    out = torch.zeros((batch, channels, height, width), device=gradient.device)
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    out = torch.zeros((batch, channels, height, width), dtype=dtype, device=gradient.device)
     for place in range(WINDOW**2):
         y, x = divmod(place, WINDOW)
         pixels = out[:, :, y : y + STRIDE * rows : STRIDE, x : x + STRIDE * columns : STRIDE]
-        pixels += torch.where(offsets == place, gradient.float(), 0.0)
+        pixels += torch.where(offsets == place, gradient.to(dtype), 0.0)
     return out.to(gradient.dtype, memory_format=torch.channels_last)

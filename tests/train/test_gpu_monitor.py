@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -81,12 +82,13 @@ def test_the_state_of_a_gpu(nvml: Nvml) -> None:
     assert nvml.opened == 0
 
 
-def test_others_on_a_gpu_make_a_run_busy(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_on_a_gpu_make_a_run_busy(nvml: Nvml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rethink_fast.contention.TASKS", tmp_path)  # nothing is known of the processors
     alone = {"other_processes": 0, "throttle_reasons": ["idle", "power cap"]}
     assert gpu_use(GPU) == alone
     contention = Contention(lambda: gpu_use(GPU))
     assert contention.as_dict()["gpu_end"] == alone
-    assert contention.as_dict()["busy"] is not True
+    assert contention.as_dict()["busy"] is None
     nvml.processes = ["this one", "another"]
     facts = contention.as_dict()
     assert (facts["gpu_start"], facts["gpu_end"], facts["busy"]) == (alone, {**alone, "other_processes": 1}, True)
