@@ -110,6 +110,12 @@ def _device() -> Any:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def _cifar10() -> Any:
+    from rethink_fast.data import DataOptions, load_dataset
+
+    return load_dataset("cifar10", DataOptions("auto", device=_device()))
+
+
 def _matrix_rate() -> float:
     import torch
 
@@ -147,11 +153,9 @@ def compile_v3(batch: int) -> Found:
 
 def compile_run(model: str, recipe: str) -> Found:
     """Compile the step of `memorize`."""
-    from rethink_fast.data import DataOptions, load_dataset
-
     from . import gpu_engine
 
-    dataset = load_dataset("cifar10", DataOptions("auto", device=_device()))
+    dataset = _cifar10()
     return _compile(gpu_engine.setup_of(gpu_engine.case_of(model, recipe), dataset, _device()))
 
 
@@ -179,22 +183,18 @@ def v3(function: str, batch: int) -> Found:
 
 def memorize(model: str, recipe: str) -> Found:
     """One run of gpu_engine."""
-    from rethink_fast.data import DataOptions, load_dataset
-
     from . import gpu_engine
 
-    dataset, rate = load_dataset("cifar10", DataOptions("auto", device=_device())), _matrix_rate()
+    dataset, rate = _cifar10(), _matrix_rate()
     run = asdict(gpu_engine.run_case(gpu_engine.case_of(model, recipe), dataset, _device(), rate))
     return {"run": run, "data_source": dataset.data_source, "notes": list(dataset.notes), "matrix_rate": rate}
 
 
 def sweep(model: Any, batch: int) -> Found:
     """Seconds and epochs to 99.9 % by learning rate, Adam with a linear schedule; None where it did not get there."""
-    from rethink_fast.data import DataOptions, load_dataset
-
     from . import gpu_engine
 
-    dataset = load_dataset("cifar10", DataOptions("auto", device=_device()))
+    dataset = _cifar10()
     runs = gpu_engine.sweep(
         model, batch, SWEEP[model][batch], dataset, _device(), epochs=SWEEP_EPOCHS[model], seconds=SWEEP_SECONDS
     )

@@ -117,7 +117,7 @@ FAST: dict[str, tuple[FastRecipe, ...]] = {
     "inception_small": (
         _fast(1_000, batch_size=20, optimizer="adam", lr=0.0003, epochs=16),
         _fast(5_000, batch_size=256, optimizer="adam", lr=0.002, epochs=30, least=3_000),
-        FastRecipe(50_000, {**PAPER, "lr": 0.1, "epochs": 51, **_SPEED}, least=20_000),
+        FastRecipe(50_000, {**RECIPES["paper"]["inception_small"], "epochs": 51, **_SPEED}, least=20_000),
     ),
     "inception_v3": (_fast(200, batch_size=32, optimizer="adam", lr=0.001, epochs=40),),
 }

@@ -3,10 +3,10 @@
 // reference.
 //
 // A random fetch of 3 bytes from L2 moves a sector of 32; from shared memory it costs two words. A block copies the
-// front of its image there (227 KB on Hopper; what is beyond is fetched from L2). Each warp then makes tiles of its
-// own, in three phases:
-// - walk: where each pixel comes from. Each lane walks a queue of its own, so that a warp takes about 2 steps of the
-//   walk a pixel at 299 x 299, where a block in lockstep takes 6.5. shuffled_pixels reads a table instead.
+// front of its image there (227 KB on Hopper; what is beyond is fetched from L2). Each warp then makes
+// separate tiles, in three phases:
+// - walk: where each pixel comes from. Each lane walks a separate queue, so that a warp takes about 2 steps of the walk
+//   a pixel at 299 x 299, where a block in lockstep takes 6.5. shuffled_pixels reads a table instead.
 // - fetch: the pixels, a word of the tile for each. All loads of a lane are in flight together.
 // - write: 16-byte stores of scaled elements.
 

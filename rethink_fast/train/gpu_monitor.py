@@ -47,6 +47,16 @@ def _bit(nvml: Any, reason: str) -> int:
     return int(getattr(nvml, f"nvmlClocksEventReason{reason}", 0))
 
 
+def _reasons(nvml: Any, handle: Any) -> set[str]:
+    """The names in REASONS of what holds the clocks back now."""
+    bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    return {name for name in REASONS if bits & _bit(nvml, name)}
+
+
+def _in_words(reasons: set[str]) -> list[str]:
+    return [words for name, words in REASONS.items() if name in reasons]
+
+
 def gpu_state(device: torch.device) -> dict[str, Any]:
     """Return driver, clocks, temperature, power and throttle reasons, now; {"unavailable": reason} without NVML."""
     try:
@@ -75,11 +85,10 @@ def gpu_use(device: torch.device) -> dict[str, Any] | None:
     try:
         with _nvml(device) as (nvml, handle):
             processes = len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))
-            bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-            reasons = [words for name, words in REASONS.items() if bits & _bit(nvml, name)]
+            reasons = _reasons(nvml, handle)
     except Exception:
         return None
-    return {"other_processes": processes - 1, "throttle_reasons": reasons} if processes else None
+    return {"other_processes": processes - 1, "throttle_reasons": _in_words(reasons)} if processes else None
 
 
 class ClockSampler:
@@ -146,7 +155,7 @@ class PowerMonitor:
             "energy_from": "samples of the power" if self._joules is None else "the GPU's energy counter",
             "mean_sm_mhz": statistics.fmean(self._mhz),
             "least_sm_mhz": min(self._mhz),
-            "throttle_reasons": [words for name, words in REASONS.items() if name in self._reasons],
+            "throttle_reasons": _in_words(self._reasons),
         }
 
     def _watch(self) -> None:
@@ -156,8 +165,7 @@ class PowerMonitor:
                 while True:
                     self._watts.append(nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
                     self._mhz.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-                    bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-                    self._reasons |= {name for name in REASONS if bits & _bit(nvml, name)}
+                    self._reasons |= _reasons(nvml, handle)
                     if self._stopped.wait(SAMPLE_SECONDS):
                         break
                 after = _joules(nvml, handle)

@@ -1,8 +1,4 @@
-"""Max-pooling in windows of 3 x 3 every 2 pixels, as a compiled step on a GPU has it: with a kernel for its gradient.
-
-Inductor keeps the place of each window's largest value as an int8 offset in the window, but its gradient reads places
-in the image, as 64-bit integers, for each pixel from each window that it may be in.
-"""
+"""The gradient of max-pooling in windows of 3 x 3 every 2 pixels: the reference of kernels/triton_max_pool.py."""
 
 from __future__ import annotations
 

@@ -150,19 +150,6 @@ def test_a_captured_run_is_the_eager_one(way: str, top5: bool, cuda: Moved, monk
     same(graphed, plain)
 
 
-def test_the_libraries_of_the_optimizer_are_loaded_off_the_training_clock(
-    cuda: Moved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    setup = cuda(made(**WAYS["seven batches"]))
-    calls: list[None] = []
-    real = RunContext.fit_optimizer
-    monkeypatch.setattr(RunContext, "fit_optimizer", lambda setup: calls.append(real(setup)))
-    before = setup.step.state()
-    warm_up(setup)
-    assert len(calls) == 1
-    assert all(torch.equal(value, before[name]) for name, value in setup.step.state().items())
-
-
 def test_a_network_with_an_auxiliary_head(cuda: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rethink_fast.train.setup.build_model", TwoHeads)
     plain = rates_as_tensors(made())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from rethink_fast.config import Model, Run, Train
+from rethink_fast.config import Data, Model, Run, Train
+from rethink_fast.data import DataOptions, load_dataset
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.models import build_model
+from rethink_fast.train.compile import warm_up
 from rethink_fast.train.optim import make_optimizer, optimizer_state
 from rethink_fast.train.preconditioner import DAMPING, SAMPLES, PreconditionedAdam
+from rethink_fast.train.setup import RunContext, build_run
+from tests.train import fake_cuda
 
 SIZE = (4, 4)
 
@@ -107,3 +113,24 @@ def test_a_step_without_gradients_changes_nothing() -> None:
     before = [parameter.detach().clone() for parameter in model.parameters()]
     preconditioned(model).step()
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RunContext], RunContext]]:
+    yield from fake_cuda.doubles(monkeypatch)
+
+
+def test_its_libraries_are_loaded_off_the_training_clock(
+    cuda: Callable[[RunContext], RunContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_dataset("cifar10", DataOptions("synthetic", max_samples=70, workers=1))
+    train = Train(optimizer="preconditioned-adam", lr=1e-3, batch_size=10, compile="off")
+    run = Run("cifar10", Data(max_samples=70), model=Model("mlp_1x512"), train=train)
+    setup = cuda(build_run(resolve(run, on_gpu=False, cores=1), data, torch.device("cpu")))
+    calls: list[None] = []
+    real = RunContext.fit_optimizer
+    monkeypatch.setattr(RunContext, "fit_optimizer", lambda setup: calls.append(real(setup)))
+    before = setup.step.state()
+    warm_up(setup)
+    assert len(calls) == 1
+    assert all(torch.equal(value, before[name]) for name, value in setup.step.state().items())
