@@ -7,9 +7,34 @@ pooling are what its parameter count implies; the constants are those of TensorF
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import initialise, pad_for_stride_2
+
+
+class ResponseNorm(nn.LocalResponseNorm):
+    """Local response normalization with the constants of TensorFlow's CIFAR-10 tutorial: [B, C, H, W] -> the same.
+
+    TensorFlow's depth_radius 4 and alpha 0.001 / 9: PyTorch counts 2 r + 1 channels and divides alpha by them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(size=9, alpha=0.001, beta=0.75, k=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        # Sums as a product with a banded matrix, and x ** -0.75 by square roots. On one core of an AMD EPYC, forward
+        # and backward on [128, 64, 14, 14] take 20 ms, against 123 ms of torch's average pooling over channels.
+        channels = torch.arange(x.shape[1])
+        band = (channels[:, None] - channels).abs() <= self.size // 2
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast("cpu", enabled=False):
+            weight = band[:, :, None, None].to(dtype) * (self.alpha / self.size)
+            scale = F.conv2d(x.to(dtype).square(), weight, torch.full((len(band),), self.k, dtype=dtype))
+        return x * (scale * scale.sqrt()).rsqrt()
 
 
 class _Module(nn.Module):
@@ -19,8 +44,7 @@ class _Module(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, out, 5, padding=2)
         self.pool = nn.MaxPool2d(3, 2)
-        # TensorFlow's depth_radius 4 and alpha 0.001 / 9: PyTorch counts 2 r + 1 channels and divides alpha by them.
-        self.norm = nn.LocalResponseNorm(size=9, alpha=0.001, beta=0.75, k=1.0)
+        self.norm = ResponseNorm()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.pool(pad_for_stride_2(self.conv(x).relu())))

@@ -14,7 +14,7 @@ from torch import nn
 
 from rethink_fast.errors import UserError
 from rethink_fast.models import MODELS, build_model
-from rethink_fast.models.alexnet import AlexNetSmall
+from rethink_fast.models.alexnet import AlexNetSmall, ResponseNorm
 from rethink_fast.models.inception import InceptionModule, InceptionSmall
 from rethink_fast.models.inception_v3 import InceptionV3
 from rethink_fast.models.layers import LAST_LAYER_STD, BatchNorm2d, pad_for_stride_2
@@ -213,7 +213,30 @@ def test_local_response_normalization_is_the_tutorials() -> None:
     # float64 on both sides: a sum of 9 terms, a few roundings and a power, far below 1e3 units of 2.2e-16.
     np.testing.assert_allclose(norm(torch.from_numpy(x)).numpy(), expected, rtol=1e3 * 2.2e-16)
     names = [type(m).__name__ for m in model.features[0].children()]
-    assert names == ["Conv2d", "MaxPool2d", "LocalResponseNorm"]
+    assert names == ["Conv2d", "MaxPool2d", "ResponseNorm"]
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_local_response_normalization_on_a_processor_is_torchs(dtype: torch.dtype, channels: int) -> None:
+    """By a product with a banded matrix, where torch pools over channels: values and gradients, under autocast too."""
+    x, up = 30 * channels_last(2, channels, 3, 3, dtype=dtype), channels_last(2, channels, 3, 3, dtype=dtype)
+    norm = ResponseNorm()
+    found = []
+    for forward in (norm, super(ResponseNorm, norm).forward):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = forward(leaf)
+        y.backward(up.to(y.dtype))
+        assert leaf.grad is not None
+        found.append((y.dtype, y.detach().double(), leaf.grad.double()))
+    (dtype_here, y_here, grad_here), (dtype_torch, y_torch, grad_torch) = found
+    assert dtype_here == dtype_torch
+    # Sums of at most 9 terms in another order, and roots for a power: far below 1e3 roundings; a gradient in bfloat16
+    # is rounded once more, and torch's squares are rounded to bfloat16 too.
+    rtol = 1e3 * 2.2e-16 if dtype == torch.float64 else 4 * 2**-8
+    torch.testing.assert_close(y_here, y_torch, rtol=rtol, atol=0)
+    torch.testing.assert_close(grad_here, grad_torch, rtol=rtol, atol=rtol * grad_torch.abs().max().item())
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "wrn_28_1"])
