@@ -39,7 +39,8 @@ def load(tree: Tree, options: DataOptions, row: SmallSet) -> Dataset:
     if test is not None and test.images.shape != train.images.shape:
         problem = f"has test images of {_size(test.images.shape)} and training images of {_size(train.images.shape)}"
         raise bad_path(tree.path, problem, "make them all one size")
-    return Dataset(row.name, f"jpeg {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
+    form = "png" if all(file.lower().endswith(".png") for file in images.train[1]) else "jpeg"
+    return Dataset(row.name, f"{form} {tree.kind} {tree.path.absolute()}", images.classes, train, test, images.notes)
 
 
 def _decode(

@@ -64,7 +64,7 @@ _RECORD = {
     **dict.fromkeys(
         ("seconds", "train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds"), Maybe(float)
     ),
-    **dict.fromkeys(("precision", "device", "model"), Maybe(str)),
+    **dict.fromkeys(("precision", "device", "model", "dataset", "data_source"), Maybe(str)),
     "recipe": Maybe({"overrides": [str]}),
     "environment": _ENVIRONMENT,
 }

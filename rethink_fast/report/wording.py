@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
+from ..data.registry import SMALL_SETS
 from ..text import number
 
 
@@ -116,11 +117,18 @@ def machines(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def deviations(values: dict[str, Any]) -> list[str]:
-    """Return how the runs differ from the paper's: by their scale, and where one is not of the recipe, each once."""
+    """Return how the runs differ from the paper's, each once: by their scale, in the pixels, and in the recipe."""
     sentences = dict.fromkeys(values["scale"]["deviations"])
-    for run in values["runs"].values():
-        record = run["record"]
-        changes = (record.get("recipe") or {}).get("overrides") if record is not None else None
+    records = [run["record"] for run in values["runs"].values() if run["record"] is not None]
+    for record in records:
+        row = SMALL_SETS.get(record.get("dataset") or "")
+        if row is not None and (record.get("data_source") or "").startswith("jpeg "):
+            compressed = (
+                f"{row.title} was read from JPEG files, so its pixels are not those of the official, uncompressed"
+            )
+            sentences[f"{compressed} files."] = None
+    for record in records:
+        changes = (record.get("recipe") or {}).get("overrides")
         if changes:
             sentences[f"{record['model']}: {', '.join(changes)}."] = None
     return list(sentences)

@@ -235,6 +235,13 @@ def test_class_folders(tmp_path: Path, packed: bool) -> None:
     assert images[rows][0, 0, 0, 0] == 10 * limited.train.index[0]
 
 
+def test_folders_of_png_are_named_so(tmp_path: Path) -> None:
+    """Those keep the official pixels, which JPEG files do not."""
+    image(tmp_path / "train" / "cat" / "1.png", 0)
+    image(tmp_path / "train" / "dog" / "1.PNG", 0)
+    assert opened(tmp_path).data_source == f"png folder {tmp_path}"
+
+
 def test_class_folders_without_test_images(tmp_path: Path) -> None:
     image(tmp_path / "train" / "cat" / "1.jpg", 0)
     image(tmp_path / "train" / "dog" / "1.jpg", 0)

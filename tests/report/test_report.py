@@ -25,7 +25,7 @@ from rethink_fast.markdown import bullets, heading, paragraph, table
 from rethink_fast.report import write_report
 from rethink_fast.report.html import page
 from rethink_fast.report.plots import picture, svg
-from rethink_fast.report.wording import caption
+from rethink_fast.report.wording import caption, deviations
 from rethink_fast.text import number
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -49,6 +49,7 @@ def made_up(task: Task, accuracy: float) -> Result:
     )
     record: dict[str, Any] = {
         "dataset": "cifar10",
+        "data_source": "jpeg tar cifar10.tar",
         "n_train": 50_000,
         "n_test": 10_000,
         "num_classes": 10,
@@ -103,6 +104,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_pixels_that_were_compressed_are_said() -> None:
+    def said(source: str) -> list[str]:
+        record = {"dataset": "cifar10", "data_source": source}
+        return deviations({"scale": {"deviations": []}, "runs": {"a": {"record": record}, "b": {"record": None}}})
+
+    official = "CIFAR-10 was read from JPEG files, so its pixels are not those of the official, uncompressed files."
+    assert said("jpeg tar cifar10.tar") == said("jpeg folder cifar10") == [official]
+    assert said("cifar10 binary cifar10") == []
+
+
 def test_every_verdict_is_said(folder: Path) -> None:
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     for said, colour in (("agrees", " good"), ("differs", " bad"), ("failed", " bad"), ("not run", "")):
@@ -112,6 +123,7 @@ def test_every_verdict_is_said(folder: Path) -> None:
     assert "the loss became NaN &lt;or&gt; infinite" in page
     assert "lr 0.01 in place of 0.1" in page
     assert "fewer &lt;images&gt;" in page
+    assert "CIFAR-10 was read from JPEG files" in page
     assert "lr 0.01 in place of 0.1" in text
 
 
