@@ -172,16 +172,16 @@ LAPTOP = Scale(
     },
     figure1_sizes={
         "inception_small": Size(
-            5120,
-            40,
+            3840,
+            32,
             128,
             "fp32",
             0.05,
             (0.0, 1.0),
-            expected_epochs=25,
+            expected_epochs=24,
             lr=0.08,
             schedule="linear",
-            eval_interval=4,
+            eval_interval=8,
             stand_in="inception_small_quarter",
         ),
         "alexnet_small": Size(2000, 60, 128, "fp32", 0.05, (0.0, 0.3, 0.6, 1.0), expected_epochs=20, eval_interval=2),
@@ -194,7 +194,7 @@ LAPTOP = Scale(
         "are far below the paper's, and times to fit are closer together, because few images are soon memorised, true "
         "labels or not.",
         "Figure 1 has a narrow Inception (inception_small_quarter: a quarter of the channels, rounded up to multiples "
-        "of 8; 119,442 parameters) on 5,120 images, at a rate that falls linearly from 0.08 over 40 epochs. 256 images "
+        "of 8; 119,442 parameters) on 3,840 images, at a rate that falls linearly from 0.08 over 32 epochs. 256 images "
         "take the whole Inception as long with true labels as with random ones.",
         "A run ends as soon as it has every training label right and a mean loss of at most 0.05; the paper's go on.",
         "Batches and Inception's learning rate are smaller.",
