@@ -41,7 +41,7 @@ from .datasets import Sources
 from .estimate import Estimates, show_plan
 from .reproduction import REPRODUCTION
 from .results import describe_task, keep, summary
-from .selection import is_wanted, of_models
+from .selection import is_wanted, of_models, trained
 from .spec import Failed, NotRun, ResolvedTask, Result, Results, Task, TheoryTask, with_seed
 from .theory_tasks import compute
 from .verdicts import judge
@@ -89,7 +89,8 @@ def reproduce(
     out: the folder, new or that of a reproduction to go on with.
     console: where to print.
     seeds: runs of each task.
-    models: run the tasks of these networks only, and keep what there is of the others; () runs all.
+    models: run the tasks of these networks, or of what stands in for them, only; keep what there is of the others; ()
+        runs all.
     paths: where data sets are, by name; the others are looked for in the usual places.
     download: fetch CIFAR-10 and MNIST where they are not found.
     device: cpu, cuda, cuda:N or auto.
@@ -98,7 +99,9 @@ def reproduce(
     if Distributed.from_environment().is_distributed:
         raise UserError("a reproduction is carried out by one process", "start it without torchrun")
     chosen = choose_device(device)
-    experiments = of_models({name: EXPERIMENTS[name](scale) for name in names}, models)
+    declared = {name: EXPERIMENTS[name](scale) for name in names}
+    models = trained(declared, models, scale)
+    experiments = of_models(declared, models)
     tasks = [task for experiment in experiments.values() for task in experiment.tasks]
     sources = Sources(tasks, paths or {}, chosen, cores(), download=download)
     stop = GracefulStop()

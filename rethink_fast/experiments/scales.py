@@ -6,7 +6,7 @@ What the paper does not state is chosen here, once, under a name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from ..config import (
     AugmentName,
@@ -125,6 +125,11 @@ class Scale:
         figure1: that of the runs behind Figure 1.
         """
         return (figure1 and self.figure1_sizes.get(model)) or self.sizes[model]
+
+    def stand_in(self, model: str) -> str | None:
+        """Return the network that Figure 1 trains in the place of this one, by name; None where it trains itself."""
+        size = self.figure1_sizes.get(cast(ModelName, model))
+        return size.stand_in if size is not None else None
 
     def size_of(self, run: ResolvedRun) -> Size | None:
         """Return the size by which a run was made, or None."""

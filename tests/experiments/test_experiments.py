@@ -10,11 +10,13 @@ import pytest
 
 from rethink_fast.config import Run
 from rethink_fast.defaults import resolve
+from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values, table2
 from rethink_fast.experiments.curves import first_crossing
 from rethink_fast.experiments.figure1 import CONDITIONS
 from rethink_fast.experiments.figure2 import IMAGENET
 from rethink_fast.experiments.scales import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
+from rethink_fast.experiments.selection import trained as trained_for
 from rethink_fast.experiments.spec import Check, Failed, Finding, NotRun, Result, Results, Task, TheoryTask, with_seed
 from rethink_fast.experiments.table1 import row_run as table1_run
 from rethink_fast.experiments.table4 import row_run as table4_run
@@ -253,6 +255,14 @@ def test_the_paper_s_own_curves_come_down_in_the_order_that_is_asserted() -> Non
 def test_the_laptop_s_figure_1_trains_the_narrow_inception() -> None:
     trained = {run.model.model for run in EXPERIMENTS["figure1"](LAPTOP).tasks if isinstance(run, Run)}
     assert trained == {"inception_small_quarter", "alexnet_small", "mlp_1x512"}
+    figure1, table1 = ({name: EXPERIMENTS[name](LAPTOP)} for name in ("figure1", "table1"))
+    assert trained_for(figure1, ["inception_small"], LAPTOP) == ("inception_small_quarter",)
+    assert trained_for(figure1, ["inception_small_quarter"], LAPTOP) == ("inception_small_quarter",)
+    assert trained_for(table1, ["inception_small"], LAPTOP) == ("inception_small",)
+    both = ("inception_small", "inception_small_quarter")
+    assert trained_for(figure1 | table1, ["inception_small"], LAPTOP) == both
+    with pytest.raises(UserError, match="--models 'mlp_3x512' is unknown: choose one of inception_small_quarter"):
+        trained_for(figure1, ["mlp_3x512"], LAPTOP)
     run = resolve(training(LAPTOP, "inception_small", figure1=True), on_gpu=False, cores=2)
     assert LAPTOP.size_of(run) == LAPTOP.figure1_sizes["inception_small"]
 
