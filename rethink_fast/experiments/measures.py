@@ -12,6 +12,11 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
+def in_percent(measure: Measure) -> Measure:
+    """Return the measure times 100."""
+    return lambda result: _percent(measure(result))
+
+
 def _percentage(key: str) -> Measure:
     """Return the measure that is this key of the record, in %."""
     return lambda result: _percent(result.record[key])
@@ -40,6 +45,23 @@ def test_error(result: Result) -> float | None:
     """Return the fraction of the test set that is wrong, at the end."""
     accuracy = result.record["test_accuracy"]
     return None if accuracy is None else 1 - accuracy
+
+
+def test_error_if_corrupted(probability: float) -> Measure:
+    """Return the measure that is expected of `test_error` where each test label too is replaced by a uniform class.
+
+    Those draws know nothing of the network, so it is right on a replaced label with the probability of guessing.
+
+    probability: that a test label is replaced.
+    """
+
+    def expected(result: Result) -> float | None:
+        error = test_error(result)
+        if error is None:
+            return None
+        return 1 - ((1 - probability) * (1 - error) + probability / result.record["num_classes"])
+
+    return expected
 
 
 def epochs_to_fit(result: Result) -> float | None:

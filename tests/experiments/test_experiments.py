@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import torch
 
 from rethink_fast.config import Run
+from rethink_fast.corruptions.partially_corrupted_labels import corrupt_labels_reference
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
-from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, paper_values, table2
+from rethink_fast.experiments import EXPERIMENTS, SCALES, Experiment, Scale, measures, paper_values, table2
 from rethink_fast.experiments.curves import first_crossing
-from rethink_fast.experiments.figure1 import CONDITIONS
+from rethink_fast.experiments.figure1 import CONDITIONS, CORRUPTED_TOO
 from rethink_fast.experiments.figure2 import IMAGENET
 from rethink_fast.experiments.scales import ALL_LEVELS, FIGURE_NAMES, FULL, LAPTOP, training
 from rethink_fast.experiments.selection import trained as trained_for
@@ -49,11 +51,15 @@ def made(run: Task, **changes: Any) -> Result:
     return Result(record, (row,))
 
 
-def verdicts(experiment: Experiment, results: dict[Task, Result | str]) -> tuple[list[str], list[str]]:
-    """Of all values, and of all findings."""
+def verdicts(
+    experiment: Experiment, results: dict[Task, Result | str], but: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Of all values but those of one column, and of all findings."""
     judged = judge(experiment, Results(results, 1), {}, 1)
-    values = [value["verdict"] for table in judged["tables"] for row in table["rows"] for value in row["values"]]
-    return values, [finding["verdict"] for finding in judged["findings"]]
+    values = [value for table in judged["tables"] for row in table["rows"] for value in row["values"]]
+    return [value["verdict"] for value in values if value["column"] != but], [
+        finding["verdict"] for finding in judged["findings"]
+    ]
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -142,7 +148,7 @@ def test_the_papers_own_figure_1_passes_and_another_order_does_not() -> None:
 
     paper = {label: label for label in CONDITIONS}
     experiment = EXPERIMENTS["figure1"](FULL)
-    values, findings = verdicts(experiment, results(paper))
+    values, findings = verdicts(experiment, results(paper), but=CORRUPTED_TOO)
     assert set(values) == {"agrees"}
     assert set(findings) == {"pass"}
     swapped = {**paper, "gaussian": "random pixels", "random pixels": "gaussian"}
@@ -267,6 +273,19 @@ def test_the_laptop_s_figure_1_trains_the_narrow_inception() -> None:
     assert LAPTOP.size_of(run) == LAPTOP.figure1_sizes["inception_small"]
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_the_test_error_that_corrupted_labels_would_give(probability: float) -> None:
+    """As expected of the labels that the contract draws: within five standard errors of 100,000 images."""
+    labels = torch.arange(100_000) % 10
+    guesses = torch.where(torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < 0.4, labels, 9 - labels)
+    corrupted = corrupt_labels_reference(labels, torch.arange(len(labels)), 10, probability, 0)
+    accuracy = (guesses == labels).double().mean().item()
+    expected = measures.test_error_if_corrupted(probability)(made(training(FULL, "mlp_1x512"), test_accuracy=accuracy))
+    assert (guesses != corrupted).double().mean().item() == pytest.approx(expected, abs=5 * 0.5 / 100_000**0.5)
+    without = made(training(FULL, "mlp_1x512"), test_accuracy=None)
+    assert measures.in_percent(measures.test_error_if_corrupted(probability))(without) is None
+
+
 def test_found_tells_what_was_not_run_from_what_failed() -> None:
     run = training(FULL, "mlp_1x512")
     with pytest.raises(NotRun):
@@ -276,8 +295,6 @@ def test_found_tells_what_was_not_run_from_what_failed() -> None:
     second = with_seed(run, 1)
     assert len(Results({run: "broken", second: made(second)}, 2).all(run)) == 1
     never = made(run, time_to_memorize={"loss<=0.05": None})
-    from rethink_fast.experiments import measures
-
     with pytest.raises(Failed, match="not reached"):
         Results({run: never}, 1).spread(run, measures.epochs_to_fit)
 
@@ -289,8 +306,6 @@ def test_a_baseline_is_subtracted_seed_by_seed_where_both_have_run() -> None:
         for task, value in ((run, accuracy), (other, baseline)):
             own = with_seed(task, seed)
             results[own] = "broken" if value is None else made(own, test_accuracy=value)
-    from rethink_fast.experiments import measures
-
     over = Results(results, 4).spread(run, measures.test_accuracy, other)
     assert (over.n, over.of) == (2, 3)
     assert (over.least, over.most) == pytest.approx((10.0, 40.0))
