@@ -199,6 +199,7 @@ def _levels_table(scale: Scale) -> Table:
                     ("test error", measures.test_error),
                     (CORRUPTED_TOO, measures.test_error_if_corrupted(level)),
                 )
+                if level or column != CORRUPTED_TOO  # the same without corruption
             )
             asked = level in scale.size(model, figure1=True).levels
             run = _run(scale, model, probability=level) if asked else None
