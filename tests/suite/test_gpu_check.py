@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,27 @@ def test_every_case_compiles_in_one_process(monkeypatch: pytest.MonkeyPatch) -> 
         assert op is not None
         given = arguments(case, "cpu")
         assert torch.equal(gpu_measure.compiled(op)(*given), op(*given))
+
+
+def test_a_case_is_timed_if_its_values_are_right_and_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, broken = Case("shuffled_pixels", 2, 5, 3), [False]
+    op = operator(case)
+    assert op is not None
+
+    def captured(call: Callable[[], torch.Tensor]) -> tuple[SimpleNamespace, torch.Tensor]:
+        out = call()
+        return SimpleNamespace(replay=lambda: out.copy_(call())), out
+
+    monkeypatch.setattr(gpu_measure, "arguments", lambda case, _: arguments(case, "cpu"))
+    monkeypatch.setattr(gpu_measure, "operator", lambda _: lambda *given: op(*given) + broken[0])
+    monkeypatch.setattr(gpu_measure, "captured", captured)
+    monkeypatch.setattr(gpu_measure, "compiled", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr(gpu_measure, "samples", lambda _: [Sample(2.0)])
+    row = gpu_measure.measure(case)
+    assert (row.wrong, row.samples) == ({}, (2.0,))
+    broken[0] = True
+    row = gpu_measure.measure(case)
+    assert (set(row.wrong), row.samples) == ({"eager", "graph"}, ())
 
 
 def test_a_library_that_does_not_load_is_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
