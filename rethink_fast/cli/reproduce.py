@@ -53,7 +53,7 @@ def reproduce(
         The table, figure or theorem; regularisers for the summary of those; measures for which measure predicts the
         gap; stability for what one label changes; memorization for which samples are memorised; or all.
     scale:
-        full: the paper's sizes, for a GPU; laptop: half an hour on two cores. Default: full on a GPU.
+        full: the paper's sizes, for a GPU; laptop: an hour or two on two cores. Default: full on a GPU.
     seeds:
         Run everything with so many seeds, for spreads that the paper does not have.
     models:

@@ -98,10 +98,10 @@ class TaskConsole(ConsoleProgress):
         self.show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
-        self.show(
-            f"{self._head()}  epoch {row.epoch}  train {percent(row.train_accuracy)}  test "
-            f"{percent(row.test_accuracy)}  {self._eta()}"
-        )
+        found = f"train {percent(row.train_accuracy)}  test {percent(row.test_accuracy)}"
+        if row.train_accuracy is None:
+            found = f"while training: loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
+        self.show(f"{self._head()}  epoch {row.epoch}  {found}  {self._eta()}")
 
     def _eta(self) -> str:
         return f"ETA {duration(self._left())}" if self._expected else ""

@@ -1,4 +1,4 @@
-"""How large the runs are: `full` is the paper's, `laptop` is small enough for half an hour on two cores.
+"""How large the runs are: `full` is the paper's, `laptop` is small enough for an hour or two on two cores.
 
 What the paper does not state is chosen here, once, under a name.
 """

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,11 +22,13 @@ from rethink_fast.data.digest import key_of
 from rethink_fast.defaults import resolve
 from rethink_fast.errors import UserError
 from rethink_fast.experiments import EXPERIMENTS, Experiment, cache, measures
+from rethink_fast.experiments.console import TaskConsole
 from rethink_fast.experiments.datasets import parse
 from rethink_fast.experiments.runner import reproduce
 from rethink_fast.experiments.scales import LAPTOP, Scale, training
 from rethink_fast.experiments.spec import Check, Finding, Row, Table, Value
 from rethink_fast.report import document
+from rethink_fast.train.state import EpochMetrics, TrainState
 
 SYNTHETIC = {"cifar10": "synthetic", "mnist": "synthetic"}
 
@@ -122,6 +124,19 @@ def test_runs_of_some_networks_are_never_taken_for_all(tmp_path: Path) -> None:
     }
     assert done == {"MLP 1x512", "MLP 3x512"}
     assert {path: when for path, when in times(tmp_path).items() if path in first} == first
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "line"), [(None, "while training: loss 2.0000  train 75.00 %"), (0.5, "train 50.00 %  test 10.00 %")]
+)
+def test_an_epoch_shows_what_it_has(accuracy: float | None, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an evaluation, how the batches were seen in training."""
+    values: dict[str, Any] = {field.name: 1 for field in fields(EpochMetrics)}
+    values |= {"train_accuracy": accuracy, "test_accuracy": 0.1, "online_loss": 2.0, "online_accuracy": 0.75}
+    screen, shown = TaskConsole(Console()), list[str]()
+    monkeypatch.setattr(screen, "show", shown.append)
+    screen.on_epoch(EpochMetrics(**values), TrainState())
+    assert line in shown[0]
 
 
 def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
