@@ -30,6 +30,11 @@ def percent(fraction: float | None) -> str:
     return f"{100 * fraction:.2f} %"
 
 
+def while_training(row: EpochMetrics) -> str:
+    """Return what there is to show of an epoch that was not evaluated."""
+    return f"while training: loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
+
+
 class ConsoleProgress(LiveLine):
     """Show a run on a console; a Callback of the training loop. Use as a context manager around the run.
 
@@ -108,8 +113,7 @@ class ConsoleProgress(LiveLine):
         """Print a line for an epoch that was evaluated; show any other in the live line."""
         rate = f"{row.images_per_second:,.0f} images/s  {duration(row.train_seconds)}"
         if row.train_accuracy is None:
-            online = f"loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
-            self.show(f"epoch {row.epoch:>3}  while training: {online}  {rate}")
+            self.show(f"epoch {row.epoch:>3}  {while_training(row)}  {rate}")
             return
         self._train_accuracy = row.train_accuracy
         subsets = ""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.console import ConsoleProgress, percent
+from ..bench.console import ConsoleProgress, percent, while_training
 from ..corruptions import KINDS
 from ..text import duration
 from ..train.loop import StepProgress
@@ -98,9 +98,10 @@ class TaskConsole(ConsoleProgress):
         self.show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
-        found = f"train {percent(row.train_accuracy)}  test {percent(row.test_accuracy)}"
         if row.train_accuracy is None:
-            found = f"while training: loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
+            found = while_training(row)
+        else:
+            found = f"train {percent(row.train_accuracy)}  test {percent(row.test_accuracy)}"
         self.show(f"{self._head()}  epoch {row.epoch}  {found}  {self._eta()}")
 
     def _eta(self) -> str:

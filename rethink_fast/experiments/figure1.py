@@ -189,20 +189,14 @@ def _levels_table(scale: Scale) -> Table:
                 FIT_TOLERANCE * paper_epochs,
                 "half of the paper's, as above; its epochs are inferred from the ratios it plots",
             )
-            errors = (
-                Value(
-                    column,
-                    measures.in_percent(measure),
-                    100 * paper_error,
-                    TOLERANCE[model],
-                    "that of Table 1 for this network",
-                )
-                for column, measure in (
-                    ("test error", measures.test_error),
-                    (CORRUPTED_TOO, measures.test_error_if_corrupted(level)),
-                )
-                if level or column != CORRUPTED_TOO  # the same without corruption
-            )
+            ours: dict[str, Measure] = {"test error": measures.test_error}
+            if level:
+                ours[CORRUPTED_TOO] = measures.test_error_if_corrupted(level)
+            reason = "that of Table 1 for this network"
+            errors = [
+                Value(column, measures.in_percent(measure), 100 * paper_error, TOLERANCE[model], reason)
+                for column, measure in ours.items()
+            ]
             asked = level in scale.size(model, figure1=True).levels
             run = _run(scale, model, probability=level) if asked else None
             rows.append(Row((label, f"{level:.1f}"), run, (time, *errors)))

@@ -19,7 +19,7 @@ def in_percent(measure: Measure) -> Measure:
 
 def _percentage(key: str) -> Measure:
     """Return the measure that is this key of the record, in %."""
-    return lambda result: _percent(result.record[key])
+    return in_percent(lambda result: result.record[key])
 
 
 train_accuracy = _percentage("train_accuracy")

@@ -123,10 +123,8 @@ def deviations(values: dict[str, Any]) -> list[str]:
     for record in records:
         row = SMALL_SETS.get(record.get("dataset") or "")
         if row is not None and (record.get("data_source") or "").startswith("jpeg "):
-            compressed = (
-                f"{row.title} was read from JPEG files, so its pixels are not those of the official, uncompressed"
-            )
-            sentences[f"{compressed} files."] = None
+            official = "its pixels are not those of the official, uncompressed files"
+            sentences[f"{row.title} was read from JPEG files, so {official}."] = None
     for record in records:
         changes = (record.get("recipe") or {}).get("overrides")
         if changes:
