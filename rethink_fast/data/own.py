@@ -92,15 +92,19 @@ def _split(dataset: Any, what: str, shape: tuple[int, int, int], options: DataOp
     labels = torch.zeros(len(dataset), dtype=torch.int64)
     held = torch.empty((len(index) if stay else 0, *shape), dtype=torch.uint8, device=options.device)
     done = 0
-    for pixels, part in source.read_items(index.split(DECODED_AT_ONCE)):
-        labels[index[done : done + len(part)]] = part
-        if stay:
-            held[done : done + len(part)] = pixels
-        done += len(part)
-        if options.progress is not None:
-            options.progress(f"reading {what} images", done, len(index))
-    source.check_length()
-    _check_repeatable(source, index, labels, what)
+    try:
+        for pixels, part in source.read_items(index.split(DECODED_AT_ONCE)):
+            labels[index[done : done + len(part)]] = part
+            if stay:
+                held[done : done + len(part)] = pixels
+            done += len(part)
+            if options.progress is not None:
+                options.progress(f"reading {what} images", done, len(index))
+        source.check_length()
+        _check_repeatable(source, index, labels, what)
+    except BaseException:
+        source.end_workers()
+        raise
     images: Images = source
     if stay:
         images = InMemoryImages(held, options.device, None if len(index) == len(labels) else index)

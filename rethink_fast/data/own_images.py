@@ -149,6 +149,16 @@ class OwnImages:
             images, labels = part
             yield images.to(self._device, non_blocking=True), labels
 
+    def end_workers(self) -> None:
+        """End the processes that read; a read after that starts others.
+
+        An error keeps its loader alive until the garbage collector finds it. That may close the pipe of a worker that
+        has had no batch yet, and torch then asks the worker to end through a descriptor that is another file's by now.
+        """
+        workers, self._loader._iterator = self._loader._iterator, None
+        if workers is not None:
+            workers._shutdown_workers()  # type: ignore[attr-defined]  # DataLoader has no public method for it
+
     def check_length(self) -> None:
         """Raise UserError where the data set no longer has as many items as at first."""
         if len(self._dataset) != self._length:
