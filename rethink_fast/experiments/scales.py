@@ -147,7 +147,7 @@ FULL = Scale(
         # Figure 2b has 51 epochs; every run of Figures 1b and 1c has fitted by then, by the paper's own count.
         "inception_small": Size(None, 51, augmented_epochs=120),
         "inception_small_no_bn": Size(None, 51),
-        "alexnet_small": Size(None, 60, augmented_epochs=100),
+        "alexnet_small": Size(None, 60, augmented_epochs=100, eval_interval=4),
         "mlp_1x512": Size(None, 70),
         "mlp_3x512": Size(None, 70),
     },
