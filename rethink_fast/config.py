@@ -163,7 +163,8 @@ class Train:
     epochs."""
     eval_interval: int | None = field(default=None, metadata=_affects("length", 1, 10**6))
     """Epochs between evaluations. The last epoch is always evaluated, and one whose online accuracy (that of its
-    batches as they were seen in training) comes within 2 points of --target-accuracy. Default: 1."""
+    batches as they were seen in training) comes within 2 points of --target-accuracy; with --target-loss 0 only until
+    every milestone of the record has been reached. Default: 1."""
     batch_size: int | None = field(default=None, metadata=_affects("results", 1, 2**20))
     """Images in a step, over all ranks where torchrun starts several."""
     optimizer: OptimizerName | None = field(default=None, metadata=_affects("results"))

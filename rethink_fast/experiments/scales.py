@@ -74,7 +74,7 @@ class Size:
     augmented_epochs: at most, under random augmentation; None for `epochs`.
     expected_epochs: what a run that ends by target_loss usually needs, for the plan.
     lr, schedule: learning rate, and how it falls; None for the paper's.
-    eval_interval: epochs between evaluations, until the online accuracy is near its goal.
+    eval_interval: as in config.Train.
     stand_in: the network that is trained in its place, if any.
     """
 

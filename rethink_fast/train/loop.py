@@ -198,7 +198,8 @@ def _finish_epoch(setup: RunContext, epoch: int, outcome: TrainState, check: Cal
     online_loss, online_accuracy = setup.step.online()
     train = setup.run.train
     due = (epoch + 1) % train.eval_interval == 0 or epoch + 1 == train.epochs
-    due = due or online_accuracy >= train.target_accuracy - EVAL_EARLY_MARGIN
+    if train.target_loss != 0 or not outcome.milestones.all_passed:  # else nothing is left to be seen
+        due = due or online_accuracy >= train.target_accuracy - EVAL_EARLY_MARGIN
     start = time.perf_counter()
     scores: Scores | None = None
     test: Scores | None = None

@@ -39,6 +39,11 @@ class TimeToMemorize:
             if reached and self.moments[name] is None:
                 self.moments[name] = moment
 
+    @property
+    def all_passed(self) -> bool:
+        """Whether no milestone is left."""
+        return all(moment is not None for moment in self.moments.values())
+
     def as_dict(self) -> dict[str, dict[str, Any] | None]:
         """Return the milestones as plain values."""
         return {name: asdict(moment) if moment else None for name, moment in self.moments.items()}

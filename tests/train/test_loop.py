@@ -196,6 +196,16 @@ def test_an_epoch_whose_batches_reach_the_goal_is_evaluated(tmp_path: Path) -> N
     assert record["epochs"] < 100
 
 
+def test_a_run_that_goes_on_is_evaluated_in_its_turn_again_once_every_milestone_is_passed(tmp_path: Path) -> None:
+    words = ["mnist", "--data", "synthetic", "--max-samples", "300", "--target-loss", "0", "--epochs", "30"]
+    assert cli("bench", *words, "--eval-interval", "20", "--out", str(tmp_path / "o")) == 0
+    last = max(moment["epochs"] for moment in load(tmp_path / "o")["time_to_memorize"].values())
+    assert last < 20
+    with (tmp_path / "o" / "metrics.csv").open(newline="") as file:
+        evaluated = [int(row["epoch"]) for row in csv.DictReader(file) if row["train_accuracy"]]
+    assert evaluated[-3:] == [last, 20, 30]
+
+
 def test_several_seeds_give_mean_and_spread(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [
         "mnist",
