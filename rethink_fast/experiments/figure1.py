@@ -40,9 +40,9 @@ CONDITIONS: dict[str, CorruptionName] = {
 FIT_TOLERANCE = 0.5
 """Of the paper's epochs to fit. It gives no spread; an independent reproduction of Figure 1a, of one seed a curve, came
 down 1.1 to 1.5 times as late."""
-MAX_DIP = 0.95
-"""A time to fit may fall to this share of the one at the corruption before it: the paper's own MLP does, from 2.0 to
-1.964 times."""
+MAX_DIP, MAX_DIP_EPOCHS = 0.05, 1.0
+"""A time to fit may be less than that at the corruption before it by this share, as the paper's own MLP is, from 2.0 to
+1.964 times; and by an epoch, because times are whole epochs."""
 
 CORRUPTED_TOO = "test error, test labels corrupted too"
 """The paper does not say that its test labels were clean, and its authors' script corrupts them. If they were,
@@ -255,7 +255,7 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
 
     def time(results: Results) -> Check:
         times = [results.mean(run, measures.epochs_to_fit) for run in runs]
-        passed = all(b >= MAX_DIP * a for a, b in itertools.pairwise(times))
+        passed = all(a - b <= max(MAX_DIP * a, MAX_DIP_EPOCHS) for a, b in itertools.pairwise(times))
         passed = passed and GROWTH <= times[-1] / times[0] <= MAX_RATIO
         return Check(passed, " ".join(f"{at:.1f}" for at in times))
 
@@ -270,8 +270,8 @@ def _grow(scale: Scale, model: ModelName, label: str) -> tuple[Finding, Finding]
     return (
         Finding(
             f"{label}: the time to fit grows with the corruption, and stays within a small factor",
-            f"at corruption {names}: epochs to fit never below {MAX_DIP} times those before, and random labels need "
-            f"{GROWTH} to {MAX_RATIO:g} times those of true ones",
+            f"at corruption {names}: epochs to fit never fewer than those before by more than {MAX_DIP:.0%} and one "
+            f"epoch, and random labels need {GROWTH} to {MAX_RATIO:g} times those of true ones",
             time,
         ),
         Finding(

@@ -331,6 +331,18 @@ def test_the_order_of_figure_1_holds_in_every_seed() -> None:
     assert [verdict(1.5), verdict(2.5)] == ["pass", "fail"]
 
 
+@pytest.mark.parametrize(("dip", "passes"), [(1, True), (2, False)])
+def test_times_to_fit_may_fall_by_an_epoch(dip: int, passes: bool) -> None:
+    times = dict(zip(LAPTOP.figure1_sizes["alexnet_small"].levels, (16, 19, 19 - dip, 20), strict=True))
+    results: dict[Task, Result | str] = {}
+    for level, time in times.items():
+        run = training(LAPTOP, "alexnet_small", probability=level, figure1=True)
+        results[run] = made(run, time_to_memorize={"loss<=0.05": {"seconds": 1.0, "epochs": time, "steps": 1}})
+    name = "AlexNet: the time to fit"
+    (grows,) = [each for each in EXPERIMENTS["figure1"](LAPTOP).findings if each.statement.startswith(name)]
+    assert grows.check(Results(results, 1)).passed == passes
+
+
 def test_seeds_are_apart() -> None:
     for task in (training(FULL, "mlp_1x512"), TheoryTask("theorem1", "cifar10")):
         assert len({with_seed(task, number) for number in range(3)}) == 3
