@@ -66,14 +66,6 @@ class TaskConsole(ConsoleProgress):
         """Begin a task."""
         self._task, self._task_began = task, time.perf_counter()
 
-    def _left(self) -> float:
-        """Seconds left: what the tasks to come are expected to take, at the pace of those that are done."""
-        now = time.perf_counter()
-        done = sum(self._expected[task] for task in self._done)
-        pace = (self._task_began - self._began) / done if done else 1.0
-        ahead = sum(seconds for task, seconds in self._expected.items() if task not in self._done)
-        return max(0.0, pace * ahead - (now - self._task_began))
-
     def _head(self) -> str:
         what = describe(self._task) if self._task is not None else ""
         return f"{len(self._done) + 1}/{len(self._expected)}  {what}"
@@ -105,7 +97,16 @@ class TaskConsole(ConsoleProgress):
         self.show(f"{self._head()}  epoch {row.epoch}  {found}  {self._eta()}")
 
     def _eta(self) -> str:
-        return f"ETA {duration(self._left())}" if self._expected else ""
+        """What is left, at the pace of the tasks that are done."""
+        if self._task not in self._expected:
+            return ""
+        done = sum(self._expected[task] for task in self._done)
+        pace = (self._task_began - self._began) / done if done else 1.0
+        own = pace * self._expected[self._task] - (time.perf_counter() - self._task_began)
+        ahead = pace * (sum(self._expected.values()) - done - self._expected[self._task])
+        if own > 0:
+            return f"ETA {duration(ahead + own)}"
+        return f"ETA over {duration(ahead)}" if ahead > 0 else "takes longer than expected"
 
     def close(self, record: dict[str, Any], folder: str) -> None:
         """Print the line of a run that has ended; nothing if it was interrupted."""

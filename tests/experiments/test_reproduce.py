@@ -139,6 +139,31 @@ def test_an_epoch_shows_what_it_has(accuracy: float | None, line: str, monkeypat
     assert line in shown[0]
 
 
+def test_the_eta_goes_by_the_pace_of_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("rethink_fast.experiments.console.time.perf_counter", lambda: now)
+    tasks = [training(LAPTOP, model) for model in ("mlp_1x512", "mlp_3x512", "alexnet_small")]
+    screen, shown = TaskConsole(Console()), list[str]()
+    monkeypatch.setattr(screen, "show", shown.append)
+    screen.plan(dict(zip(tasks, (10.0, 20.0, 30.0), strict=True)))
+
+    def eta(at: float) -> str:
+        nonlocal now
+        now = at
+        screen.on_load("images", 1, 2)
+        return shown[-1].partition("ETA ")[2]
+
+    screen.start(tasks[0])
+    assert [eta(4), eta(10), eta(20)] == ["56 s", "over 50 s", "over 50 s"]
+    screen.end_task("done")  # in twice the time
+    screen.start(tasks[1])
+    assert eta(30) == "1 min 30 s"
+    screen.end_task("done")
+    screen.start(tasks[2])
+    eta(99)
+    assert shown[-1].endswith("  takes longer than expected")
+
+
 def test_each_seed_is_a_run_and_the_spread_is_over_them(tmp_path: Path) -> None:
     _, values, _ = run(tmp_path, "small", epochs=2, seeds=3)
     row = values["experiments"]["small"]["tables"][0]["rows"][1]
