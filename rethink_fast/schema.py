@@ -6,6 +6,7 @@ record = read(path, SHAPE, "give a run's result.json")
 
 from __future__ import annotations
 
+import itertools
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Maybe:
-    """A value of this shape, or null; in an object also no such key."""
+    """A value of this shape, or null; in an object also no such key, which `read` makes null."""
 
     shape: Any
 
@@ -82,7 +83,7 @@ class Each:
 def read(
     path: Path, shape: Any, advice: str, *, also: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Read a JSON file that holds an object, check it, and return it.
+    """Read a JSON file that holds an object, check it, and return it, with every optional key.
 
     shape: as in `check`.
     advice: what to do if it does not fit, to end the line.
@@ -100,6 +101,7 @@ def read(
         _check_depth(values)
         check(values, Each())
         check(values, shape)
+        _complete(values, shape)
         if also is not None:
             also(values)
     except ValueError as error:
@@ -147,6 +149,23 @@ def _check_object(value: Any, shape: Mapping[str, Any] | Each, key: str) -> None
             check(value[name], inner, below)
         elif not isinstance(inner, Maybe):
             raise ValueError(f"lacks {printable(below)}")
+
+
+def _complete(value: Any, shape: Any) -> None:
+    """Give each object of a value that is of this shape the optional keys that it lacks, as None."""
+    if isinstance(shape, Maybe):
+        shape = shape.shape
+    if isinstance(value, list) and isinstance(shape, list | tuple):
+        for item, inner in zip(value, shape if isinstance(shape, tuple) else itertools.repeat(shape[0]), strict=False):
+            _complete(item, inner)
+    elif isinstance(value, dict) and isinstance(shape, Each):
+        for item in value.values():
+            _complete(item, shape.shape)
+    elif isinstance(value, dict) and isinstance(shape, Mapping):
+        for name, inner in shape.items():
+            if isinstance(inner, Maybe):
+                value.setdefault(name, None)
+            _complete(value[name], inner)
 
 
 def _check_scalar(value: Any, shape: Any, key: str) -> None:

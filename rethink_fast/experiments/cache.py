@@ -62,11 +62,11 @@ def load(folder: Path, identity: dict[str, Any]) -> Result | None:
         if seal["identity"] != json.loads(to_json(identity)):
             raise ValueError("it is of another configuration or contract version")
         for name in FILES:
-            if name in seal["files"] and _checksum(folder / name) != seal["files"][name]:
+            if seal["files"][name] is not None and _checksum(folder / name) != seal["files"][name]:
                 raise ValueError(f"{name} was changed")
         is_run = "run" in identity
         record = read(folder / "result.json", RUN_SHAPE if is_run else Each(), "")
-        return Result(record, read_curve(folder / "metrics.csv") if "metrics.csv" in seal["files"] else ())
+        return Result(record, read_curve(folder / "metrics.csv") if seal["files"]["metrics.csv"] is not None else ())
     except BadFile as error:
         raise ValueError(f"{error.path.name} {error.why}") from None
     except OSError as error:
