@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
+import os
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +45,11 @@ RUNS = {
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.parametrize("name", RUNS)
 def test_repeated_runs_leave_nothing_behind(name: str, tmp_path: Path) -> None:
-    """After the first rounds, in which libraries set themselves up, the median run adds less than 2 MB.
+    """After the first rounds, in which libraries set themselves up, all runs together add less than 2 MB.
 
     A network with its gradients and momentum is 5 MB or more, which a reference cycle would keep until Python's
-    collector comes by. The median, because the allocator now and then maps 20 MB at once and keeps them.
+    collector comes by. Large blocks have mappings of their own here: else the allocator keeps 20 MB or gives them back,
+    from run to run.
     """
     for k in range(30):
         file = tmp_path / "tree" / "train" / f"class{k % 2}" / f"{k}.jpg"
@@ -57,9 +57,10 @@ def test_repeated_runs_leave_nothing_behind(name: str, tmp_path: Path) -> None:
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (90, 90, 3), np.uint8)).save(file)
     words = RUNS[name].format(tree=tmp_path / "tree").split()
     command = [sys.executable, "-c", REPEATED, str(ROUNDS), str(tmp_path), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     settled = found[SETTLED:]
     assert settled[-1][1:] == settled[0][1:], found
-    assert statistics.median(after[0] - before[0] for before, after in pairwise(settled)) < 2, found
+    assert settled[-1][0] - settled[0][0] < 2, found

@@ -55,8 +55,8 @@ def test_the_backends_are_those_that_the_dispatcher_calls() -> None:
     assert kernels.data_path(CPU) == dict.fromkeys(("order", "corrupt_labels", "prepare", "resize"), f"C++ ({name})")
     assert kernels.data_path(CPU, distorts=True) == kernels.data_path(CPU) | {"preprocess_distorted": "torch"}
     assert kernels.slow(CPU) is None
-    with open("/proc/cpuinfo") as file:
-        assert (name == "avx512") == all(flag in file.read().split() for flag in ("avx512f", "avx512bw"))
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert (name == "avx512") == all(flag in flags for flag in ("avx512f", "avx512bw"))
 
 
 def test_no_list_of_the_ops_lacks_one() -> None:
