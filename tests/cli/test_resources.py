@@ -48,7 +48,7 @@ def test_repeated_runs_leave_nothing_behind(name: str, tmp_path: Path) -> None:
     """After the first rounds, in which libraries set themselves up, all runs together add less than 2 MB.
 
     A network with its gradients and momentum is 5 MB or more, which a reference cycle would keep until Python's
-    collector comes by. Large blocks have mappings of their own here: else the allocator keeps 20 MB or gives them back,
+    collector comes by. Large blocks are mapped separately here: else the allocator keeps 20 MB or gives them back,
     from run to run.
     """
     for k in range(30):
