@@ -145,8 +145,8 @@ FULL = Scale(
     words="the paper's: all images, batches of 128",
     sizes={
         # Figure 2b has 51 epochs; every run of Figures 1b and 1c has fitted by then, by the paper's own count.
-        "inception_small": Size(None, 51, augmented_epochs=120),
-        "inception_small_no_bn": Size(None, 51),
+        "inception_small": Size(None, 51, augmented_epochs=120, eval_interval=2),
+        "inception_small_no_bn": Size(None, 51, eval_interval=2),
         "alexnet_small": Size(None, 60, augmented_epochs=100, eval_interval=4),
         "mlp_1x512": Size(None, 70),
         "mlp_3x512": Size(None, 70),
