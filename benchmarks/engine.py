@@ -108,8 +108,10 @@ class SameBatch(Loader):
 
     def epoch(self, epoch: int, start: int = 0, steps: int = 1) -> Iterator[Batch]:
         several, rest = divmod(len(self) - start, steps)
-        rows, index = (each.repeat(steps) for each in (self._batch.rows, self._batch.index))
-        yield from [replace(self._batch, rows=rows, index=index, steps=steps)] * several
+        rows, index = self._batch.rows, self._batch.index
+        repeated = {id(each): each.repeat(steps) for each in (rows, index)}  # one tensor stays one, for a CUDA graph
+        batch = replace(self._batch, rows=repeated[id(rows)], index=repeated[id(index)], steps=steps)
+        yield from [batch] * several
         yield from [self._batch] * rest
 
     def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:

@@ -35,6 +35,11 @@ def while_training(row: EpochMetrics) -> str:
     return f"while training: loss {row.online_loss:.4f}  train {percent(row.online_accuracy)}"
 
 
+def loss_of(tick: StepProgress) -> str:
+    """Return the loss as a live line has it, with two spaces after it; nothing while it is not known."""
+    return "" if tick.loss is None else f"loss {tick.loss:.4f}  "
+
+
 class ConsoleProgress(LiveLine):
     """Show a run on a console; a Callback of the training loop. Use as a context manager around the run.
 
@@ -105,7 +110,7 @@ class ConsoleProgress(LiveLine):
         elapsed = time.perf_counter() - self._started
         left = elapsed / max(done - self._first_epoch, 1e-9) * (self._epochs - done)
         self.show(
-            f"epoch {tick.epoch + 1}/{self._epochs}  step {tick.step}/{tick.steps}  loss {tick.loss:.4f}  "
+            f"epoch {tick.epoch + 1}/{self._epochs}  step {tick.step}/{tick.steps}  {loss_of(tick)}"
             f"train {percent(self._train_accuracy)}  {rate:,.0f} images/s  ETA at most {duration(left)}"
         )
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.console import ConsoleProgress, percent, while_training
+from ..bench.console import ConsoleProgress, loss_of, percent, while_training
 from ..corruptions import KINDS
 from ..text import duration
 from ..train.loop import StepProgress
@@ -87,7 +87,7 @@ class TaskConsole(ConsoleProgress):
         """Print nothing."""
 
     def on_progress(self, tick: StepProgress) -> None:
-        self.show(f"{self._head()}  epoch {tick.epoch + 1}  loss {tick.loss:.4f}  {self._eta()}")
+        self.show(f"{self._head()}  epoch {tick.epoch + 1}  {loss_of(tick)}{self._eta()}")
 
     def on_epoch(self, row: EpochMetrics, outcome: TrainState) -> None:
         if row.train_accuracy is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 
 import torch
 from torch import Tensor
@@ -31,10 +30,10 @@ class LossPoll:
 
     def __init__(self) -> None:
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
-        self.polled = math.nan, False
+        self.polled: tuple[float | None, bool] = None, False
 
-    def __call__(self, loss_sum: Tensor, first_non_finite_step: Tensor, seen: int) -> tuple[float, bool]:
-        """Return the mean loss and whether one was not finite, as of the call before; at first NaN and False.
+    def __call__(self, loss_sum: Tensor, first_non_finite_step: Tensor, seen: int) -> tuple[float | None, bool]:
+        """Return the mean loss and whether one was not finite, as of the call before; at first None and False.
 
         loss_sum: float64 [], over `seen` samples.
         first_non_finite_step: int64 [], -1 for none.

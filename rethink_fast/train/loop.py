@@ -34,12 +34,12 @@ FINITE_CHECK_STEPS = 50
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Where the run stands inside an epoch."""
+    """Where the run stands inside an epoch. loss: mean of the batches so far; None where it is not known yet."""
 
     epoch: int
     step: int
     steps: int
-    loss: float
+    loss: float | None
     images_per_second: float
 
 

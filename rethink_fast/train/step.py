@@ -256,10 +256,10 @@ class Step:
         seen = max(1, self.seen)
         return self.loss_sum.item() / seen, self.right.item() / seen
 
-    def poll_loss(self) -> tuple[float, bool]:
+    def poll_loss(self) -> tuple[float | None, bool]:
         """Return the mean loss of this epoch and whether one was not finite, without waiting for the device.
 
-        On a GPU they are as old as the call before this one; at first they are NaN and False.
+        On a GPU they are as old as the call before this one; at first they are None and False.
         """
         if self.device.type != "cuda":
             return self.online()[0], self.first_non_finite_step.item() >= 0
