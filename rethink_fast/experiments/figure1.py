@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -98,21 +99,25 @@ def _curves(scale: Scale) -> Plot:
 def _over_levels(
     scale: Scale, measure_at: Callable[[float], Measure], *, relative: bool = False
 ) -> Callable[[Results], list[Series]]:
-    """A measure at each corruption, for each network; relative: to that of the true labels."""
+    """A measure at each corruption, for each network, NaN where there is none, so that no line joins its neighbours.
+
+    relative: to that of the true labels.
+    """
 
     def one(results: Results, label: str, model: ModelName) -> Series:
         unit = results.mean(_run(scale, model, probability=0.0), measure_at(0.0)) if relative else 1.0
+        levels = scale.size(model, figure1=True).levels
         points = []
-        for level in scale.size(model, figure1=True).levels:
+        for level in levels:
             try:
                 at = results.spread(_run(scale, model, probability=level), measure_at(level))
+                points.append((at.mean / unit, at.std / unit))
             except (NotRun, Failed):
-                continue
-            points.append((level, at.mean / unit, at.std / unit))
-        if not points:
+                points.append((math.nan, math.nan))
+        y, spread = zip(*points, strict=True)
+        if all(map(math.isnan, y)):
             raise NotRun
-        x, y, spread = zip(*points, strict=True)
-        return Series(label, x, y, spread if any(spread) else ())
+        return Series(label, levels, y, spread if any(by > 0 for by in spread) else ())
 
     def ours(results: Results) -> list[Series]:
         return available(partial(one, results, label, model) for label, model in FIGURE_NAMES.items())

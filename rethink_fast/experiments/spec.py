@@ -186,6 +186,7 @@ class Table:
 class Series:
     """A curve of a plot.
 
+    y: NaN for a gap.
     spread: a standard deviation for each point, or ().
     mark: a point to be marked: x, y, and why.
     """

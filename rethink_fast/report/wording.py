@@ -40,10 +40,11 @@ def tolerance(value: dict[str, Any]) -> str:
 
 
 def caption(plot: dict[str, Any]) -> str:
-    """Return the note of a plot, and which of the paper's curves ours has none for."""
+    """Return the note of a plot, and which of the paper's curves ours has none for, or not all of."""
     labels = [series["label"] for series in plot["paper"]]
     ours = {series["label"] for series in plot["ours"]}
     absent = [label for label in labels if label not in ours] if ours else ["all of ours"]
+    absent += [f"{series['label']} in part" for series in plot["ours"] if None in series["y"]]
     lacking = [f"not run, or failed: {', '.join(absent)}"] if absent else []
     return "; ".join([*([plot["note"]] if plot["note"] else []), *lacking])
 

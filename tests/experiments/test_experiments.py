@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,8 @@ from rethink_fast.experiments.spec import Check, Failed, Finding, NotRun, Result
 from rethink_fast.experiments.table1 import row_run as table1_run
 from rethink_fast.experiments.table4 import row_run as table4_run
 from rethink_fast.experiments.verdicts import judge
+from rethink_fast.files import to_json
+from rethink_fast.report.wording import caption
 
 ROWS = {"table1": 19, "table2": 7, "table3": 5, "table4": 6, "theorem1": 2}
 
@@ -341,6 +345,22 @@ def test_times_to_fit_may_fall_by_an_epoch(dip: int, passes: bool) -> None:
     name = "AlexNet: the time to fit"
     (grows,) = [each for each in EXPERIMENTS["figure1"](LAPTOP).findings if each.statement.startswith(name)]
     assert grows.check(Results(results, 1)).passed == passes
+
+
+def test_a_level_that_was_not_run_is_a_gap_in_its_curve() -> None:
+    results: dict[Task, Result | str] = {}
+    for level in (0.0, 0.1, 1.0):
+        run = training(FULL, "alexnet_small", probability=level)
+        results[run] = made(run, time_to_memorize={"loss<=0.05": {"seconds": 1.0, "epochs": 10, "steps": 1}})
+    times, *errors = EXPERIMENTS["figure1"](FULL).plots[1:]
+    assert len(errors) == 2
+    for plot in (times, *errors):
+        (curve,) = plot.ours(Results(results, 1))
+        assert curve.x == ALL_LEVELS
+        assert [level for level, y in zip(curve.x, curve.y, strict=True) if not math.isnan(y)] == [0.0, 0.1, 1.0]
+        assert curve.spread == ()
+    (_, drawn, *_) = judge(EXPERIMENTS["figure1"](FULL), Results(results, 1), {}, 1)["plots"]
+    assert caption(json.loads(to_json(drawn))).endswith("Inception, MLP 1x512, AlexNet in part")
 
 
 def test_seeds_are_apart() -> None:

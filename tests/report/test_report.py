@@ -244,7 +244,7 @@ def test_a_figure_says_which_curves_of_ours_are_missing(folder: Path) -> None:
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     for written in (page, text):
         assert written.count("; not run, or failed: all of ours") == 1, "Figure 2a"
-    drawn = {"paper": [{"label": "a"}, {"label": "b"}], "ours": [{"label": "a"}], "note": ""}
+    drawn = {"paper": [{"label": "a"}, {"label": "b"}], "ours": [{"label": "a", "y": [0.5]}], "note": ""}
     assert caption(drawn) == "not run, or failed: b"
     assert caption({**drawn, "paper": drawn["ours"]}) == ""
 
