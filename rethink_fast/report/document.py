@@ -25,7 +25,7 @@ def text(values: dict[str, Any], pictures: Sequence[Sequence[str]]) -> str:
     lines += paragraph(
         f"Scale {values['scale']['name']}: {values['scale']['words']}. Seeds: {values['seeds']}. Findings: "
         f"{counts['pass']} hold, {counts['fail']} do not, {counts['not run']} were not run. "
-        f"Time of all runs: {duration(wording.total_seconds(values))}."
+        f"Time of all runs: {duration(wording.total_seconds(values))}{_too_long(values)}."
     )
     partly = [experiment["title"] for experiment in experiments if experiment["status"] == "partly run"]
     if partly:
@@ -96,11 +96,20 @@ def _table(each: dict[str, Any], values: dict[str, Any]) -> list[str]:
     return lines + bullets([*(f"({letter}) tolerance: {reason}" for reason, letter in letters.items()), *notes])
 
 
+def _too_long(values: dict[str, Any]) -> str:
+    """For how many of the runs the machine was busy; nothing where it never was."""
+    records = [run["record"] for run in values["runs"].values() if run["record"]]
+    many = sum(wording.busy(record["environment"]) for record in records)
+    return f", which is too long: in {many} of {len(records)} the machine was busy with other work" if many else ""
+
+
 def _runs(values: dict[str, Any]) -> list[str]:
     rows = []
     for key, run in values["runs"].items():
         record = run["record"]
         took = duration(wording.runs_seconds(record)) if record else "-"
+        if record and wording.busy(record["environment"]):
+            took += ", busy"
         epochs = str(record["epochs"]) if record and record.get("epochs") is not None else "-"
         device = (record.get("device") if record else None) or "-"
         rows.append([run["what"], wording.size_of(record) if record else "-", epochs, took, device, run["status"], key])

@@ -16,6 +16,7 @@ from ..corruptions import KINDS
 from ..errors import UserError, bad_path
 from ..schema import BadFile, read
 from .plots import MOST_CURVES, RunCurves
+from .wording import busy
 
 TITLES = (
     *("train loss", "train accuracy", "test accuracy", "accuracy on training samples that kept their label"),
@@ -32,7 +33,7 @@ NOTES: dict[str, Callable[[Record], bool]] = {
     "The loss was not finite; such values have no point": lambda record: record["stop_reason"] == "non_finite_loss",
     "No test set": lambda record: not record["n_test"],
     "Not evaluated in every epoch; the others have no point": lambda record: (record.get("eval_interval") or 1) > 1,
-    "The machine was busy with other work, so the times are too long": lambda record: _busy(record["environment"]),
+    "The machine was busy with other work, so the times are too long": lambda record: busy(record["environment"]),
 }
 """What is said of the runs for which it holds."""
 FIX = "name the folder of a run, such as runs/DATE-TIME-..., or --out of rethink-fast reproduce"
@@ -172,11 +173,6 @@ def notes(runs: Sequence[ShownRun]) -> Iterator[str]:
 def name_of(run: ShownRun, record: Record) -> str:
     """Return the label of a run, with its seed where its folder has several."""
     return f"{run.label} (seed {record['corruption']['seed']})" if "runs" in run.record else run.label
-
-
-def _busy(environment: dict[str, Any]) -> bool:
-    contention = environment.get("contention")
-    return isinstance(contention, dict) and contention.get("busy") is True
 
 
 def data_of(record: Record) -> str:

@@ -55,6 +55,12 @@ def reasons(table: dict[str, Any]) -> dict[str, str]:
     return {reason: string.ascii_lowercase[k] if k < 26 else str(k) for k, reason in enumerate(order)}
 
 
+def busy(environment: dict[str, Any]) -> bool:
+    """Return whether the machine was busy with other work during a run, so that its times are too long."""
+    contention = environment.get("contention")
+    return isinstance(contention, dict) and contention.get("busy") is True
+
+
 def runs_seconds(record: dict[str, Any]) -> float:
     """Return the wall time of a task in seconds: of a run with evaluation, compilation and checkpoints."""
     parts = ("train_seconds", "eval_seconds", "compile_seconds", "checkpoint_seconds")

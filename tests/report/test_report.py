@@ -249,6 +249,18 @@ def test_a_figure_says_which_curves_of_ours_are_missing(folder: Path) -> None:
     assert caption({**drawn, "paper": drawn["ours"]}) == ""
 
 
+def test_times_of_a_busy_machine_are_marked(folder: Path, tmp_path: Path) -> None:
+    values = json.loads((folder / "reproduction.json").read_text())
+    done = [run["record"] for run in values["runs"].values() if run["record"]]
+    done[0]["environment"]["contention"] = {"busy": True}
+    (tmp_path / "reproduction.json").write_text(json.dumps(values))
+    write_report(tmp_path)
+    lead, _, runs = (tmp_path / "report.md").read_text().partition("\n## Runs\n")
+    assert f", which is too long: in 1 of {len(done)} the machine was busy with other work." in lead
+    assert runs.count(", busy |") == 1
+    assert "busy" not in (folder / "report.md").read_text()
+
+
 def test_a_row_shows_paper_ours_difference_and_tolerance(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     row = "| Inception | yes | yes | true | test | 89.05 | 50.00 | -39.05 | ± 1.50 (b) | differs |"
