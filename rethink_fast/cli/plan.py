@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,7 +138,7 @@ def estimate(dataset: RunDatasetName, options: PlanOptions) -> tuple[list[PlanLi
     for name, (least, most) in RANGES.items():
         if getattr(options, name) is not None:
             in_range(f"--{name.replace('_', '-')}", getattr(options, name), least, most)
-    known, notes = _measured(options.record, dataset) if options.record is not None else ({}, [])
+    known, notes = _measured(options.record, dataset, options.batch_size) if options.record is not None else ({}, [])
     for name in ("model", "size", "precision"):
         wanted = getattr(options, name)
         if wanted is not None and name in known and known[name] != wanted:
@@ -218,7 +219,7 @@ def _of(dataset: RunDatasetName, data: Path | None) -> tuple[Defaults, Shape]:
     return replace(defaults(OWN, on_gpu=True), size=size), shape
 
 
-def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
+def _measured(path: Path, dataset: str, batch_size: int | None) -> tuple[dict[str, Any], list[str]]:
     """Return what a record measured, by name, and notes on it. Raises UserError for one of another data set."""
     values = schema.read(path, Each(), ADVICE)
     is_check = values.get("kind") == "gpu-check"
@@ -233,7 +234,7 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
     except ValueError as error:
         raise BadFile(path, str(error), ADVICE) from None
     if is_check:
-        return _checked(path, values, dataset)
+        return _checked(path, values, dataset, batch_size)
     if values["dataset"] != dataset:
         problem = f"--record {path} has the data set {values['dataset']}, the plan {dataset}"
         raise UserError(problem, "name another record", option="--record", value=path)
@@ -253,13 +254,26 @@ def _measured(path: Path, dataset: str) -> tuple[dict[str, Any], list[str]]:
     return {name: value for name, value in measured.items() if value}, notes
 
 
-def _checked(path: Path, values: dict[str, Any], dataset: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what a record of gpu-check measured: the peak, and for ImageNet the rates of Inception V3."""
+def _checked(
+    path: Path, values: dict[str, Any], dataset: str, batch_size: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what a record of gpu-check measured: the peak, and for ImageNet the rates of Inception V3.
+
+    batch_size: take the rates of such batches, where there are some; None takes the best.
+    """
     gpu = values.get("gpu") or "GPU"
     measured = {"precision": "bf16", "peak": values["bf16_matrix_tflop_per_s"] * 1e12}
     if dataset != "imagenet" or "imagenet" not in values:
         return measured, [f"{path} holds the matmul peak of a {gpu} and no rate of images"]
-    best = max(values["imagenet"]["sources"], key=lambda source: source["combined"])
-    rates = {"model rate": best["model"], "combined rate": best["combined"]}
+    sources = values["imagenet"]["sources"]
+    like = [source for source in sources if batch_size and _batch_of(source) == batch_size]
+    best = max(like or sources, key=lambda source: source["combined"])
+    rates = {"model rate": best["model"], "combined rate": best["combined"], "batch": _batch_of(best)}
     note = f"{path} was measured on {gpu}, on images {best['source']}: reading files was not measured"
     return {**measured, **rates, "model": "inception_v3", "size": 299}, [note]
+
+
+def _batch_of(source: dict[str, Any]) -> int | None:
+    """The batch size that gpu-check's name of a source ends in."""
+    found = re.search(r"batches of (\d{1,6})$", source["source"])
+    return int(found[1]) if found else None

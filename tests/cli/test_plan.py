@@ -147,6 +147,12 @@ def test_a_gpu_check_record_with_inception_v3(tmp_path: Path, capfd: pytest.Capt
     assert values["evaluation"] == pytest.approx(1_331_167 / (2 * 3 * 5000))
     assert "on images resident: reading files was not measured" in notes[0]
     assert "hours" not in planned(f"mnist --record {path}", capfd)[0]
+    found = [{**found[0], "source": f"resident, batches of {size}", "combined": 4000.0 + size} for size in (128, 256)]
+    path.write_text(json.dumps(record | {"imagenet": {"sources": found}}))
+    rates = {size: planned(f"imagenet {size} --record {path}", capfd) for size in ("", "--batch-size 128")}
+    assert [values["rate"] for values, _ in rates.values()] == [4256, 4128]
+    (best, _), (given, _) = rates.values()
+    assert best["host_memory"] == 2 * given["host_memory"], "of the batches that were measured"
     path.write_text(json.dumps(record | {"imagenet": {"sources": [{"source": "resident", "model": "fast"}]}}))
     with pytest.raises(UserError, match="imagenet"):
         estimate("imagenet", PlanOptions(record=path))
