@@ -108,10 +108,10 @@ class SameBatch(Loader):
 
     def epoch(self, epoch: int, start: int = 0, steps: int = 1) -> Iterator[Batch]:
         several, rest = divmod(len(self) - start, steps)
-        rows, index = self._batch.rows, self._batch.index
-        repeated = {id(each): each.repeat(steps) for each in (rows, index)}  # one tensor stays one, for a CUDA graph
-        batch = replace(self._batch, rows=repeated[id(rows)], index=repeated[id(index)], steps=steps)
-        yield from [batch] * several
+        index = self._batch.index.repeat(steps)
+        # One tensor stays one, as a CUDA graph was captured with it.
+        rows = index if self._batch.rows is self._batch.index else self._batch.rows.repeat(steps)
+        yield from [replace(self._batch, rows=rows, index=index, steps=steps)] * several
         yield from [self._batch] * rest
 
     def preprocess(self, batch: Batch, epoch: Tensor | int | None) -> ModelInput:
